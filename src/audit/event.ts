@@ -1,0 +1,140 @@
+/** The closed union of audit events: S-90 and V-35. Every end of every request is one `request_completed`-like event of these kinds. */
+import type { Classification } from '../core/call.ts';
+
+interface Base {
+  /** Time-ordered unique id. */
+  readonly event_id: string;
+  /** RFC 3339, UTC, milliseconds. */
+  readonly timestamp: string;
+  readonly request_id: string | null;
+  readonly tenant_id: string | null;
+  readonly user_id: string | null;
+  readonly principal_type: string | null;
+  readonly auth_provider: string | null;
+  readonly key_id: string | null;
+  readonly source_ip: string | null;
+  readonly user_agent: string | null;
+  readonly session_id: string | null;
+}
+
+/** How a request ended; `flag` is the catalogue's two letters, `OK` when nothing went wrong. */
+export interface Outcome {
+  readonly outcome: 'allowed' | 'denied' | 'failed';
+  readonly status: number;
+  readonly code: string | null;
+  readonly flag: string;
+  readonly duration_ms: number;
+}
+
+export interface DecisionFacts {
+  readonly decision_id: string | null;
+  readonly policy_revision: string | null;
+  readonly decision_cached: boolean;
+  readonly reasons: readonly { readonly code: string; readonly message: string }[];
+}
+
+export interface RequestFactsEvent {
+  readonly route: string | null;
+  readonly method: string;
+  readonly path: string;
+  readonly action: string | null;
+  readonly server_name: string | null;
+  readonly tool_name: string | null;
+}
+
+export type ToolInvocation = Base &
+  RequestFactsEvent &
+  Outcome &
+  DecisionFacts &
+  Partial<Classification> & {
+    readonly event_type: 'tool_invocation';
+    readonly parameters: unknown;
+    readonly parameters_sha256: string | null;
+  };
+
+export type AuthorizationDecision = Base &
+  RequestFactsEvent &
+  Outcome &
+  DecisionFacts &
+  Partial<Classification> & { readonly event_type: 'authorization_decision' };
+
+export type DataAccess = Base &
+  RequestFactsEvent &
+  Outcome &
+  DecisionFacts & { readonly event_type: 'data_access'; readonly model: string | null };
+
+export type PolicyViolation = Base &
+  RequestFactsEvent & {
+    readonly event_type: 'policy_violation';
+    readonly policy_name: string;
+    readonly violation_reason: string;
+    readonly attempted_action: string;
+    readonly resource: string;
+    readonly severity: string;
+  };
+
+export type RateLimitExceeded = Base &
+  RequestFactsEvent &
+  Outcome & { readonly event_type: 'rate_limit_exceeded'; readonly limit: number | null };
+
+export type DelegationRequest = Base &
+  RequestFactsEvent &
+  Outcome &
+  DecisionFacts & { readonly event_type: 'delegation_request' };
+
+export type SuspiciousActivity = Base & {
+  readonly event_type: 'suspicious_activity';
+  readonly activity_type: string;
+  readonly indicators: readonly string[];
+  readonly risk_score: number;
+  readonly automated_response: string | null;
+};
+
+export type AdminAction = Base & {
+  readonly event_type: 'admin_action';
+  readonly operation: string;
+  readonly outcome: 'allowed' | 'denied' | 'failed';
+  readonly details: Readonly<Record<string, unknown>>;
+};
+
+/** Account life: V-35. */
+export type AccountEvent = Base & {
+  readonly event_type:
+    | 'user_registered'
+    | 'login_succeeded'
+    | 'login_failed'
+    | 'password_changed'
+    | 'api_key_created'
+    | 'api_key_revoked'
+    | 'permission_denied'
+    | 'token_revoked';
+  readonly details: Readonly<Record<string, unknown>>;
+};
+
+/** A request refused before a decision could be asked for (bad path, no credentials, malformed). */
+export type RequestRefused = Base & RequestFactsEvent & Outcome & { readonly event_type: 'request_refused' };
+
+export type AuditEvent =
+  | ToolInvocation
+  | AuthorizationDecision
+  | DataAccess
+  | PolicyViolation
+  | RateLimitExceeded
+  | DelegationRequest
+  | SuspiciousActivity
+  | AdminAction
+  | AccountEvent
+  | RequestRefused;
+
+/** What producers hand over: the recorder adds id and time. */
+export type AuditDraft = AuditEvent extends infer E
+  ? E extends AuditEvent
+    ? Omit<E, 'event_id' | 'timestamp'>
+    : never
+  : never;
+
+export interface AuditRecorder extends AsyncDisposable {
+  /** Never throws and never waits; a sink that fails is counted and shown in readiness. */
+  record(event: AuditDraft): void;
+  flush(): Promise<void>;
+}

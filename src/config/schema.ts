@@ -1,0 +1,294 @@
+/**
+ * The configuration's shape. Unknown keys are refused everywhere; every default stands here and nowhere else.
+ * `config/schema.json` is generated from it. Source: contracts 1 and 5.
+ */
+import { z } from 'zod';
+import { SENSITIVITIES } from '../core/call.ts';
+import { Secret } from '../core/secret.ts';
+
+const name = z
+  .string()
+  .regex(/^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$/, 'a name: letters, digits, "_", "." and "-", at most 64');
+const ms = z.int().min(1).max(86_400_000);
+const address = z.string().regex(/^(\[[0-9a-fA-F:.]+\]|[^:\s]+):\d{1,5}$/, 'HOST:PORT, e.g. 127.0.0.1:8080');
+const httpUrl = z.url({ protocol: /^https?$/, hostname: /.+/ });
+/** Loading turns secret texts (`${env:…}`, `${file:…}`) into Secret; a literal is accepted and wrapped too. */
+export const secret = z
+  .union([z.instanceof(Secret), z.string().min(1)])
+  .transform((value) => (value instanceof Secret ? value : new Secret(value)))
+  .meta({ type: 'string', secret: true });
+
+const tls = z.strictObject({
+  cert: z.string().describe('PEM file with the certificate chain; re-read when it changes'),
+  key: z.string().describe('PEM file with the private key'),
+  client_ca: z.string().optional().describe('PEM bundle; asks clients for a certificate of one of these CAs'),
+});
+
+const listen = z.strictObject({
+  data: z
+    .union([address, z.strictObject({ address, tls: tls.optional() })])
+    .default('127.0.0.1:8080')
+    .transform((value) => (typeof value === 'string' ? { address: value, tls: undefined } : value)),
+  admin: z
+    .strictObject({
+      address: address.default('127.0.0.1:9090'),
+      token: secret
+        .optional()
+        .describe('bearer token of the administration listener; without one only health and metrics are served'),
+      tls: tls.optional(),
+    })
+    .prefault({}),
+});
+
+const limits = z.strictObject({
+  body_bytes: z.int().min(1024).max(1_073_741_824).default(10_485_760),
+  header_bytes: z.int().min(1024).max(1_048_576).default(16_384),
+  header_count: z.int().min(10).max(1000).default(100),
+  target_bytes: z.int().min(256).max(65_536).default(8192).describe('path and query'),
+  headers_timeout_ms: ms.default(10_000),
+  request_timeout_ms: ms.default(30_000).describe('until the whole request body is there'),
+  keep_alive_ms: ms.default(65_000),
+  connections: z.int().min(1).default(10_000),
+  connections_per_ip: z.int().min(1).default(1000),
+  drain_ms: ms.default(15_000).describe('how long a stop waits for requests in flight'),
+  max_in_flight: z.int().min(1).default(5000),
+});
+
+const breaker = z.strictObject({
+  volume: z.int().min(1).default(5).describe('faults needed before it can open'),
+  error_percentage: z.int().min(1).max(100).default(50),
+  window_ms: ms.default(10_000),
+  reset_ms: ms.default(60_000).describe('how long it stays open before one probe'),
+});
+
+const pool = z.strictObject({
+  max_connections: z.int().min(1).max(10_000).default(100),
+  max_keepalive: z.int().min(0).max(10_000).default(20),
+  keepalive_expiry_ms: ms.default(30_000),
+  connect_timeout_ms: ms.default(10_000),
+});
+
+const upstreamOptions = {
+  headers_timeout_ms: ms.default(30_000).describe('until response headers'),
+  idle_timeout_ms: ms.default(300_000).describe('between two pieces of a response body'),
+  breaker: breaker.prefault({}),
+  pool: pool.prefault({}),
+  ca: z.string().optional().describe('PEM bundle of the upstream’s certificate authority'),
+};
+
+const sensitivity = z.enum(SENSITIVITIES);
+
+const tool = z.strictObject({
+  type: z.string().min(1).optional().describe('replaces only the unknown default'),
+  sensitivity: sensitivity.optional().describe('replaces only the unknown default'),
+  floor: sensitivity.optional().describe('the least sensitivity; only raises'),
+  requires_hitl: z.boolean().default(false),
+  sensitive_params: z.array(z.string()).default([]),
+});
+
+const credential = z.union([secret, z.strictObject({ header: z.string().default('authorization'), value: secret })]);
+
+export const DIALECTS = [
+  'postgres',
+  'mysql',
+  'mariadb',
+  'sqlite',
+  'tsql',
+  'oracle',
+  'snowflake',
+  'bigquery',
+  'duckdb',
+  'redshift',
+] as const;
+const dialectAliases: Record<string, string> = { postgresql: 'postgres', transactsql: 'tsql', mssql: 'tsql' };
+const dialect = z
+  .string()
+  .transform((value) => dialectAliases[value.toLowerCase()] ?? value.toLowerCase())
+  .pipe(z.enum(DIALECTS));
+
+const server = z.strictObject({
+  type: z.string().min(1).default('custom').describe('sql, api, file, k8s, llm, custom or a registered type'),
+  dialect: dialect.optional(),
+  url: httpUrl.describe('the MCP endpoint'),
+  description: z.string().optional(),
+  environment: z.string().optional(),
+  region: z.string().optional(),
+  data_region: z.string().optional(),
+  owner_team: z.string().optional(),
+  tags: z.array(z.string()).default([]),
+  sensitivity_level: sensitivity.optional().describe('for tools that cannot be classified; not a floor'),
+  sensitivity_floor: sensitivity.optional(),
+  enabled: z.boolean().default(true),
+  allow: z
+    .array(z.enum(['sampling', 'elicitation', 'roots']))
+    .default([])
+    .describe('requests this server may send back to clients'),
+  credential: credential.optional().describe('sent upstream; the caller never sees it'),
+  tools: z.record(z.string(), tool).default({}),
+  ...upstreamOptions,
+});
+
+const model = z.strictObject({
+  url: httpUrl.describe('base URL of the API, with its version segment, e.g. http://127.0.0.1:7003/v1'),
+  protocol: z.enum(['openai']).default('openai'),
+  credential: credential.optional(),
+  serves: z
+    .array(z.string())
+    .default([])
+    .describe(
+      'model names this entry answers; empty: the entry’s own name, and any name where it is the route’s only model',
+    ),
+  ...upstreamOptions,
+});
+
+const permissionRule = z.union([
+  z.array(z.string()).transform((allOf) => ({ allOf })),
+  z.strictObject({ allOf: z.array(z.string()).optional(), anyOf: z.array(z.string()).optional() }),
+]);
+
+const routeBase = {
+  match: z
+    .string()
+    .regex(/^\/[^?#]*$/, 'a path such as /mcp/orders')
+    .transform((path) => (path.length > 1 ? path.replace(/\/+$/, '') : path)),
+  identity: z.array(name).default([]).describe('identity providers, in the order they are tried'),
+  anonymous: z.boolean().default(false).describe('let requests without any credential pass as anonymous'),
+  entrypoint: z.string().optional(),
+  tenant_header: z.boolean().default(false),
+  body_bytes: z.int().min(1).optional(),
+};
+
+const route = z.discriminatedUnion('protocol', [
+  z.strictObject({
+    ...routeBase,
+    protocol: z.literal('mcp'),
+    server: name,
+    denial: z.enum(['error', 'result']).default('error'),
+  }),
+  z.strictObject({
+    ...routeBase,
+    protocol: z.literal('llm'),
+    model: name.optional(),
+    models: z.array(name).min(1).optional(),
+  }),
+  z.strictObject({
+    ...routeBase,
+    protocol: z.literal('http'),
+    url: httpUrl,
+    rewrite: z.string().optional().describe('replaces the match in the path sent upstream'),
+    permissions: z
+      .record(
+        z.string().transform((m) => m.toUpperCase()),
+        permissionRule,
+      )
+      .default({}),
+    credential: credential.optional(),
+    ...upstreamOptions,
+  }),
+  z.strictObject({ ...routeBase, protocol: z.literal('tools') }),
+]);
+
+const classificationRule = z.strictObject({
+  server_type: z.string().min(1),
+  tool: z.string().min(1).describe('a regular expression on the tool name, linear time'),
+  parameter: z.string().optional().describe('name of a parameter the pattern below is tried on'),
+  pattern: z.string().optional(),
+  type: z.string().min(1),
+  sensitivity: sensitivity.optional(),
+  reason: z.string().regex(/^[a-z0-9_:-]+$/),
+});
+
+const classification = z.strictObject({
+  sensitive_resources: z
+    .array(z.string())
+    .default(['users', 'credentials', 'secrets', 'keys'])
+    .describe('names that raise to at least high, singular and plural'),
+  rules: z.array(classificationRule).default([]),
+});
+
+const policy = z.strictObject({
+  bundle: z
+    .string()
+    .default('./policies')
+    .describe('directory with .rego files and the compiled bundle, or a bundle file'),
+  entrypoint: z.string().default('portcullis/main/decision'),
+  data: z.string().optional().describe('JSON data document; default: data.json in the bundle directory'),
+  watch: z.boolean().default(true).describe('recompile and reload when a file changes'),
+  decision_log: z.strictObject({ file: z.string() }).optional(),
+  cache: z
+    .strictObject({ entries: z.int().min(0).max(10_000_000).default(10_000), base_ttl_ms: ms.default(60_000) })
+    .prefault({}),
+});
+
+const stores = z.strictObject({
+  database: z.string().default('sqlite:./portcullis.db'),
+  shared: z.string().default('memory'),
+  blobs: z.string().default('file:./blobs'),
+  pepper: secret.optional().describe('mixed into API key hashes; made once and kept beside the database when absent'),
+});
+
+const audit = z.strictObject({
+  mode: z.enum(['best-effort']).default('best-effort'),
+  file: z.string().default('./audit.jsonl'),
+  redact: z
+    .array(z.string())
+    .default([])
+    .describe('parameter names whose values are never written, besides the built-in ones'),
+  max_value_bytes: z.int().min(64).max(1_048_576).default(4096),
+});
+
+const logging = z.strictObject({
+  level: z.enum(['debug', 'info', 'warn', 'error']).default('info'),
+  levels: z.record(z.string(), z.enum(['debug', 'info', 'warn', 'error'])).default({}),
+});
+
+const cors = z.strictObject({
+  origins: z.array(z.string()).default([]).describe('exact origins; browsers of other origins are refused'),
+  credentials: z.boolean().default(false),
+  max_age_seconds: z.int().min(0).default(600),
+});
+
+const rateLimit = z.strictObject({ window_ms: ms.default(60_000) });
+
+/** `providers` is the union of the identity modules' schemas, handed in by modules.ts: config imports no plug-in. */
+export function configSchema<P extends z.ZodType<{ kind: string }>>(providers: P) {
+  return z.strictObject({
+    version: z.literal(1),
+    mode: z.enum(['development', 'production']).default('development'),
+    environment: z
+      .enum(['development', 'staging', 'production'])
+      .default('development')
+      .describe('API key prefix: dev, test or live'),
+    public_url: httpUrl.optional(),
+    listen: listen.prefault({}),
+    trusted_proxies: z.array(z.string()).default([]).describe('CIDR ranges whose forwarded facts are believed'),
+    allowed_hosts: z
+      .array(z.string())
+      .default([])
+      .describe('Host names that are answered besides the listener’s own; empty in production means any'),
+    regions: z.record(z.string(), z.string()).default({}).describe('CIDR to region name of clients'),
+    cors: cors.prefault({}),
+    limits: limits.prefault({}),
+    identity: z.record(name, providers).default({}),
+    servers: z.record(name, server).default({}),
+    models: z.record(name, model).default({}),
+    routes: z.array(route).default([]),
+    classification: classification.prefault({}),
+    policy: policy.prefault({}),
+    rate_limit: rateLimit.prefault({}),
+    stores: stores.prefault({}),
+    audit: audit.prefault({}),
+    logging: logging.prefault({}),
+  });
+}
+
+type Schema = ReturnType<typeof configSchema<z.ZodType<{ kind: string }>>>;
+/** A checked configuration: defaults filled in, secrets wrapped. */
+export type Config = z.output<Schema>;
+/** The same as a person may write it. */
+export type ConfigInput = z.input<Schema>;
+export type ServerConfig = Config['servers'][string];
+export type ModelConfig = Config['models'][string];
+export type RouteConfig = Config['routes'][number];
+export type UpstreamOptions = Pick<ServerConfig, 'headers_timeout_ms' | 'idle_timeout_ms' | 'breaker' | 'pool' | 'ca'>;
+export type CredentialConfig = NonNullable<ServerConfig['credential']>;

@@ -1,0 +1,119 @@
+/** What is asked for, and how dangerous it is. Source: contracts 2 and 3, acceptance 1.3.2. */
+import type { JsonObject } from './json.ts';
+
+/** Every action a policy can be asked about. A closed list: the policy input never carries another. */
+export const ACTIONS = [
+  'mcp:protocol',
+  'gateway:tool:discover',
+  'gateway:tool:invoke',
+  'gateway:prompt:discover',
+  'gateway:prompt:get',
+  'gateway:resource:discover',
+  'gateway:resource:read',
+  'gateway:task:access',
+  'gateway:sampling:create',
+  'gateway:elicitation:create',
+  'gateway:roots:list',
+  'gateway:method:call',
+  'gateway:server:list',
+  'gateway:server:info',
+  'gateway:server:access',
+  'llm:chat:create',
+  'llm:responses:create',
+  'llm:messages:create',
+  'llm:embeddings:create',
+  'llm:models:list',
+  'responses:read',
+  'responses:delete',
+  'responses:list',
+  'conversations:create',
+  'conversations:read',
+  'conversations:write',
+  'conversations:delete',
+  'a2a:invoke',
+  'a2a:delegate',
+  'keys:create',
+  'keys:list',
+  'keys:revoke',
+  'keys:rotate',
+  'approvals:decide',
+] as const;
+
+/** `http:<method>` for plain HTTP routes, `admin:<what>` for the administration plane. */
+export type Action = (typeof ACTIONS)[number] | `http:${string}` | `admin:${string}`;
+
+/** Ordered: least dangerous first. */
+export const SENSITIVITIES = ['low', 'medium', 'high', 'critical'] as const;
+export type Sensitivity = (typeof SENSITIVITIES)[number];
+
+/** Built-in tool types; deployments may register more, hence `string` in Classification. */
+export const TOOL_TYPES = ['query', 'analytics', 'mutation', 'integration', 'admin', 'custom'] as const;
+export type ToolType = (typeof TOOL_TYPES)[number] | (string & {});
+
+export const SERVER_TYPES = ['sql', 'api', 'file', 'k8s', 'llm', 'custom'] as const;
+export type ServerType = (typeof SERVER_TYPES)[number] | (string & {});
+
+export interface Classification {
+  readonly tool_type: ToolType;
+  readonly sensitivity_level: Sensitivity;
+  /** Stable reason ids, e.g. `sql:select`, `floor:production`; sorted, no duplicates. */
+  readonly reasons: readonly string[];
+  /** Names of things touched, e.g. tables or paths; sorted, no duplicates. */
+  readonly resources: readonly string[];
+}
+
+/** What the action is done to; `owner_id` and `tenant_id` let policy speak of ownership. */
+export interface ResourceRef {
+  readonly type:
+    | 'tool'
+    | 'prompt'
+    | 'resource'
+    | 'server'
+    | 'model'
+    | 'http'
+    | 'response'
+    | 'conversation'
+    | 'task'
+    | 'protocol'
+    | 'key';
+  readonly id: string;
+  readonly tenant_id: string | null;
+  readonly owner_id: string | null;
+  /** Permissions a plain HTTP route asks for. */
+  readonly permissions: { readonly allOf?: readonly string[]; readonly anyOf?: readonly string[] } | null;
+}
+
+/** Facts of an LLM call that policy may read (models and ceilings per role). */
+export interface LlmFacts {
+  readonly model: string | null;
+  readonly resolved_model: string | null;
+  readonly stream: boolean;
+  readonly max_tokens: number | null;
+  readonly message_count: number;
+  readonly tools: readonly string[];
+}
+
+/** One thing to decide. A tools/list yields one per tool; nearly everything else yields exactly one. */
+export interface Call {
+  readonly action: Action;
+  /** Configured server (or model) name, or null. */
+  readonly server: string | null;
+  readonly tool: string | null;
+  /** The caller's arguments, exactly as parsed from the bytes that will be forwarded. `null`: not known yet (list phase). */
+  readonly parameters: JsonObject | null;
+  /** The untrusted MCP annotations of the tool, when its definition was seen. */
+  readonly annotations: JsonObject | null;
+  /** `sha256:<hex>` of the tool's definition, when it was seen. */
+  readonly schema_hash: string | null;
+  readonly resource: ResourceRef;
+  readonly llm: LlmFacts | null;
+}
+
+/** A call with its class. */
+export interface ClassifiedCall extends Call {
+  readonly classification: Classification;
+}
+
+export function sensitivityRank(level: Sensitivity): number {
+  return SENSITIVITIES.indexOf(level);
+}

@@ -1,0 +1,134 @@
+/**
+ * THE error catalogue: every way a request can end other than well. One entry gives the HTTP status, the text shown to
+ * callers, a two-letter flag for log lines (after Envoy's response flags) and whether an unchanged retry can succeed.
+ * `docs/errors.md` lists the same entries; `test/errors.test.ts` compares both ways.
+ * Source: design 2.5, contracts 4.
+ */
+interface ErrorSpec {
+  readonly status: number;
+  readonly title: string;
+  readonly flag: string;
+  readonly retryable: boolean;
+}
+
+const entry = (status: number, title: string, flag: string, retryable = false): ErrorSpec => ({
+  status,
+  title,
+  flag,
+  retryable,
+});
+
+export const CATALOGUE = {
+  INVALID_REQUEST: entry(400, 'The request is malformed', 'IR'),
+  AMBIGUOUS_PATH: entry(400, 'The path can be read in more than one way', 'AP'),
+  HEADER_MISMATCH: entry(400, 'A header disagrees with the body', 'HM'),
+  UNSUPPORTED_PROTOCOL_VERSION: entry(400, 'The protocol version is not supported', 'UV'),
+  MISSING_CREDENTIALS: entry(401, 'Credentials are required', 'NC'),
+  INVALID_CREDENTIALS: entry(401, 'The credentials are not valid', 'IC'),
+  TOKEN_EXPIRED: entry(401, 'The credentials have expired', 'TE'),
+  TOKEN_REVOKED: entry(401, 'The credentials were revoked', 'TR'),
+  INSUFFICIENT_BALANCE: entry(402, 'The account has no balance left', 'IB'),
+  FORBIDDEN: entry(403, 'Not permitted', 'FB'),
+  ORIGIN_DENIED: entry(403, 'The request origin is not allowed', 'OD'),
+  POLICY_DENIED: entry(403, 'Denied by policy', 'PD'),
+  MFA_REQUIRED: entry(403, 'Multi-factor authentication is required', 'MF'),
+  DEVICE_NOT_COMPLIANT: entry(403, 'The device is not compliant', 'DC'),
+  REGION_DENIED: entry(403, 'Access from this region is denied', 'RD'),
+  OUTSIDE_WORK_HOURS: entry(403, 'Not allowed at this time', 'WH'),
+  GDPR_VIOLATION: entry(403, 'The data may not leave its region', 'GD'),
+  HIPAA_VIOLATION: entry(403, 'Health data needs an encrypted channel', 'HI'),
+  APPROVAL_REQUIRED: entry(403, 'A human approval is required', 'AR'),
+  APPROVAL_INVALID: entry(403, 'The approval is not valid for this call', 'AI'),
+  CONSENT_REQUIRED: entry(403, 'The user has to consent first', 'CR'),
+  NOT_FOUND: entry(404, 'Not found', 'NF'),
+  ROUTE_NOT_FOUND: entry(404, 'No route serves this path', 'NR'),
+  SERVER_NOT_FOUND: entry(404, 'No such server', 'SN'),
+  TOOL_NOT_FOUND: entry(404, 'No such tool', 'TN'),
+  MODEL_NOT_FOUND: entry(404, 'No such model', 'MN'),
+  METHOD_NOT_ALLOWED: entry(405, 'The method is not allowed here', 'MA'),
+  NOT_ACCEPTABLE: entry(406, 'No acceptable representation', 'NA'),
+  REQUEST_TIMEOUT: entry(408, 'The request took too long to arrive', 'RT', true),
+  CONFLICT: entry(409, 'The object was changed meanwhile', 'CF'),
+  PAYLOAD_TOO_LARGE: entry(413, 'The request body is too large', 'PL'),
+  URI_TOO_LONG: entry(414, 'The request target is too long', 'UL'),
+  UNSUPPORTED_MEDIA_TYPE: entry(415, 'The content type or coding is not supported', 'UM'),
+  EXPECTATION_FAILED: entry(417, 'The expectation cannot be met', 'EF'),
+  WEAK_PASSWORD: entry(422, 'The password does not meet the rules', 'WP'),
+  UNPROCESSABLE: entry(422, 'The request is well-formed but not valid', 'UN'),
+  ACCOUNT_LOCKED: entry(423, 'The account is locked', 'AL'),
+  RATE_LIMIT_EXCEEDED: entry(429, 'Rate limit exceeded', 'RL', true),
+  HEADERS_TOO_LARGE: entry(431, 'The request headers are too large', 'HL'),
+  CLIENT_CLOSED: entry(499, 'The client closed the connection', 'CC'),
+  INTERNAL_ERROR: entry(500, 'Internal error', 'IE'),
+  POLICY_EVALUATION_ERROR: entry(500, 'The policy could not be evaluated on this request', 'PE'),
+  NOT_IMPLEMENTED: entry(501, 'The method is not implemented', 'NI'),
+  UPSTREAM_ERROR: entry(502, 'The upstream failed', 'UF', true),
+  AUTH_UNAVAILABLE: entry(503, 'Authentication is unavailable', 'AU', true),
+  POLICY_UNAVAILABLE: entry(503, 'No usable policy is loaded', 'PU'),
+  SERVER_DISABLED: entry(503, 'The server is disabled', 'SD'),
+  UPSTREAM_CIRCUIT_OPEN: entry(503, 'The upstream is failing and is not being called', 'UO', true),
+  OVERLOADED: entry(503, 'The gateway is overloaded', 'OL', true),
+  SHUTTING_DOWN: entry(503, 'The gateway is shutting down', 'SH', true),
+  STORE_UNAVAILABLE: entry(503, 'A store is unavailable', 'SU', true),
+  GATEWAY_TIMEOUT: entry(504, 'The upstream did not answer in time', 'UT', true),
+  QUOTA_EXCEEDED: entry(507, 'The storage quota is used up', 'QE'),
+} as const satisfies Record<string, ErrorSpec>;
+
+/** A stable, documented error name. */
+export type ErrorCode = keyof typeof CATALOGUE;
+
+/** A reason a caller may see: a code and a sentence, never a package, rule or input. */
+export interface PublicReason {
+  readonly code: string;
+  readonly message: string;
+}
+
+export interface ErrorExtras {
+  /** What the caller may read instead of the catalogue's title. Must hold no secret and no policy internal. */
+  readonly message?: string;
+  /** Structured facts for the caller (`error.details`). */
+  readonly details?: Readonly<Record<string, unknown>>;
+  /** Deny reasons, for policy refusals. */
+  readonly reasons?: readonly PublicReason[];
+  /** Seconds, for `Retry-After`. */
+  readonly retryAfter?: number;
+  /** Value of `WWW-Authenticate`. */
+  readonly challenge?: string;
+  /** The technical cause: for the operator's log only, never rendered to a caller. */
+  readonly cause?: unknown;
+  /** Extra members for JSON-RPC `data`, e.g. approval_id. */
+  readonly data?: Readonly<Record<string, unknown>>;
+}
+
+/** An expected end of a request. Everything else that is thrown is a defect and becomes INTERNAL_ERROR. */
+export class GatewayError extends Error {
+  readonly code: ErrorCode;
+  readonly status: number;
+  readonly extras: ErrorExtras;
+
+  constructor(code: ErrorCode, extras: ErrorExtras = {}) {
+    super(extras.message ?? CATALOGUE[code].title, extras.cause === undefined ? undefined : { cause: extras.cause });
+    this.name = 'GatewayError';
+    this.code = code;
+    this.status = CATALOGUE[code].status;
+    this.extras = extras;
+  }
+
+  get flag(): string {
+    return CATALOGUE[this.code].flag;
+  }
+
+  get retryable(): boolean {
+    return CATALOGUE[this.code].retryable;
+  }
+}
+
+/** True when a policy's violation code names an entry of the catalogue (then it becomes the error code). */
+export function isErrorCode(code: string): code is ErrorCode {
+  return Object.hasOwn(CATALOGUE, code);
+}
+
+/** Any thrown value as a GatewayError; unknown ones keep their cause for the log and show nothing to the caller. */
+export function toGatewayError(thrown: unknown): GatewayError {
+  return thrown instanceof GatewayError ? thrown : new GatewayError('INTERNAL_ERROR', { cause: thrown });
+}

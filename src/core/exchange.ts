@@ -1,0 +1,123 @@
+/**
+ * The states of one request. Each stage of the pipeline takes one and gives the next, so that any other order is a
+ * compile error. Source: architecture 3 and 4.
+ */
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Call, ClassifiedCall } from './call.ts';
+import type { Decision, RequestFacts } from './decision.ts';
+import type { JsonValue } from './json.ts';
+import type { Principal } from './principal.ts';
+import type { Route } from './route.ts';
+
+/** The other end of the client connection. */
+export interface Peer {
+  /** Client address after trusted proxies were taken off; IPv4-mapped IPv6 is shown as IPv4. */
+  readonly address: string;
+  readonly encrypted: boolean;
+  /** The host name the client asked for, validated; without port. */
+  readonly host: string;
+}
+
+/** After hygiene: one canonical path, singleton headers, no ambiguity left. */
+export interface Received {
+  readonly id: string;
+  readonly method: string;
+  /** Canonical path: starts with `/`, no dot segments, no doubled slashes, no encoded separators. */
+  readonly path: string;
+  /** Raw query with its `?`, or the empty string. */
+  readonly query: string;
+  /** Lower-case names; hop-by-hop and identity headers of the client are already gone. */
+  readonly headers: Readonly<Record<string, string>>;
+  readonly peer: Peer;
+  /** Epoch milliseconds: the one clock reading of this request. */
+  readonly receivedAt: number;
+  readonly incoming: IncomingMessage;
+  readonly outgoing: ServerResponse;
+  /** Aborted when the client goes away. */
+  readonly signal: AbortSignal;
+}
+
+export interface Routed {
+  readonly received: Received;
+  readonly route: Route;
+}
+
+export interface Authenticated extends Routed {
+  readonly principal: Principal;
+}
+
+export interface Admitted extends Authenticated {
+  readonly rate: RequestFacts['rate'];
+}
+
+/** Which error dialect the caller speaks. */
+export type Dialect = 'jsonrpc' | 'openai' | 'problem';
+
+/** Where the call goes when it is permitted. */
+export interface UpstreamPlan {
+  readonly kind: 'upstream';
+  /** Name of the upstream (server, model or HTTP route). */
+  readonly upstream: string;
+  readonly method: string;
+  /** Path and query on the upstream. */
+  readonly path: string;
+  /** Request headers that go upstream besides what the gateway itself sets; already an allow-list. */
+  readonly headers: Readonly<Record<string, string>>;
+  /** Rewrites response messages (a filtered list); null passes the bytes through untouched. */
+  readonly rewrite: MessageRewriter | null;
+}
+
+/** Answered by the gateway itself once permitted. */
+export interface LocalPlan {
+  readonly kind: 'local';
+  answer(permitted: Permitted): Promise<Reply> | Reply;
+}
+
+export interface Reply {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: string | Buffer;
+}
+
+/**
+ * Rewrites one JSON message of the response, be it a whole JSON body or the data of one SSE event. Returns null to
+ * keep the bytes as received, and `'drop'` to leave the message out (SSE only).
+ */
+export interface MessageRewriter {
+  message(text: string): string | null | 'drop';
+}
+
+/** What a protocol read from the request. */
+export interface Message {
+  /** What must be decided, in order. */
+  readonly calls: readonly Call[];
+  /** `all`: each call must be allowed. `filter`: allowed ones are kept and the plan sees which. */
+  readonly mode: 'all' | 'filter';
+  /** The received bytes, which are what is forwarded; null when the body is streamed without being read. */
+  readonly body: Buffer | null;
+  readonly dialect: Dialect;
+  /** JSON-RPC id to answer under; undefined outside JSON-RPC and for notifications. */
+  readonly rpcId: JsonValue | undefined;
+  readonly plan: UpstreamPlan | LocalPlan;
+}
+
+export interface Decoded extends Admitted {
+  readonly message: Message;
+}
+
+export interface Classified extends Decoded {
+  readonly facts: RequestFacts;
+  readonly calls: readonly ClassifiedCall[];
+}
+
+declare const permitted: unique symbol;
+
+/** Only `pipeline/stages/decide.ts` makes one, and only one of these can be forwarded. */
+export interface Permitted extends Classified {
+  /** One per call, same order. */
+  readonly decisions: readonly Decision[];
+  readonly [permitted]: true;
+}
+
+/** Asks classify + decide again for calls found on the way (list filtering, tool calls in a stream). */
+export type Judge = (exchange: Admitted, calls: readonly Call[]) => readonly Decision[];

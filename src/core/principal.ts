@@ -1,0 +1,81 @@
+/** Who asks. Wire and policy spelling is snake_case, so that a Principal goes into the policy input unchanged. Source: contracts 1. */
+
+export type PrincipalType = 'user' | 'service' | 'agent' | 'anonymous';
+
+export type CredentialKind = 'bearer' | 'api-key' | 'basic' | 'client-cert' | 'auth-code' | 'session' | 'none';
+
+/** How and when the principal proved its identity. */
+export interface AuthFacts {
+  readonly provider: string;
+  readonly method: CredentialKind;
+  readonly mfa_verified: boolean;
+  /** Unix seconds of the last second factor, or null. */
+  readonly mfa_at: number | null;
+  readonly session_id: string | null;
+  readonly key_id: string | null;
+  readonly token_id: string | null;
+  /** Unix seconds after which the credential is worth nothing, or null. */
+  readonly expires_at: number | null;
+}
+
+/** A party acting for another (RFC 8693 `act`), outermost first. */
+export interface Actor {
+  readonly id: string;
+  readonly type: PrincipalType;
+  readonly actor: Actor | null;
+}
+
+export interface Principal {
+  readonly id: string;
+  readonly tenant_id: string;
+  readonly type: PrincipalType;
+  readonly email: string | null;
+  readonly username: string | null;
+  readonly roles: readonly string[];
+  readonly teams: readonly string[];
+  readonly groups: readonly string[];
+  readonly permissions: readonly string[];
+  readonly scopes: readonly string[];
+  readonly actor: Actor | null;
+  readonly auth: AuthFacts;
+  readonly tenure_months: number | null;
+  readonly device_compliant: boolean;
+  readonly metadata: Readonly<Record<string, string>>;
+}
+
+/** What a provider has to say at least; the rest takes safe defaults. */
+export type PrincipalFacts = Pick<Principal, 'id'> &
+  Partial<Omit<Principal, 'id' | 'auth'>> & { readonly auth?: Partial<AuthFacts> };
+
+/** Fills the fields a provider left out with the least privileged value. */
+export function makePrincipal(facts: PrincipalFacts, provider: string, method: CredentialKind): Principal {
+  return {
+    id: facts.id,
+    tenant_id: facts.tenant_id ?? 'default',
+    type: facts.type ?? 'user',
+    email: facts.email ?? null,
+    username: facts.username ?? null,
+    roles: facts.roles ?? [],
+    teams: facts.teams ?? [],
+    groups: facts.groups ?? [],
+    permissions: facts.permissions ?? [],
+    scopes: facts.scopes ?? [],
+    actor: facts.actor ?? null,
+    auth: {
+      provider,
+      method,
+      mfa_verified: facts.auth?.mfa_verified ?? false,
+      mfa_at: facts.auth?.mfa_at ?? null,
+      session_id: facts.auth?.session_id ?? null,
+      key_id: facts.auth?.key_id ?? null,
+      token_id: facts.auth?.token_id ?? null,
+      expires_at: facts.auth?.expires_at ?? null,
+    },
+    tenure_months: facts.tenure_months ?? null,
+    device_compliant: facts.device_compliant ?? false,
+    metadata: facts.metadata ?? {},
+  };
+}
+
+/** The caller of a route that declares `anonymous: true` and presented no credential. */
+export const ANONYMOUS: Principal = makePrincipal({ id: 'anonymous', type: 'anonymous' }, 'anonymous', 'none');

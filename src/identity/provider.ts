@@ -1,0 +1,48 @@
+/** The contract of identity providers. Source: contracts 1. */
+import type { CredentialKind, Principal } from '../core/principal.ts';
+import type { Secret } from '../core/secret.ts';
+
+/** What the client presented. The value is never printed. */
+export interface Credential {
+  readonly kind: CredentialKind;
+  readonly value: Secret<string>;
+  readonly source: 'authorization' | 'x-api-key' | 'cookie' | 'tls' | 'trusted-proxy' | 'body' | 'none';
+}
+
+/** Facts a provider may look at besides the credential. */
+export interface IdentityFacts {
+  readonly request_id: string;
+  readonly source_ip: string;
+  readonly user_agent: string | null;
+  readonly method: string;
+  readonly path: string;
+  readonly route: string;
+  /** Epoch milliseconds. */
+  readonly now: number;
+}
+
+export type RejectionReason = 'invalid' | 'expired' | 'locked' | 'forbidden' | 'rate-limited' | 'unavailable';
+
+/** An outcome is a value. A throw or a time-out is a technical failure and becomes `unavailable` (503). */
+export type AuthResult =
+  | { readonly kind: 'authenticated'; readonly principal: Principal }
+  | { readonly kind: 'not-applicable' }
+  | {
+      readonly kind: 'rejected';
+      readonly reason: RejectionReason;
+      /** Value for `WWW-Authenticate`. */
+      readonly challenge?: string;
+      /** Seconds. */
+      readonly retryAfter?: number;
+    };
+
+export interface ProviderHealth {
+  readonly state: 'ok' | 'degraded' | 'down';
+  readonly detail?: string;
+}
+
+export interface IdentityProvider {
+  authenticate(credential: Credential, facts: IdentityFacts, signal: AbortSignal): Promise<AuthResult>;
+  health?(): Promise<ProviderHealth>;
+  close?(): Promise<void>;
+}

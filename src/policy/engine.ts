@@ -1,0 +1,23 @@
+/** The PDP as the pipeline sees it. Source: architecture 3. */
+import type { Decision, DecisionRequest } from '../core/decision.ts';
+
+export interface PolicyStatus {
+  readonly revision: string | null;
+  /** Epoch milliseconds of the last activation. */
+  readonly activated_at: number | null;
+  /** Why the last candidate was refused, or null. */
+  readonly last_error: string | null;
+  readonly entrypoints: readonly string[];
+}
+
+/** Synchronous on purpose: evaluation is microseconds of CPU; there is nothing to wait for. Never throws. */
+export interface PolicyEngine {
+  decide(request: DecisionRequest): Decision;
+  /** One evaluation for many calls of the same principal and request (list filtering). Same order as asked. */
+  decideMany(requests: readonly DecisionRequest[]): readonly Decision[];
+  readonly revision: string | null;
+  status(): PolicyStatus;
+  /** Loads, validates, warms and swaps; on any fault the old bundle stays and the error says why, with file and line. */
+  reload(): Promise<PolicyStatus>;
+  close(): Promise<void>;
+}

@@ -1,0 +1,18 @@
+/** What a protocol does for the pipeline: read the request, and put errors in the caller's words. */
+import type { GatewayError } from '../core/errors.ts';
+import type { Admitted, Message, Reply, Routed } from '../core/exchange.ts';
+import type { JsonValue } from '../core/json.ts';
+
+export interface ErrorContext {
+  readonly requestId: string;
+  readonly decisionId: string | null;
+  /** JSON-RPC id, when the request got far enough to have one. */
+  readonly rpcId: JsonValue | undefined;
+}
+
+export interface Protocol {
+  /** Reads what it needs of the body, checks it, and says what is asked for. Throws a GatewayError for bad input. */
+  decode(exchange: Admitted): Promise<Message>;
+  /** The one place that writes errors in this dialect. `exchange` is null when no route was found. */
+  encodeError(error: GatewayError, context: ErrorContext, exchange: Routed | null): Reply;
+}
