@@ -4,6 +4,8 @@
  * `docs/errors.md` lists the same entries; `test/errors.test.ts` compares both ways.
  * Source: design 2.5, contracts 4.
  */
+import type { JsonValue } from './json.ts';
+
 interface ErrorSpec {
   readonly status: number;
   readonly title: string;
@@ -98,6 +100,8 @@ export interface ErrorExtras {
   readonly cause?: unknown;
   /** Extra members for JSON-RPC `data`, e.g. approval_id. */
   readonly data?: Readonly<Record<string, unknown>>;
+  /** JSON-RPC id of a message that was read far enough to have one, but is refused. */
+  readonly rpcId?: JsonValue;
 }
 
 /** An expected end of a request. Everything else that is thrown is a defect and becomes INTERNAL_ERROR. */

@@ -48,6 +48,8 @@ export interface Authenticated extends Routed {
 
 export interface Admitted extends Authenticated {
   readonly rate: RequestFacts['rate'];
+  /** Epoch milliseconds at which the counting window ends. */
+  readonly rateResetAt: number;
 }
 
 /** Which error dialect the caller speaks. */
@@ -79,11 +81,19 @@ export interface Reply {
   readonly body: string | Buffer;
 }
 
+/** Lower-case names; repeated headers as arrays. */
+export type ResponseHeaders = Readonly<Record<string, string | readonly string[]>>;
+
 /**
  * Rewrites one JSON message of the response, be it a whole JSON body or the data of one SSE event. Returns null to
  * keep the bytes as received, and `'drop'` to leave the message out (SSE only).
  */
 export interface MessageRewriter {
+  /**
+   * Sees the response head before the client does and gives the headers to send. Throws a GatewayError to refuse the
+   * response: then nothing of it is sent, and the error is the answer. Absent: the headers stay as they are.
+   */
+  head?(status: number, headers: ResponseHeaders): ResponseHeaders;
   message(text: string): string | null | 'drop';
 }
 

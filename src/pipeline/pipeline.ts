@@ -1,0 +1,114 @@
+/**
+ * The policy enforcement point: one function whose body is the list of stages. Their types make any other order a
+ * compile error. Every end of every request, good or bad, is reported exactly once.
+ */
+import type { ClassifiedCall } from '../core/call.ts';
+import type { Decision } from '../core/decision.ts';
+import { GatewayError, toGatewayError } from '../core/errors.ts';
+import type { Message, Received, Routed } from '../core/exchange.ts';
+import type { Principal } from '../core/principal.ts';
+import type { ProtocolName, Route } from '../core/route.ts';
+import type { PolicyEngine } from '../policy/engine.ts';
+import type { ErrorContext, Protocol } from '../protocols/protocol.ts';
+import type { Admission } from './stages/admit.ts';
+import { admit } from './stages/admit.ts';
+import type { Authenticator } from './stages/authenticate.ts';
+import { authenticate } from './stages/authenticate.ts';
+import type { Classify, FactSources } from './stages/classify.ts';
+import { classify } from './stages/classify.ts';
+import { decide, Refusal } from './stages/decide.ts';
+import { decode } from './stages/decode.ts';
+import type { Forwarding } from './stages/forward.ts';
+import { forward, sendReply } from './stages/forward.ts';
+import type { RouteTable } from './stages/route.ts';
+import { route } from './stages/route.ts';
+
+export interface PipelineParts {
+  readonly routes: RouteTable;
+  authenticator(route: Route): Authenticator;
+  readonly admission: Admission;
+  protocol(name: ProtocolName): Protocol;
+  /** Renders errors of requests that reached no route. */
+  readonly fallback: Protocol['encodeError'];
+  readonly classify: Classify;
+  readonly facts: FactSources;
+  readonly engine: PolicyEngine;
+  readonly forwarding: Forwarding;
+  onEnd(end: RequestEnd): void;
+}
+
+/** How far a request got, and how it ended: all that audit and metrics need. */
+export interface RequestEnd {
+  readonly received: Received;
+  readonly route: Route | null;
+  readonly principal: Principal | null;
+  readonly message: Message | null;
+  readonly calls: readonly ClassifiedCall[] | null;
+  readonly decisions: readonly Decision[] | null;
+  readonly status: number;
+  readonly error: GatewayError | null;
+}
+
+/** The furthest state reached; each stage's result has the fields of the ones before. */
+type Reached = { readonly received: Received } & Partial<Omit<RequestEnd, 'received' | 'status' | 'error'>>;
+
+/** Handles one request to its end. Never rejects. */
+export async function handle(parts: PipelineParts, received: Received): Promise<void> {
+  let reached: Reached = { received };
+  try {
+    const routed = route(parts.routes, received);
+    reached = routed;
+    const authenticated = await authenticate(parts.authenticator(routed.route), routed);
+    reached = authenticated;
+    const admitted = await admit(parts.admission, authenticated);
+    const decoded = await decode(parts.protocol(routed.route.protocol), admitted);
+    reached = decoded;
+    const classified = classify(parts.classify, parts.facts, decoded);
+    reached = classified;
+    const permitted = decide(parts.engine, classified);
+    reached = permitted;
+    const status = await forward(parts.forwarding, permitted);
+    parts.onEnd(endOf(reached, status, null));
+  } catch (thrown) {
+    const error = endedByClient(received) ?? toGatewayError(thrown);
+    parts.onEnd(endOf(reached, refuse(parts, reached, error), error));
+  }
+}
+
+/** Whatever was thrown after the client left is a consequence of its leaving. */
+function endedByClient(received: Received): GatewayError | null {
+  return received.signal.aborted && !received.outgoing.writableEnded ? new GatewayError('CLIENT_CLOSED') : null;
+}
+
+/** Answers with the error in the caller's dialect and returns the status that was sent. */
+function refuse(parts: PipelineParts, reached: Reached, error: GatewayError): number {
+  const { received } = reached;
+  const decision = error instanceof Refusal ? (error.decisions[0]?.decision_id ?? null) : null;
+  const context: ErrorContext = {
+    requestId: received.id,
+    decisionId: decision,
+    rpcId: error.extras.rpcId ?? reached.message?.rpcId,
+  };
+  const routed: Routed | null = reached.route ? { received, route: reached.route } : null;
+  const reply =
+    routed === null
+      ? parts.fallback(error, context, null)
+      : parts.protocol(routed.route.protocol).encodeError(error, context, routed);
+  // The rest of an unread body is not worth reading, and must not be taken for the next request.
+  const headers = received.incoming.complete ? reply.headers : { ...reply.headers, connection: 'close' };
+  sendReply(received.outgoing, { ...reply, headers }, received.id, decision);
+  return reply.status;
+}
+
+function endOf(reached: Reached, status: number, error: GatewayError | null): RequestEnd {
+  return {
+    received: reached.received,
+    route: reached.route ?? null,
+    principal: reached.principal ?? null,
+    message: reached.message ?? null,
+    calls: reached.calls ?? null,
+    decisions: reached.decisions ?? (error instanceof Refusal ? error.decisions : null),
+    status,
+    error,
+  };
+}

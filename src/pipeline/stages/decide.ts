@@ -1,0 +1,110 @@
+/**
+ * Stage 6: the only place where a request is permitted, and the only place that makes a `Permitted`. Everything unsure
+ * is denied here. Source: architecture 1.5, contracts 3 and 4.
+ */
+import type { Decision, DecisionFailure, Violation } from '../../core/decision.ts';
+import type { ErrorCode, PublicReason } from '../../core/errors.ts';
+import { GatewayError, isErrorCode } from '../../core/errors.ts';
+import type { Classified, Permitted } from '../../core/exchange.ts';
+import type { PolicyEngine } from '../../policy/engine.ts';
+import { canPerform } from '../obligations.ts';
+
+/** A refusal by policy. It carries the decisions, so that the audit can tell what was asked and why it was refused. */
+export class Refusal extends GatewayError {
+  readonly decisions: readonly Decision[];
+
+  constructor(code: ErrorCode, extras: ConstructorParameters<typeof GatewayError>[1], decisions: readonly Decision[]) {
+    super(code, extras);
+    this.name = 'Refusal';
+    this.decisions = decisions;
+  }
+}
+
+export function decide(engine: PolicyEngine, classified: Classified): Permitted {
+  const { message } = classified;
+  const decisions = message.mode === 'filter' ? askMany(engine, classified) : askEach(engine, classified);
+  if (message.mode === 'all') {
+    const refused = decisions.find((decision) => !isPermission(decision));
+    if (refused !== undefined) throw refusal(refused, decisions, classified);
+    // No call means nothing was asked, and nothing asked is nothing allowed.
+    if (decisions.length === 0 || decisions.length !== classified.calls.length) {
+      throw new Refusal('POLICY_EVALUATION_ERROR', {}, decisions);
+    }
+  }
+  return permit(classified, decisions);
+}
+
+/** True only for a real allow whose every obligation the gateway can perform. */
+export function isPermission(decision: Decision): boolean {
+  return decision.allow && decision.failure === null && decision.obligations.every(canPerform);
+}
+
+function askEach(engine: PolicyEngine, classified: Classified): readonly Decision[] {
+  const { facts, principal, route } = classified;
+  return classified.calls.map((call) => engine.decide({ facts, principal, call, entrypoint: route.entrypoint }));
+}
+
+function askMany(engine: PolicyEngine, classified: Classified): readonly Decision[] {
+  const { facts, principal, route } = classified;
+  return engine.decideMany(classified.calls.map((call) => ({ facts, principal, call, entrypoint: route.entrypoint })));
+}
+
+function permit(classified: Classified, decisions: readonly Decision[]): Permitted {
+  // The brand exists only in the type system: this cast is the one place that grants it.
+  return {
+    received: classified.received,
+    route: classified.route,
+    principal: classified.principal,
+    rate: classified.rate,
+    rateResetAt: classified.rateResetAt,
+    message: classified.message,
+    facts: classified.facts,
+    calls: classified.calls,
+    decisions,
+  } as Permitted;
+}
+
+function refusal(refused: Decision, decisions: readonly Decision[], classified: Classified): Refusal {
+  const code = refusalCode(refused);
+  const reasons = publicReasons(refused.deny);
+  const message = reasons.length > 0 ? reasons.map((reason) => reason.message).join('; ') : undefined;
+  const retryAfter =
+    code === 'RATE_LIMIT_EXCEEDED'
+      ? Math.max(1, Math.ceil((classified.rateResetAt - classified.received.receivedAt) / 1000))
+      : undefined;
+  return new Refusal(
+    code,
+    {
+      reasons,
+      ...(message === undefined ? {} : { message }),
+      ...(retryAfter === undefined ? {} : { retryAfter }),
+      data: { decision_id: refused.decision_id },
+    },
+    decisions,
+  );
+}
+
+/** One violation code stands for itself; several, or one the catalogue does not know, are POLICY_DENIED. */
+function refusalCode(refused: Decision): ErrorCode {
+  if (refused.failure !== null) return failureCode(refused.failure);
+  if (refused.allow) return obligationCode(refused);
+  const codes = new Set(refused.deny.map((violation) => violation.code));
+  const [only] = codes;
+  return codes.size === 1 && only !== undefined && isErrorCode(only) ? only : 'POLICY_DENIED';
+}
+
+function failureCode(failure: DecisionFailure): ErrorCode {
+  return failure === 'no_bundle' ? 'POLICY_UNAVAILABLE' : 'POLICY_EVALUATION_ERROR';
+}
+
+function obligationCode(refused: Decision): ErrorCode {
+  const types = new Set(refused.obligations.map((obligation) => obligation.type));
+  if (types.has('require_approval')) return 'APPROVAL_REQUIRED';
+  if (types.has('require_mfa')) return 'MFA_REQUIRED';
+  return 'POLICY_EVALUATION_ERROR';
+}
+
+/** The caller sees codes and messages; the package stays inside. */
+function publicReasons(deny: readonly Violation[]): readonly PublicReason[] {
+  return deny.map(({ code, message }) => ({ code, message }));
+}

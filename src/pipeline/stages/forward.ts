@@ -1,0 +1,117 @@
+/**
+ * Stage 7: sends a permitted call upstream and the answer back, piece by piece with back-pressure. It takes a
+ * `Permitted`, so forwarding anything undecided does not compile. Source: architecture 4, contracts 4.
+ */
+import type { ServerResponse } from 'node:http';
+import type { GatewayError } from '../../core/errors.ts';
+import type { LocalPlan, Permitted, Reply, UpstreamPlan } from '../../core/exchange.ts';
+import type { Principal } from '../../core/principal.ts';
+import type { Upstream } from '../../upstreams/upstream.ts';
+import { obligedHeaders } from '../obligations.ts';
+import type { ResponseWriter } from '../response.ts';
+import { createResponseWriter } from '../response.ts';
+
+export interface Forwarding {
+  upstream(permitted: Permitted, plan: UpstreamPlan): Upstream;
+  /** Headers with the gateway's own credential for this upstream; the caller's never leaves. */
+  credential(permitted: Permitted, plan: UpstreamPlan): Readonly<Record<string, string>> | null;
+  /** An error event in the caller's dialect for a stream that broke off, or null to cut the connection. */
+  streamError(permitted: Permitted, error: GatewayError): string | null;
+}
+
+/** Resolves with the status that was sent; rejects with a GatewayError only while nothing was sent yet. */
+export async function forward(forwarding: Forwarding, permitted: Permitted): Promise<number> {
+  const { plan } = permitted.message;
+  return plan.kind === 'local' ? answerLocally(permitted, plan) : dispatch(forwarding, permitted, plan);
+}
+
+async function answerLocally(permitted: Permitted, plan: LocalPlan): Promise<number> {
+  const reply = await plan.answer(permitted);
+  sendReply(permitted.received.outgoing, reply, permitted.received.id, decisionId(permitted));
+  return reply.status;
+}
+
+/** Writes a whole answer with the two ids every response carries. */
+export function sendReply(outgoing: ServerResponse, reply: Reply, requestId: string, decision: string | null): void {
+  if (outgoing.headersSent) {
+    outgoing.destroy();
+    return;
+  }
+  const headers: Record<string, string | number> = { ...reply.headers, 'x-request-id': requestId };
+  if (decision !== null) headers['x-decision-id'] = decision;
+  if (reply.status !== 204 && reply.status !== 304) headers['content-length'] = Buffer.byteLength(reply.body);
+  outgoing.writeHead(reply.status, headers);
+  outgoing.end(reply.body);
+}
+
+export function decisionId(permitted: Permitted): string | null {
+  return permitted.decisions[0]?.decision_id ?? null;
+}
+
+function dispatch(forwarding: Forwarding, permitted: Permitted, plan: UpstreamPlan): Promise<number> {
+  const { received, message, route } = permitted;
+  const upstream = forwarding.upstream(permitted, plan);
+  return new Promise((resolve, reject) => {
+    const writer: ResponseWriter = createResponseWriter(permitted, plan, {
+      finished: resolve,
+      failed: reject,
+      streamError: (error) => forwarding.streamError(permitted, error),
+    });
+    upstream.dispatch(
+      {
+        method: plan.method,
+        path: plan.path,
+        headers: upstreamHeaders(forwarding, permitted, plan),
+        body: message.body ?? unreadBody(permitted),
+        headersTimeoutMs: route.limits.headers_timeout_ms,
+        idleTimeoutMs: route.limits.idle_timeout_ms,
+      },
+      writer,
+      received.signal,
+    );
+  });
+}
+
+/** A body nobody needed to read is piped as it arrives; a request without one has none. */
+function unreadBody({ received }: Permitted): NodeJS.ReadableStream | null {
+  const { headers, incoming } = received;
+  const hasBody = headers['transfer-encoding'] !== undefined || (headers['content-length'] ?? '0') !== '0';
+  return hasBody ? incoming : null;
+}
+
+function upstreamHeaders(
+  forwarding: Forwarding,
+  permitted: Permitted,
+  plan: UpstreamPlan,
+): Readonly<Record<string, string>> {
+  const { received, principal, route, decisions } = permitted;
+  const headers: Record<string, string> = { ...plan.headers };
+  headers['x-request-id'] = received.id;
+  headers['x-auth-user'] = headerText(principal.id);
+  headers['x-auth-roles'] = rolesHeader(principal);
+  if (route.tenant_header) headers['x-tenant-id'] = headerText(principal.tenant_id);
+  const obliged = obligedHeaders(decisions);
+  if (obliged !== null) Object.assign(headers, obliged);
+  const credential = forwarding.credential(permitted, plan);
+  if (credential !== null) Object.assign(headers, credential);
+  return headers;
+}
+
+const VISIBLE_ASCII = /^[\x21-\x24\x26-\x7e]*$/;
+
+/** Identity may hold any text; a header may not: everything but visible ASCII is percent-encoded. */
+export function headerText(text: string): string {
+  return VISIBLE_ASCII.test(text) ? text : encodeURIComponent(text.toWellFormed());
+}
+
+const rolesText = new WeakMap<Principal, string>();
+
+/** Principals live in the identity caches, so the text is made once for each. */
+function rolesHeader(principal: Principal): string {
+  let text = rolesText.get(principal);
+  if (text === undefined) {
+    text = principal.roles.map((role) => headerText(role).replaceAll(',', '%2C')).join(',');
+    rolesText.set(principal, text);
+  }
+  return text;
+}
