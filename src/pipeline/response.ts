@@ -155,23 +155,14 @@ function eventTransform(rewrite: MessageRewriter): Transform {
       const out: Buffer[] = [];
       for (const event of splitter.push(chunk)) {
         const data = event.data;
-        const text = data === '' ? null : rewrite.message(data);
+        const text = data === null || data === '' ? null : rewrite.message(data);
         if (text === null) out.push(event.raw);
-        else if (text !== 'drop') out.push(withData(event.raw.toString('utf8'), text));
+        else if (text !== 'drop') out.push(event.withData(text));
       }
       return out.length === 1 ? (out[0] ?? null) : Buffer.concat(out);
     },
     end: () => splitter.end(),
   };
-}
-
-/** The same event (id, event name) with other data. */
-function withData(raw: string, text: string): Buffer {
-  const kept = raw
-    .split(/\r\n|\r|\n/)
-    .filter((line) => line !== '' && !line.startsWith('data'))
-    .map((line) => `${line}\n`);
-  return Buffer.from(`${kept.join('')}data: ${text}\n\n`);
 }
 
 function responseHeaders(headers: Headers, permitted: Permitted, changesLength: boolean): string[] {
