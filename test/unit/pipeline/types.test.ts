@@ -1,6 +1,8 @@
+/** The same proof as `wrong-orders.ts`, asked of the compiler directly. */
+import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { test } from 'vitest';
+import { expect, test } from 'vitest';
 
 test('forwarding a classified but undecided request does not compile', { timeout: 60_000 }, () => {
   const root = join(import.meta.dirname, '../../..');
