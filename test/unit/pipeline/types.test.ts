@@ -21,7 +21,7 @@ test('forwarding a classified but undecided request does not compile', { timeout
     );
     const compiled = spawnSync(join(root, 'node_modules/.bin/tsc'), ['-p', dir], { encoding: 'utf8' });
     expect(compiled.status).not.toBe(0);
-    expect(compiled.stdout).toMatch(/wrong\.ts.*'Classified' is not assignable to parameter of type 'Permitted'/);
+    expect(compiled.stdout).toMatch(/wrong\.ts[^\n]*Classified[\s\S]*Permitted/);
   } finally {
     rmSync(dir, { recursive: true, force: true });
   }
