@@ -42,7 +42,8 @@ export interface ProviderHealth {
 }
 
 export interface IdentityProvider {
-  authenticate(credential: Credential, facts: IdentityFacts, signal: AbortSignal): Promise<AuthResult>;
+  /** Answering at once (a cached result) spares the request a promise and a timer. */
+  authenticate(credential: Credential, facts: IdentityFacts, signal: AbortSignal): AuthResult | Promise<AuthResult>;
   health?(): Promise<ProviderHealth>;
   close?(): Promise<void>;
 }

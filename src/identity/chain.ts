@@ -1,0 +1,195 @@
+/**
+ * Asks a route's identity providers in order. The first that knows the credential decides; a failure of any kind ends
+ * in an error, never in an anonymous or a weaker principal. Source: contracts 1, design 2.2.
+ */
+import { type ErrorCode, type ErrorExtras, GatewayError } from '../core/errors.ts';
+import { ANONYMOUS, type Principal } from '../core/principal.ts';
+import { completePrincipal } from './completion.ts';
+import type { AuthResult, Credential, IdentityFacts, IdentityProvider, RejectionReason } from './provider.ts';
+
+export interface NamedProvider {
+  readonly name: string;
+  readonly provider: IdentityProvider;
+}
+
+export interface ChainOptions {
+  /** Milliseconds a provider may take. */
+  readonly timeoutMs?: number;
+  /** Parameters of the Bearer challenge besides `error`, e.g. `resource_metadata="…"`. */
+  readonly challenge?: string;
+  /** Lets a request without any credential pass as `anonymous` (the route's own line). */
+  readonly anonymous?: boolean;
+  /** Told of technical failures; the caller only learns that authentication is unavailable. */
+  readonly onFailure?: (provider: string, error: unknown) => void;
+}
+
+export type Identified = Principal | GatewayError;
+
+export interface IdentityChain {
+  /**
+   * Who presents these credentials. An outcome is a value: a GatewayError is returned, not thrown. Answers without a
+   * promise when a provider does (a cache hit).
+   */
+  authenticate(
+    credentials: readonly Credential[],
+    facts: IdentityFacts,
+    signal: AbortSignal,
+  ): Identified | Promise<Identified>;
+}
+
+const DEFAULT_TIMEOUT_MS = 5000;
+/** RFC 9110 10.2.3: seconds, when the provider names none. */
+const RETRY_AFTER = 1;
+
+const CODES: Readonly<Record<RejectionReason, ErrorCode>> = {
+  invalid: 'INVALID_CREDENTIALS',
+  expired: 'TOKEN_EXPIRED',
+  locked: 'ACCOUNT_LOCKED',
+  forbidden: 'FORBIDDEN',
+  'rate-limited': 'RATE_LIMIT_EXCEEDED',
+  unavailable: 'AUTH_UNAVAILABLE',
+};
+
+export function createIdentityChain(providers: readonly NamedProvider[], options: ChainOptions = {}): IdentityChain {
+  return new Chain(providers, options);
+}
+
+class Chain implements IdentityChain {
+  readonly #providers: readonly NamedProvider[];
+  readonly #options: ChainOptions;
+  readonly #timeoutMs: number;
+  readonly #challenge: string;
+
+  constructor(providers: readonly NamedProvider[], options: ChainOptions) {
+    this.#providers = providers;
+    this.#options = options;
+    this.#timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS;
+    this.#challenge = `Bearer realm="portcullis"${options.challenge === undefined ? '' : `, ${options.challenge}`}`;
+  }
+
+  authenticate(credentials: readonly Credential[], facts: IdentityFacts, signal: AbortSignal) {
+    const first = credentials[0];
+    if (first === undefined) {
+      if (this.#options.anonymous === true) return ANONYMOUS;
+      return new GatewayError('MISSING_CREDENTIALS', { challenge: this.#challenge });
+    }
+    if (credentials.length === 1) return this.#one(first, facts, signal, 0);
+    return this.#all(credentials, facts, signal);
+  }
+
+  /** Several credentials must be good, each of them, and mean the same principal. */
+  async #all(credentials: readonly Credential[], facts: IdentityFacts, signal: AbortSignal): Promise<Identified> {
+    let agreed: Principal | null = null;
+    for (const credential of credentials) {
+      const one = await this.#one(credential, facts, signal, 0);
+      if (one instanceof GatewayError) return one;
+      if (agreed !== null && (agreed.id !== one.id || agreed.tenant_id !== one.tenant_id)) {
+        return new GatewayError('INVALID_REQUEST', { message: 'The credentials belong to different principals' });
+      }
+      agreed ??= one;
+    }
+    return agreed ?? new GatewayError('MISSING_CREDENTIALS', { challenge: this.#challenge });
+  }
+
+  #one(
+    credential: Credential,
+    facts: IdentityFacts,
+    signal: AbortSignal,
+    from: number,
+  ): Identified | Promise<Identified> {
+    for (let i = from; i < this.#providers.length; i++) {
+      const named = this.#providers[i];
+      if (named === undefined) break;
+      let result: AuthResult | Promise<AuthResult>;
+      try {
+        result = named.provider.authenticate(credential, facts, signal);
+      } catch (error) {
+        return this.#failed(named.name, error);
+      }
+      if (isThenable(result)) return this.#later(named, result, credential, facts, signal, i);
+      const identified = this.#settle(named.name, result, credential);
+      if (identified !== null) return identified;
+    }
+    return this.#reject({ kind: 'rejected', reason: 'invalid' });
+  }
+
+  async #later(
+    named: NamedProvider,
+    pending: Promise<AuthResult>,
+    credential: Credential,
+    facts: IdentityFacts,
+    signal: AbortSignal,
+    at: number,
+  ): Promise<Identified> {
+    let result: AuthResult;
+    try {
+      result = await within(pending, this.#timeoutMs, signal);
+    } catch (error) {
+      return this.#failed(named.name, error);
+    }
+    return this.#settle(named.name, result, credential) ?? this.#one(credential, facts, signal, at + 1);
+  }
+
+  /** Null: ask the next provider. */
+  #settle(name: string, result: AuthResult, credential: Credential): Identified | null {
+    try {
+      switch (result.kind) {
+        case 'authenticated':
+          return completePrincipal(result.principal, name, credential.kind);
+        case 'not-applicable':
+          return null;
+        case 'rejected':
+          return this.#reject(result);
+        default:
+          throw new TypeError('the provider gave no outcome');
+      }
+    } catch (error) {
+      return this.#failed(name, error);
+    }
+  }
+
+  #failed(provider: string, error: unknown): GatewayError {
+    this.#options.onFailure?.(provider, error);
+    return new GatewayError('AUTH_UNAVAILABLE', { retryAfter: RETRY_AFTER, cause: error });
+  }
+
+  #reject(result: Extract<AuthResult, { kind: 'rejected' }>): GatewayError {
+    if (!Object.hasOwn(CODES, result.reason)) throw new TypeError('the provider gave an unknown reason');
+    const code = CODES[result.reason];
+    const extras: { -readonly [K in keyof ErrorExtras]: ErrorExtras[K] } = {};
+    if (code === 'INVALID_CREDENTIALS' || code === 'TOKEN_EXPIRED') {
+      // RFC 6750 3.1: one error word for every bad token; the text does not say why.
+      extras.challenge = result.challenge ?? `${this.#challenge}, error="invalid_token"`;
+    }
+    const retryAfter = result.retryAfter ?? (result.reason === 'unavailable' ? RETRY_AFTER : undefined);
+    if (retryAfter !== undefined) extras.retryAfter = retryAfter;
+    return new GatewayError(code, extras);
+  }
+}
+
+function isThenable(value: unknown): value is Promise<AuthResult> {
+  return typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function';
+}
+
+/** Rejects when the time is over or the client went away, whatever the provider makes of the signal. */
+function within<T>(pending: Promise<T>, ms: number, signal: AbortSignal): Promise<T> {
+  return new Promise<T>((resolve, reject) => {
+    const end = (error: Error) => {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', onAbort);
+      reject(error);
+    };
+    const onAbort = () => end(new Error('the client went away'));
+    const timer = setTimeout(() => end(new Error(`no answer within ${ms} ms`)), ms);
+    signal.addEventListener('abort', onAbort, { once: true });
+    if (signal.aborted) onAbort();
+    pending.then(
+      (value) => {
+        clearTimeout(timer);
+        signal.removeEventListener('abort', onAbort);
+        resolve(value);
+      },
+      (error: unknown) => end(error instanceof Error ? error : new Error('the provider failed', { cause: error })),
+    );
+  });
+}

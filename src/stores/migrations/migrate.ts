@@ -1,0 +1,44 @@
+/** Versioned schema changes, run at start, each recorded. Never edit one that was released: add the next. */
+import type { Kysely } from 'kysely';
+import type { Clock } from '../../core/clock.ts';
+import type { Tables } from '../tables.ts';
+import { apiKeys } from './0001-api-keys.ts';
+import type { Migration } from './migration.ts';
+
+const MIGRATIONS: readonly Migration[] = [apiKeys];
+
+/**
+ * Brings the schema up to date in one transaction, so that two processes starting together run each change once.
+ * Throws when the database was written by a newer program: its rows could be misread.
+ */
+export async function migrate(
+  database: Kysely<Tables>,
+  clock: Clock,
+  migrations: readonly Migration[] = MIGRATIONS,
+): Promise<void> {
+  await database.transaction().execute(async (transaction) => {
+    await transaction.schema
+      .createTable('portcullis_migrations')
+      .ifNotExists()
+      .addColumn('version', 'integer', (column) => column.primaryKey())
+      .addColumn('name', 'text', (column) => column.notNull())
+      .addColumn('applied_at', 'bigint', (column) => column.notNull())
+      .execute();
+    const rows = await transaction.selectFrom('portcullis_migrations').select('version').execute();
+    const applied = new Set(rows.map((row) => row.version));
+    const known = new Set(migrations.map((migration) => migration.version));
+    for (const version of applied) {
+      if (!known.has(version))
+        throw new Error(`the database has schema version ${version}, which is newer than this program`);
+    }
+    for (const migration of migrations) {
+      if (applied.has(migration.version)) continue;
+      await migration.up(transaction);
+      const { version, name } = migration;
+      await transaction
+        .insertInto('portcullis_migrations')
+        .values({ version, name, applied_at: clock.now() })
+        .execute();
+    }
+  });
+}
