@@ -26,6 +26,11 @@ export interface Outcome {
   readonly duration_ms: number;
 }
 
+/** The class of the call; its reasons have a name of their own because `reasons` are those of the decision. */
+export interface ClassFacts extends Pick<Classification, 'tool_type' | 'sensitivity_level' | 'resources'> {
+  readonly classification_reasons: Classification['reasons'];
+}
+
 export interface DecisionFacts {
   readonly decision_id: string | null;
   readonly policy_revision: string | null;
@@ -46,7 +51,7 @@ export type ToolInvocation = Base &
   RequestFactsEvent &
   Outcome &
   DecisionFacts &
-  Partial<Classification> & {
+  Partial<ClassFacts> & {
     readonly event_type: 'tool_invocation';
     readonly parameters: unknown;
     readonly parameters_sha256: string | null;
@@ -56,7 +61,7 @@ export type AuthorizationDecision = Base &
   RequestFactsEvent &
   Outcome &
   DecisionFacts &
-  Partial<Classification> & { readonly event_type: 'authorization_decision' };
+  Partial<ClassFacts> & { readonly event_type: 'authorization_decision' };
 
 export type DataAccess = Base &
   RequestFactsEvent &

@@ -38,6 +38,11 @@ const HARMLESS = new Set([
   'totaltokens',
   'inputtokens',
   'outputtokens',
+  'tokenid',
+  'apikeyid',
+  'credentialkind',
+  'credentialsource',
+  'credentialid',
 ]);
 
 /** The form in which names are compared. */
