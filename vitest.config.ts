@@ -7,5 +7,6 @@ export default defineConfig({
     testTimeout: 20_000,
     hookTimeout: 60_000,
     passWithNoTests: false,
+    reporters: ['default', './test/helpers/coverage-reporter.ts'],
   },
 });

@@ -1,0 +1,26 @@
+/** Writes docs/errors.md from the catalogue: `node tools/errors-doc.ts`. `test/errors.test.ts` compares the two. */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { CATALOGUE } from '../src/core/errors.ts';
+
+const HEAD = `# Errors
+
+Every error of the gateway has one of these codes. Outside MCP and LLM routes it is told as \`application/problem+json\`
+(RFC 9457) with \`error.code\`, \`error.message\` and \`request_id\`; LLM routes use the OpenAI shape; MCP routes use JSON-RPC
+errors (a denial is HTTP 200 with code -31403, -31410, -31429 or -31503 and \`data.code\`). The flag is what log lines,
+metrics and audit events show. "Retry" says whether the same request can succeed later without a change.
+
+| Code | Status | Flag | Retry | Text |
+|---|---|---|---|---|
+`;
+
+/** The document as it should be. */
+export function errorsDocument(): string {
+  const rows = Object.entries(CATALOGUE).map(
+    ([code, { status, flag, retryable, title }]) =>
+      `| \`${code}\` | ${status} | ${flag} | ${retryable ? 'yes' : 'no'} | ${title} |`,
+  );
+  return `${HEAD}${rows.join('\n')}\n`;
+}
+
+if (import.meta.main) writeFileSync(join(import.meta.dirname, '../docs/errors.md'), errorsDocument());
