@@ -7,6 +7,7 @@
 import { isUtf8 } from 'node:buffer';
 import { GatewayError } from '../core/errors.ts';
 import type { JsonObject, JsonValue } from '../core/json.ts';
+import { duplicatePosition, firstInvalidByte, syntaxPosition } from './json-position.ts';
 
 /** Bounds of one JSON text; more is refused. */
 export interface JsonLimits {
@@ -56,8 +57,8 @@ export function parseStrict(bytes: Buffer, limits: JsonLimits = {}): JsonValue {
   let value: JsonValue;
   try {
     value = JSON.parse(text);
-  } catch (cause) {
-    throw malformed(bytes.length === 0 ? 'no text' : 'syntax error', syntaxPosition(cause, text));
+  } catch {
+    throw malformed('syntax error', syntaxPosition(text));
   }
   if (typeof value === 'object' && value !== null && countMembers(value) !== members) {
     throw malformed('duplicate key', duplicatePosition(text));
@@ -181,55 +182,4 @@ function countMembers(value: JsonObject | readonly JsonValue[]): number {
     if (typeof item === 'object' && item !== null) members += countMembers(item);
   }
   return members;
-}
-
-/** Where the native parser stopped, in bytes; it names a character position, or none at the end of the text. */
-function syntaxPosition(cause: unknown, text: string): number {
-  const found = /at position (\d+)/.exec(cause instanceof Error ? cause.message : '');
-  return Buffer.byteLength(found === null ? text : text.slice(0, Number(found[1])));
-}
-
-/** Byte position of the first key that its object already has; the text is known to be well-formed. */
-function duplicatePosition(text: string): number {
-  const open: (Set<string> | null)[] = [];
-  for (let at = 0; at < text.length; at++) {
-    const char = text[at];
-    if (char === '{') open.push(new Set());
-    else if (char === '[') open.push(null);
-    else if (char === '}' || char === ']') open.pop();
-    else if (char === '"') {
-      const start = at;
-      for (at++; text[at] !== '"'; at++) if (text[at] === '\\') at++;
-      const keys = open.at(-1);
-      if (!keys || !isFollowedByColon(text, at + 1)) continue;
-      const key = JSON.parse(text.slice(start, at + 1)) as string;
-      if (keys.has(key)) return Buffer.byteLength(text.slice(0, start));
-      keys.add(key);
-    }
-  }
-  return 0;
-}
-
-function isFollowedByColon(text: string, from: number): boolean {
-  let at = from;
-  while (text[at] === ' ' || text[at] === '\n' || text[at] === '\r' || text[at] === '\t') at++;
-  return text[at] === ':';
-}
-
-/** Length of the longest valid UTF-8 prefix, by halving: validity of a prefix only breaks once. */
-function firstInvalidByte(bytes: Buffer): number {
-  let good = 0;
-  let bad = bytes.length;
-  while (bad - good > 1) {
-    const middle = (good + bad) >>> 1;
-    // A prefix may end inside a character: up to three bytes are given back before it counts as invalid.
-    if (endsValid(bytes, middle)) good = middle;
-    else bad = middle;
-  }
-  return good;
-}
-
-function endsValid(bytes: Buffer, end: number): boolean {
-  for (let cut = 0; cut < 4 && cut <= end; cut++) if (isUtf8(bytes.subarray(0, end - cut))) return true;
-  return false;
 }
