@@ -1,23 +1,21 @@
 /** Stage 2: who asks. The body is still unread. Source: contracts 1, architecture 4. */
-
+import { GatewayError } from '../../core/errors.ts';
 import type { Authenticated, Routed } from '../../core/exchange.ts';
 import type { Principal } from '../../core/principal.ts';
-import { ANONYMOUS } from '../../core/principal.ts';
 import type { IdentityFacts } from '../../identity/provider.ts';
 
-/** The ordered providers of one route. Throws a GatewayError for everything that is not a principal. */
+type Identified = Principal | GatewayError;
+
+/** The ordered providers of one route, behind the reading of credentials. An outcome is a value; it never throws. */
 export interface Authenticator {
-  /** Null: no credential was presented. */
   authenticate(
     headers: Readonly<Record<string, string>>,
     facts: IdentityFacts,
     signal: AbortSignal,
-  ): Promise<Principal | null>;
-  /** The error for a request that presented nothing. */
-  missing(): Error;
+  ): Identified | Promise<Identified>;
 }
 
-export async function authenticate(chain: Authenticator, { received, route }: Routed): Promise<Authenticated> {
+export async function authenticate(authenticator: Authenticator, { received, route }: Routed): Promise<Authenticated> {
   const facts: IdentityFacts = {
     request_id: received.id,
     source_ip: received.peer.address,
@@ -27,9 +25,7 @@ export async function authenticate(chain: Authenticator, { received, route }: Ro
     route: route.id,
     now: received.receivedAt,
   };
-  const principal = await chain.authenticate(received.headers, facts, received.signal);
-  if (principal !== null) return { received, route, principal };
-  // Nothing presented: only a route that says so lets it pass. A bad credential never gets here.
-  if (!route.anonymous) throw chain.missing();
-  return { received, route, principal: ANONYMOUS };
+  const identified = await authenticator.authenticate(received.headers, facts, received.signal);
+  if (identified instanceof GatewayError) throw identified;
+  return { received, route, principal: identified };
 }
