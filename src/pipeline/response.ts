@@ -39,6 +39,7 @@ class Writer implements ResponseSink {
   #transform: Transform | null = null;
   #isEventStream = false;
   #waiting = false;
+  #refusal: GatewayError | null = null;
 
   constructor(permitted: Permitted, plan: UpstreamPlan, end: ResponseEnd) {
     this.#permitted = permitted;
@@ -46,9 +47,11 @@ class Writer implements ResponseSink {
     this.#end = end;
   }
 
-  head(status: number, headers: Headers, flow: Flow): void {
+  head(status: number, received: Headers, flow: Flow): void {
     this.#flow = flow;
     this.#status = status;
+    const headers = this.#checkedHead(status, received, flow);
+    if (headers === null) return;
     const type = headers['content-type'];
     this.#isEventStream = typeof type === 'string' && type.startsWith('text/event-stream');
     this.#transform = chooseTransform(this.#plan.rewrite, type, this.#isEventStream);
@@ -62,12 +65,27 @@ class Writer implements ResponseSink {
     if (this.#isEventStream) outgoing.flushHeaders();
   }
 
+  /** The rewriter may change the headers or refuse the response; then nothing of it is sent. */
+  #checkedHead(status: number, headers: Headers, flow: Flow): Headers | null {
+    const { rewrite } = this.#plan;
+    if (rewrite?.head === undefined) return headers;
+    try {
+      return rewrite.head(status, headers);
+    } catch (thrown) {
+      this.#refusal = toGatewayError(thrown);
+      flow.abort(this.#refusal);
+      return null;
+    }
+  }
+
   data(chunk: Buffer): void {
+    if (this.#refusal !== null) return;
     const bytes = this.#transform === null ? chunk : this.#run(() => this.#transform?.push(chunk) ?? null);
     if (bytes !== null && bytes.length > 0) this.#write(bytes);
   }
 
   end(): void {
+    if (this.#refusal !== null) return this.#end.failed(this.#refusal);
     const { outgoing } = this.#permitted.received;
     const rest = this.#transform === null ? null : this.#run(() => this.#transform?.end() ?? null);
     if (rest === null) outgoing.end();
@@ -76,7 +94,7 @@ class Writer implements ResponseSink {
   }
 
   error(cause: Error): void {
-    const error = toGatewayError(cause);
+    const error = this.#refusal ?? toGatewayError(cause);
     const { outgoing } = this.#permitted.received;
     if (outgoing.headersSent) {
       this.#breakOff(outgoing, error);
