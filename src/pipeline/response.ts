@@ -85,7 +85,10 @@ class Writer implements ResponseSink {
   }
 
   end(): void {
-    if (this.#refusal !== null) return this.#end.failed(this.#refusal);
+    if (this.#refusal !== null) {
+      this.#end.failed(this.#refusal);
+      return;
+    }
     const { outgoing } = this.#permitted.received;
     const rest = this.#transform === null ? null : this.#run(() => this.#transform?.end() ?? null);
     if (rest === null) outgoing.end();
