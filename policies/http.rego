@@ -1,0 +1,66 @@
+# METADATA
+# title: Plain HTTP rules
+# description: A route names the permissions a method needs (`input.resource.permissions`); the caller has to hold them.
+package portcullis.http
+
+import data.mcp.gateway
+
+# Permissions and scopes of the credential, and what the data gives to the caller's roles.
+held := {permission | some permission in input.user.permissions} |
+	{scope | some scope in input.user.scopes} |
+	{permission |
+		some role in gateway.roles
+		some permission in data.config.role_permissions[role]
+	}
+
+# A method without permissions is open to whoever reached the route: without a credential that takes the route's own
+# `anonymous` line. Open means an explicit null; a document without the member says nothing.
+permitted(call) if {
+	startswith(call.action, "http:")
+	call.resource.permissions == null
+}
+
+permitted(call) if {
+	startswith(call.action, "http:")
+	gateway.authenticated
+	is_object(call.resource.permissions)
+	count(missing(call)) == 0
+	any_held(call)
+}
+
+# What `allOf` asks and the caller does not hold.
+missing(call) := {wanted |
+	some wanted in call.resource.permissions.allOf
+	not holds(wanted)
+}
+
+any_held(call) if not is_array(call.resource.permissions.anyOf)
+
+any_held(call) if {
+	some wanted in call.resource.permissions.anyOf
+	holds(wanted)
+}
+
+holds(wanted) if wanted in held
+
+holds(_) if "*" in held
+
+# A star stands for the rest after a separator: `tasks.*` covers `tasks.create`, but neither `tasks` nor `tasksfoo`.
+holds(wanted) if {
+	some stem in stems
+	startswith(wanted, stem)
+	count(wanted) > count(stem)
+}
+
+stems := {substring(permission, 0, count(permission) - 1) |
+	some permission in held
+	some ending in [".*", ":*"]
+	endswith(permission, ending)
+}
+
+# Why a plain HTTP call found no rule, in words the caller can act on.
+refusal(call) := concat("", ["Permission denied: ", concat(", ", sort(missing(call))), " is required"]) if {
+	count(missing(call)) > 0
+} else := concat("", ["Permission denied: one of ", concat(", ", sort(call.resource.permissions.anyOf)), " is required"]) if {
+	count(call.resource.permissions.anyOf) > 0
+} else := "Permission denied"

@@ -1,0 +1,152 @@
+# METADATA
+# title: Trust, delegation and time
+# description: |
+#   How far a principal is trusted, to whom it may delegate, and when work at guarded levels may be done. Levels, tenure,
+#   depths and hours are data (`data.config.trust`, `data.config.work_hours`).
+package mcp.gateway.trust
+
+import data.mcp.gateway.context
+
+# --- trust -----------------------------------------------------------------------------------------------------------
+
+default user_trust_level := "untrusted"
+
+# METADATA
+# entrypoint: true
+# description: Trust level of the caller.
+user_trust_level := trust_level_of(input.user)
+
+# The highest level that any role gives, `untrusted` when none does.
+trust_level_of(user) := best[count(best) - 1][1] if {
+	best := sort([[rank_of(level), level] | some level in trust_levels_of(user)])
+}
+
+trust_levels_of(user) := {"untrusted"} | {rule.level |
+	some role in user.roles
+	some rule in data.config.trust.roles[role]
+	tenure_suffices(user, rule)
+}
+
+tenure_suffices(_, rule) if rule.min_tenure_months == null
+
+# A tenure that is not known is none: a comparison with null would follow the order of types.
+tenure_suffices(user, rule) if {
+	is_number(user.tenure_months)
+	user.tenure_months >= rule.min_tenure_months
+}
+
+# A level without a rank is not trusted.
+rank_of(level) := object.get(data.config.trust.ranks, level, 1)
+
+# --- delegation ------------------------------------------------------------------------------------------------------
+
+default allow_delegation := false
+
+# METADATA
+# entrypoint: true
+# description: May the source hand its rights on to the target?
+allow_delegation if {
+	input.action == "a2a:delegate"
+	not input.source_user.type == "anonymous"
+	source_rank > rank_of("untrusted")
+	source_rank >= rank_of(trust_level_of(input.target_user))
+	depth_is_real
+	input.delegation_depth < max_delegation_depth
+}
+
+source_rank := rank_of(trust_level_of(input.source_user))
+
+default max_delegation_depth := 1
+
+# METADATA
+# entrypoint: true
+# description: Depth at which a delegation by the source is refused.
+max_delegation_depth := object.get(data.config.trust.max_depth, trust_level_of(input.source_user), 1)
+
+depth_is_real if {
+	is_number(input.delegation_depth)
+	input.delegation_depth >= 0
+	floor(input.delegation_depth) == input.delegation_depth
+	not chain_disagrees
+}
+
+# The host verifies the chain; when it passes one on, the depth is its length and no other number.
+chain_disagrees if {
+	count(input.delegation_chain) > 0
+	count(input.delegation_chain) != input.delegation_depth
+}
+
+# --- time ------------------------------------------------------------------------------------------------------------
+
+# Read once per evaluation, and only when a level is guarded by hours: a decision that never asked for the time holds
+# at any time.
+now := time.now_ns()
+
+clock := time.clock(now)
+
+within_hours if {
+	clock[0] >= data.config.work_hours.start
+	clock[0] < data.config.work_hours.end
+}
+
+weekend if time.weekday(now) in data.config.work_hours.weekend
+
+default allow_critical_during_work_hours := false
+
+# METADATA
+# entrypoint: true
+allow_critical_during_work_hours if {
+	within_hours
+	not weekend
+}
+
+guarded_by_hours(call) if context.guarded(call, "work_hours")
+
+violations_of(call) := array.concat(hours_violations(call), weekend_violations(call)) if guarded_by_hours(call)
+
+else := []
+
+hours_violations(call) := [{
+	"package": "mcp.gateway.trust",
+	"code": "OUTSIDE_WORK_HOURS",
+	"message": concat("", [
+		level_name(call), " operations only allowed during work hours (",
+		hour_name(data.config.work_hours.start), " - ", hour_name(data.config.work_hours.end), " UTC)",
+	]),
+	"severity": "high",
+}] if not within_hours
+
+else := []
+
+weekend_violations(call) := [{
+	"package": "mcp.gateway.trust",
+	"code": "OUTSIDE_WORK_HOURS",
+	"message": concat("", [level_name(call), " operations not allowed on weekends"]),
+	"severity": "high",
+}] if weekend
+
+else := []
+
+level_name(call) := concat("", [upper(substring(level, 0, 1)), substring(level, 1, -1)]) if {
+	level := call.gateway_metadata.sensitivity_level
+}
+
+# 0 -> "12 AM", 9 -> "9 AM", 17 -> "5 PM"
+hour_name(hour) := concat(" ", [format_int(((hour + 11) % 12) + 1, 10), half_of_day(hour)])
+
+half_of_day(hour) := "AM" if hour % 24 < 12
+
+else := "PM"
+
+# METADATA
+# entrypoint: true
+# description: Reasons against this call, as sentences.
+deny contains violation.message if some violation in violations_of(input)
+
+# Epoch nanoseconds until which the answers above cannot change: the next start, end or midnight.
+next_change := min([edge |
+	midnight := now - (now % 86400000000000)
+	some hour in [data.config.work_hours.start, data.config.work_hours.end, 24]
+	edge := midnight + (hour * 3600000000000)
+	edge > now
+])
