@@ -1,0 +1,247 @@
+/** `portcullis keys`: API keys in the database that the configuration names. Source: contracts 5, acceptance HW-07, HW-09. */
+import { existsSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import { z } from 'zod';
+import { loadConfig } from '../config/load.ts';
+import { systemClock } from '../core/clock.ts';
+import type { Secret } from '../core/secret.ts';
+import { type IssuedKey, issueKey, type KeyIssuing, revokeKey, rotateKey } from '../identity/key-issuing.ts';
+import { type ApiKeyRecord, createApiKeyStore, EVERY_TENANT } from '../stores/api-keys.ts';
+import { openDatabase } from '../stores/database.ts';
+import { loadPepper } from '../stores/pepper.ts';
+import { CommandError, EXIT, type Io, line, UnreachableError, UsageError } from './io.ts';
+
+export const KEYS_HELP = `Usage: portcullis keys create --name NAME [options]
+       portcullis keys list [--tenant T] [--owner ID]
+       portcullis keys rotate ID [--grace-hours N]
+       portcullis keys revoke ID --yes
+
+Makes and withdraws API keys. The text of a key is printed once and kept nowhere.
+
+create:
+  --name NAME            what the key is for (required)
+  --role R               a role of its principal; may be repeated, as the next four
+  --permission P         a permission
+  --scope S              a scope
+  --team T               a team
+  --allowed-ip ADDRESS   an address or CIDR range it may be used from
+  --type TYPE            service (default), user or agent
+  --owner ID             principal id (default: key:NAME)
+  --tenant T             tenant (default: default)
+  --expires-in-days N    default: never
+  --rate-limit N         requests per hour
+rotate:
+  --grace-hours N        how long the old key stays good (default 24)
+everywhere:
+  -c, --config FILE      default: $PORTCULLIS_CONFIG, portcullis.yaml, or the demo's
+  --json                 print JSON
+`;
+
+const OPTIONS = {
+  config: { type: 'string', short: 'c' },
+  json: { type: 'boolean' },
+  help: { type: 'boolean', short: 'h' },
+  yes: { type: 'boolean' },
+  name: { type: 'string' },
+  role: { type: 'string', multiple: true },
+  permission: { type: 'string', multiple: true },
+  scope: { type: 'string', multiple: true },
+  team: { type: 'string', multiple: true },
+  'allowed-ip': { type: 'string', multiple: true },
+  type: { type: 'string' },
+  owner: { type: 'string' },
+  tenant: { type: 'string' },
+  'expires-in-days': { type: 'string' },
+  'rate-limit': { type: 'string' },
+  'grace-hours': { type: 'string' },
+} as const;
+
+type Values = ReturnType<typeof parse>['values'];
+
+function parse(argv: readonly string[]) {
+  try {
+    return parseArgs({ args: [...argv], options: OPTIONS, allowPositionals: true });
+  } catch (error) {
+    throw new UsageError(error instanceof Error ? error.message : 'unreadable arguments');
+  }
+}
+
+/** Runs one `keys` command; resolves with the exit code. */
+export async function keysCommand(argv: readonly string[], io: Io): Promise<number> {
+  const { values, positionals } = parse(argv);
+  if (values.help) {
+    io.out(KEYS_HELP);
+    return EXIT.ok;
+  }
+  const [command, id, ...rest] = positionals;
+  const takesId = command === 'rotate' || command === 'revoke';
+  if (command !== 'create' && command !== 'list' && !takesId)
+    throw new UsageError('keys needs create, list, rotate or revoke');
+  if (takesId !== (id !== undefined) || rest.length > 0) {
+    throw new UsageError(takesId ? `keys ${command} needs one key id` : `keys ${command} takes no argument`);
+  }
+  if (command === 'revoke' && !values.yes) throw new UsageError('keys revoke cannot be undone: add --yes');
+  const opened = await open(values, io);
+  await using _database = opened.database;
+  const { issuing } = opened;
+  if (command === 'create') return create(issuing, values, io);
+  if (command === 'list') return list(issuing, values, io);
+  return command === 'rotate' ? rotate(issuing, id ?? '', values, io) : revoke(issuing, id ?? '', io);
+}
+
+function configFile(values: Values, io: Io): string {
+  const named = values.config ?? io.env.PORTCULLIS_CONFIG;
+  if (named !== undefined) return resolve(io.cwd, named);
+  const usual = resolve(io.cwd, 'portcullis.yaml');
+  const demo = join(resolve(io.cwd, io.env.PORTCULLIS_HOME ?? '.portcullis'), 'portcullis.yaml');
+  return !existsSync(usual) && existsSync(demo) ? demo : usual;
+}
+
+async function open(values: Values, io: Io) {
+  const file = configFile(values, io);
+  if (!existsSync(file)) throw new UnreachableError(`${file}: no such configuration; name one with -c`);
+  // Identity providers matter nothing here, so their options are left unread.
+  const loaded = await loadConfig(file, { env: io.env, providers: z.looseObject({ kind: z.string() }) });
+  if (loaded.config === null) throw new CommandError(loaded.problems.map((problem) => problem.text).join('\n'));
+  const { stores, environment } = loaded.config;
+  const pepper = loadPepper(stores.database, loaded.baseDir, stores.pepper as Secret | undefined);
+  const database = await openDatabase(stores.database, { baseDir: loaded.baseDir });
+  const keys = createApiKeyStore(database);
+  // A running gateway looks at the database itself: there is nobody to tell from here.
+  const issuing: KeyIssuing = { keys, pepper, environment, clock: systemClock, shared: null };
+  return { database, issuing };
+}
+
+function amount(values: Values, name: 'expires-in-days' | 'rate-limit' | 'grace-hours', least: number): number | null {
+  const text = values[name];
+  if (text === undefined) return null;
+  const value = Number(text);
+  if (/^\d{1,6}$/.test(text) && value >= least) return value;
+  throw new UsageError(`--${name} must be a whole number from ${least} to 999999`);
+}
+
+async function create(issuing: KeyIssuing, values: Values, io: Io): Promise<number> {
+  const name = values.name?.trim() ?? '';
+  if (name === '') throw new UsageError('keys create needs --name');
+  const type = values.type ?? 'service';
+  if (type !== 'service' && type !== 'user' && type !== 'agent')
+    throw new UsageError('--type is service, user or agent');
+  const days = amount(values, 'expires-in-days', 1);
+  const issued = await issueKey(issuing, {
+    name,
+    tenant_id: values.tenant ?? 'default',
+    type,
+    ...(values.owner === undefined ? {} : { owner_id: values.owner }),
+    roles: values.role ?? [],
+    permissions: values.permission ?? [],
+    scopes: values.scope ?? [],
+    teams: values.team ?? [],
+    allowed_ips: values['allowed-ip'] ?? [],
+    rate_limit_per_hour: amount(values, 'rate-limit', 1),
+    expires_at: days === null ? null : issuing.clock.now() + days * 86_400_000,
+  }).catch((error: unknown) => {
+    throw error instanceof TypeError ? new UsageError(error.message) : error;
+  });
+  print(issued, values, io);
+  return EXIT.ok;
+}
+
+/** The text of the key goes to standard output, all there is to say about it to standard error. */
+function print({ record, key }: IssuedKey, values: Values, io: Io): void {
+  if (values.json) return line(io, JSON.stringify({ api_key: key.reveal(), ...shown(record) }));
+  line(io, key.reveal());
+  io.err(`Key ${record.id} (${record.name}) is shown this once; keep it safe.\n`);
+}
+
+const time = (ms: number | null) => (ms === null ? null : new Date(ms).toISOString());
+
+/** What may be seen of a key: everything but its hash. */
+function shown(record: ApiKeyRecord) {
+  const { facts } = record;
+  return {
+    key_id: record.id,
+    name: record.name,
+    tenant_id: record.tenant_id,
+    owner_id: record.owner_id,
+    environment: record.environment,
+    type: facts.type,
+    roles: facts.roles,
+    permissions: facts.permissions,
+    scopes: facts.scopes,
+    allowed_ips: facts.allowed_ips,
+    rate_limit_per_hour: facts.rate_limit_per_hour,
+    created_at: time(record.created_at),
+    expires_at: time(record.expires_at),
+    revoked_at: time(record.revoked_at),
+    last_used: time(record.last_used_at),
+    replaced_by: record.replaced_by,
+  };
+}
+
+async function list(issuing: KeyIssuing, values: Values, io: Io): Promise<number> {
+  const items: ReturnType<typeof shown>[] = [];
+  for (let after: string | undefined; ; ) {
+    const page = await issuing.keys.list(values.tenant ?? EVERY_TENANT, {
+      limit: 1000,
+      ...(values.owner === undefined ? {} : { owner_id: values.owner }),
+      ...(after === undefined ? {} : { after }),
+    });
+    items.push(...page.map(shown));
+    after = page.at(-1)?.id;
+    if (page.length < 1000) break;
+  }
+  if (values.json) line(io, JSON.stringify({ items }));
+  else table(items, issuing.clock.now(), io);
+  return EXIT.ok;
+}
+
+function table(items: readonly ReturnType<typeof shown>[], now: number, io: Io): void {
+  const state = (item: (typeof items)[number]) => {
+    if (item.revoked_at !== null) return 'revoked';
+    if (item.expires_at !== null && Date.parse(item.expires_at) <= now) return 'expired';
+    return item.replaced_by === null ? 'good' : 'replaced';
+  };
+  const rows = [
+    ['ID', 'NAME', 'TENANT', 'ENV', 'ROLES', 'STATE', 'EXPIRES', 'LAST USED'],
+    ...items.map((item) => [
+      item.key_id,
+      item.name,
+      item.tenant_id,
+      item.environment,
+      item.roles.join(',') || '-',
+      state(item),
+      item.expires_at ?? '-',
+      item.last_used ?? '-',
+    ]),
+  ];
+  const widths = rows[0]?.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0))) ?? [];
+  for (const row of rows)
+    line(
+      io,
+      row
+        .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+        .join('  ')
+        .trimEnd(),
+    );
+}
+
+async function tenantOf(issuing: KeyIssuing, id: string): Promise<string> {
+  const record = await issuing.keys.find(id);
+  if (record === null) throw new CommandError(`there is no key ${id}`);
+  return record.tenant_id;
+}
+
+async function rotate(issuing: KeyIssuing, id: string, values: Values, io: Io): Promise<number> {
+  const hours = amount(values, 'grace-hours', 0) ?? 24;
+  const issued = await rotateKey(issuing, await tenantOf(issuing, id), id, hours * 3_600_000);
+  if (issued === null) throw new CommandError(`key ${id} is revoked, expired or was rotated before`);
+  print(issued, values, io);
+  return EXIT.ok;
+}
+
+async function revoke(issuing: KeyIssuing, id: string, io: Io): Promise<number> {
+  await revokeKey(issuing, await tenantOf(issuing, id), id);
+  io.err(`Key ${id} is revoked.\n`);
+  return EXIT.ok;
+}

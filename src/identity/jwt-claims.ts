@@ -1,0 +1,122 @@
+/**
+ * What must hold of a token's header and claims besides the signature. Source: RFC 7519 4.1, RFC 8725, RFC 9068,
+ * security 2.3.
+ */
+import type { JsonObject, JsonValue } from '../core/json.ts';
+import type { JwtOptions } from './jwt-options.ts';
+import { readJsonObject } from './strict-json.ts';
+import { isKid } from './verification-keys.ts';
+
+export interface TokenHeader {
+  readonly alg: string;
+  readonly kid: string | null;
+}
+
+/** A token taken apart, nothing of it believed yet. */
+export interface UnverifiedToken {
+  readonly header: JsonObject;
+  readonly claims: JsonObject;
+}
+
+/**
+ * Takes a compact JWS apart; null when it is not exactly that: three parts of canonical, unpadded base64url that hold
+ * unambiguous JSON objects and a signature.
+ */
+export function takeApart(token: string): UnverifiedToken | null {
+  const first = token.indexOf('.');
+  const second = token.indexOf('.', first + 1);
+  if (!isBase64url(token, 0, first) || !isBase64url(token, first + 1, second)) return null;
+  if (!isBase64url(token, second + 1, token.length)) return null;
+  const header = readJsonObject(Buffer.from(token.slice(0, first), 'base64url'));
+  if (header === null) return null;
+  const claims = readJsonObject(Buffer.from(token.slice(first + 1, second), 'base64url'));
+  return claims === null ? null : { header, claims };
+}
+
+/** The value of a base64url character, or -1. */
+function sextet(c: number): number {
+  if (c >= 65 && c <= 90) return c - 65;
+  if (c >= 97 && c <= 122) return c - 71;
+  if (c >= 48 && c <= 57) return c + 4;
+  return c === 45 ? 62 : c === 95 ? 63 : -1;
+}
+
+/** Also refuses unused bits that are set: a second spelling of the same bytes would be a second token. */
+function isBase64url(text: string, from: number, to: number): boolean {
+  const rest = (to - from) % 4;
+  if (to <= from || rest === 1) return false;
+  for (let i = from; i < to; i++) if (sextet(text.charCodeAt(i)) < 0) return false;
+  const last = sextet(text.charCodeAt(to - 1));
+  return rest === 0 || (rest === 2 ? (last & 15) === 0 : (last & 3) === 0);
+}
+
+/** What the header says, or null when it is not acceptable. Keys it embeds or points to (jwk, jku, x5c, x5u) are never looked at. */
+export function checkHeader(header: JsonObject, options: JwtOptions): TokenHeader | null {
+  const { alg, kid, typ } = header;
+  if (typeof alg !== 'string' || !(options.algorithms as readonly string[]).includes(alg)) return null;
+  // No extension is understood, so none may be critical (RFC 7515 4.1.11); `b64` only has a meaning with crit.
+  if (header.crit !== undefined || header.b64 !== undefined || header.zip !== undefined || header.enc !== undefined) {
+    return null;
+  }
+  if (kid !== undefined && !isKid(kid)) return null;
+  if (!isAcceptedType(typ, options.typ)) return null;
+  return { alg, kid: kid ?? null };
+}
+
+function isAcceptedType(typ: JsonValue | undefined, accepted: readonly string[]): boolean {
+  if (typ === undefined) return accepted.some((name) => name.toLowerCase() === 'jwt');
+  if (typeof typ !== 'string') return false;
+  // RFC 7515 4.1.9: case-insensitive, and `application/` may be left out.
+  const name = typ.toLowerCase().replace(/^application\//, '');
+  return accepted.some((one) => one.toLowerCase() === name);
+}
+
+export type ClaimsVerdict = 'good' | 'expired' | 'invalid';
+
+/** Words by which issuers mark tokens that are no access tokens. */
+const OTHER_TOKENS = new Set(['id', 'refresh', 'logout', 'offline', 'id_token', 'refresh_token', 'logout_token']);
+
+/** True for ID, refresh and logout tokens that carry their kind in the claims. */
+function isOtherToken(claims: JsonObject): boolean {
+  for (const name of ['token_use', 'typ', 'type', 'token_type']) {
+    const value = claims[name];
+    if (typeof value === 'string' && OTHER_TOKENS.has(value.toLowerCase())) return true;
+  }
+  // OpenID Connect: hashes and nonce make an ID token, events a logout or security event token.
+  return (
+    claims.nonce !== undefined ||
+    claims.at_hash !== undefined ||
+    claims.c_hash !== undefined ||
+    claims.events !== undefined
+  );
+}
+
+/** NumericDate (RFC 7519 2): seconds, maybe with a fraction. */
+function isDate(value: JsonValue | undefined): value is number {
+  return typeof value === 'number' && value >= 0 && value <= Number.MAX_SAFE_INTEGER;
+}
+
+/** Judges the claims of a token whose signature is good. `now` is epoch milliseconds. */
+export function checkClaims(claims: JsonObject, options: JwtOptions, now: number): ClaimsVerdict {
+  if (claims.iss !== options.issuer || !isForUs(claims.aud, options) || isOtherToken(claims)) return 'invalid';
+  const { exp, iat, nbf } = claims;
+  const seconds = now / 1000;
+  const skew = options.clock_skew_seconds;
+  if (!isDate(exp) || (iat !== undefined && !isDate(iat)) || (nbf !== undefined && !isDate(nbf))) return 'invalid';
+  if (iat !== undefined && (iat > seconds + skew || iat > exp)) return 'invalid';
+  if (nbf !== undefined && nbf > seconds + skew) return 'invalid';
+  // Without iat the rest of its life counts: what is left can only be shorter than the whole.
+  if (exp - (iat ?? seconds) > options.max_lifetime_seconds) return 'invalid';
+  return seconds >= exp + skew ? 'expired' : 'good';
+}
+
+function isForUs(aud: JsonValue | undefined, options: JwtOptions): boolean {
+  if (typeof aud === 'string') return options.audience.includes(aud);
+  if (!Array.isArray(aud) || aud.length === 0) return false;
+  let ours = 0;
+  for (const one of aud as readonly JsonValue[]) {
+    if (typeof one !== 'string') return false;
+    if (options.audience.includes(one)) ours++;
+  }
+  return options.sole_audience ? ours === aud.length : ours > 0;
+}

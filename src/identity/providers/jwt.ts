@@ -1,0 +1,133 @@
+/**
+ * Bearer tokens that an issuer signed. The signature is jose's business, everything else that makes a token
+ * acceptable is decided here and in the files beside it. Source: RFC 8725, RFC 9068, security 2.3, acceptance D-08.
+ */
+import { readFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { compactVerify, errors } from 'jose';
+import type { Module } from '../../core/module.ts';
+import { CredentialCache } from '../credential-cache.ts';
+import type { IdentityEnv } from '../env.ts';
+import { checkClaims, checkHeader, takeApart } from '../jwt-claims.ts';
+import { type JwtOptions, jwtSchema } from '../jwt-options.ts';
+import { principalFromClaims } from '../jwt-principal.ts';
+import { fetchDocument } from '../key-fetch.ts';
+import { createKeySource, fixedKeySource, type KeySource } from '../key-source.ts';
+import type { AuthResult, Credential, IdentityFacts, IdentityProvider, ProviderHealth } from '../provider.ts';
+import { isTokenRevoked, onTokenRevoked } from '../revocations.ts';
+import { readPem, symmetricKey, type VerificationKey } from '../verification-keys.ts';
+
+const NOT_APPLICABLE: AuthResult = Object.freeze({ kind: 'not-applicable' });
+const INVALID: AuthResult = Object.freeze({ kind: 'rejected', reason: 'invalid' });
+const EXPIRED: AuthResult = Object.freeze({ kind: 'rejected', reason: 'expired' });
+const UNAVAILABLE: AuthResult = Object.freeze({ kind: 'rejected', reason: 'unavailable' });
+
+/** `kind: jwt` */
+export const jwt: Module<JwtOptions, IdentityProvider, IdentityEnv> = {
+  kind: 'jwt',
+  schema: jwtSchema,
+  create: (options, env) => new JwtProvider(options, env),
+};
+
+class JwtProvider implements IdentityProvider {
+  readonly #options: JwtOptions;
+  readonly #env: IdentityEnv;
+  readonly #keys: KeySource;
+  readonly #cache: CredentialCache;
+  readonly #unsubscribe: () => void;
+
+  constructor(options: JwtOptions, env: IdentityEnv) {
+    this.#options = options;
+    this.#env = env;
+    this.#cache = new CredentialCache(options.cache_entries);
+    this.#keys = openKeys(options, env, () => this.#cache.clear());
+    this.#unsubscribe = onTokenRevoked(env.shared, options.issuer, (tokenId) =>
+      this.#cache.drop((principal) => principal.auth.token_id === tokenId),
+    );
+  }
+
+  authenticate(credential: Credential, facts: IdentityFacts): AuthResult | Promise<AuthResult> {
+    if (credential.kind !== 'bearer') return NOT_APPLICABLE;
+    const token = credential.value.reveal();
+    if (!looksLikeJwt(token)) return NOT_APPLICABLE;
+    if (token.length > this.#options.max_token_bytes) return INVALID;
+    const key = this.#cache.key(token);
+    return this.#cache.get(key, facts.now) ?? this.#check(token, key, facts.now);
+  }
+
+  async #check(token: string, cacheKey: string, now: number): Promise<AuthResult> {
+    const parts = takeApart(token);
+    if (parts === null) return INVALID;
+    // Another issuer's token is another provider's business. Nothing is believed yet: it is only not ours.
+    if (parts.claims.iss !== this.#options.issuer) return NOT_APPLICABLE;
+    const header = checkHeader(parts.header, this.#options);
+    if (header === null) return INVALID;
+    const epoch = this.#cache.epoch;
+    const lookup = await this.#keys.find(header.kid, header.alg);
+    if (lookup.kind === 'unavailable') return UNAVAILABLE;
+    if (lookup.kind === 'unknown' || !(await isSignedBy(lookup.key, header.alg, token))) return INVALID;
+    const verdict = checkClaims(parts.claims, this.#options, now);
+    if (verdict !== 'good') return verdict === 'expired' ? EXPIRED : INVALID;
+    const principal = principalFromClaims(parts.claims, this.#options, this.#env.name, now, this.#env.logger);
+    if (principal === null) return INVALID;
+    const { token_id, expires_at } = principal.auth;
+    if (token_id !== null && (await isTokenRevoked(this.#env.shared, this.#options.issuer, token_id))) return INVALID;
+    const result = Object.freeze({ kind: 'authenticated', principal } as const);
+    const expires = ((expires_at ?? 0) + this.#options.clock_skew_seconds) * 1000;
+    this.#cache.set(cacheKey, result, Math.min(expires, now + this.#options.cache_seconds * 1000), epoch);
+    return result;
+  }
+
+  health(): Promise<ProviderHealth> {
+    return this.#keys.health();
+  }
+
+  async close(): Promise<void> {
+    this.#unsubscribe();
+    this.#cache.clear();
+  }
+}
+
+/** Exactly two dots. Opaque tokens and API keys are for other providers. */
+function looksLikeJwt(token: string): boolean {
+  const first = token.indexOf('.');
+  if (first < 1) return false;
+  const second = token.indexOf('.', first + 1);
+  return second > 0 && token.indexOf('.', second + 1) < 0;
+}
+
+/** jose's refusal is an outcome; anything else it throws is a technical failure and goes on. */
+async function isSignedBy(key: VerificationKey, algorithm: string, token: string): Promise<boolean> {
+  try {
+    await compactVerify(token, key.key, { algorithms: [algorithm] });
+    return true;
+  } catch (error) {
+    if (error instanceof errors.JOSEError) return false;
+    throw error;
+  }
+}
+
+/** Throws with the file's name when a configured key cannot be read: a mistake to be told at start. */
+function openKeys(options: JwtOptions, env: IdentityEnv, onChange: () => void): KeySource {
+  if (options.secret !== undefined) return fixedKeySource(symmetricKey(Buffer.from(options.secret.reveal())));
+  if (options.public_key !== undefined) {
+    const file = resolve(env.baseDir, options.public_key);
+    try {
+      return fixedKeySource(readPem(readFileSync(file, 'utf8')));
+    } catch (error) {
+      throw new Error(`${file}: ${error instanceof Error ? error.message : 'cannot be read'}`);
+    }
+  }
+  const jwks = options.jwks ?? '';
+  const isUrl = /^https?:\/\//i.test(jwks);
+  const file = resolve(env.baseDir, jwks);
+  return createKeySource({
+    load: isUrl ? () => fetchDocument(jwks) : () => readFile(file),
+    clock: env.clock,
+    logger: env.logger,
+    maxAgeMs: options.jwks_max_age_seconds * 1000,
+    staleMs: options.jwks_stale_seconds * 1000,
+    onChange,
+  });
+}
