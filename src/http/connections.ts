@@ -1,0 +1,81 @@
+/** The connections of one listener: how many there may be, and how they end. */
+import type { Server } from 'node:http';
+import { Server as NetServer, type Socket } from 'node:net';
+
+export interface ConnectionLimits {
+  readonly connections: number;
+  readonly connections_per_ip: number;
+}
+
+/** Keeps count of a listener's connections and ends them in an orderly way. */
+export class Connections {
+  readonly sockets = new Set<Socket>();
+  private readonly perAddress = new Map<string, number>();
+  private readonly server: Server;
+  private emptied: (() => void) | null = null;
+
+  /**
+   * @param exempt addresses without a limit of their own: proxies, through which many clients come
+   * @param onRefused told why a connection was not taken
+   */
+  constructor(
+    server: Server,
+    limits: ConnectionLimits,
+    exempt: (address: string) => boolean,
+    onRefused: (reason: 'total' | 'address') => void,
+  ) {
+    this.server = server;
+    server.maxConnections = limits.connections;
+    server.on('drop', () => onRefused('total'));
+    server.on('connection', (socket: Socket) => {
+      const address = socket.remoteAddress ?? '';
+      const count = (this.perAddress.get(address) ?? 0) + 1;
+      if (count > limits.connections_per_ip && !exempt(address)) {
+        onRefused('address');
+        socket.destroy();
+        return;
+      }
+      this.perAddress.set(address, count);
+      this.sockets.add(socket);
+      socket.once('close', () => this.forget(socket, address));
+    });
+  }
+
+  private forget(socket: Socket, address: string): void {
+    this.sockets.delete(socket);
+    const left = (this.perAddress.get(address) ?? 1) - 1;
+    if (left === 0) this.perAddress.delete(address);
+    else this.perAddress.set(address, left);
+    if (this.sockets.size === 0) this.emptied?.();
+  }
+
+  /** Stops listening and nothing else; `http.Server.close` would also cut idle connections, with requests in their buffers. */
+  stopAccepting(): void {
+    NetServer.prototype.close.call(this.server);
+  }
+
+  /** Closes connections that are between two requests, after taking in what has already arrived on them. */
+  async closeIdle(): Promise<void> {
+    // Two turns of the event loop: bytes that lay in the kernel are read and turn the connection busy.
+    await new Promise((resolve) => setImmediate(resolve));
+    await new Promise((resolve) => setImmediate(resolve));
+    this.server.closeIdleConnections();
+    for (const socket of this.sockets) if (socket.bytesRead === 0) socket.destroy();
+  }
+
+  /** Resolves true when no connection is left, false after `ms` milliseconds. */
+  async allClosed(ms: number): Promise<boolean> {
+    if (this.sockets.size === 0) return true;
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    this.emptied = () => resolve(true);
+    const timer = setTimeout(resolve, ms, false);
+    const closed = await promise;
+    clearTimeout(timer);
+    this.emptied = null;
+    return closed;
+  }
+
+  destroyAll(): void {
+    for (const socket of this.sockets) socket.destroy();
+  }
+}

@@ -1,0 +1,434 @@
+/**
+ * The door: a listener with explicit limits, where every request is cleaned, numbered and handed on, and every request on
+ * an accepted connection is answered. Source: architecture 4, contracts 4 and 8.
+ */
+import type { IncomingMessage, Server, ServerOptions } from 'node:http';
+import { createServer as createHttpServer } from 'node:http';
+import { createServer as createHttpsServer } from 'node:https';
+import type { AddressInfo, Socket } from 'node:net';
+import type { TLSSocket } from 'node:tls';
+import type { Clock } from '../core/clock.ts';
+import { GatewayError, toGatewayError } from '../core/errors.ts';
+import type { Received, Reply } from '../core/exchange.ts';
+import { makeId } from '../core/ids.ts';
+import type { Logger } from '../core/module.ts';
+import { addressMatcher } from './addresses.ts';
+import type { ConnectionLimits } from './connections.ts';
+import { Connections } from './connections.ts';
+import type { ControlApp } from './control.ts';
+import { controlListener } from './control.ts';
+import type { CorsPolicy } from './cors.ts';
+import { createCors } from './cors.ts';
+import { DoorResponse, Exchange, lingeringClose } from './exchange.ts';
+import type { HostRule } from './host.ts';
+import { originAllowed } from './host.ts';
+import type { HygieneRules } from './hygiene.ts';
+import { inspect } from './hygiene.ts';
+import { parserFault, refuseOnSocket } from './refusal.ts';
+import type { TlsFiles } from './tls.ts';
+import { readTls, watchTls } from './tls.ts';
+
+/** Limits of a listener, spelled as in the config. */
+export interface DoorLimits extends ConnectionLimits {
+  readonly header_bytes: number;
+  readonly header_count: number;
+  readonly target_bytes: number;
+  readonly headers_timeout_ms: number;
+  readonly request_timeout_ms: number;
+  readonly keep_alive_ms: number;
+  readonly max_in_flight: number;
+}
+
+/** What a refused request is known by: for audit and metrics. `received` is null when the request itself was unreadable. */
+export interface DoorRefusal {
+  readonly id: string;
+  readonly error: GatewayError;
+  readonly method: string | null;
+  /** Raw request target without its query, at most 256 characters; it may hold anything. */
+  readonly target: string | null;
+  readonly address: string;
+  readonly received: Received | null;
+}
+
+export interface DoorOptions {
+  /** `HOST:PORT` or `[V6]:PORT`; port 0 takes a free one. */
+  readonly listen: string;
+  readonly limits: DoorLimits;
+  readonly tls?: TlsFiles | undefined;
+  /** CIDR ranges whose `X-Forwarded-*` and `X-Request-ID` are believed. */
+  readonly trustedProxies: readonly string[];
+  /** Which Host headers are answered: see `hostRule`. */
+  readonly hosts: HostRule;
+  readonly cors: CorsPolicy;
+  /** Paths where a page of a foreign origin is refused with ORIGIN_DENIED instead of merely not being able to read. */
+  guardsOrigin(path: string): boolean;
+  /** Paths of the data plane; all others go to `app`. */
+  isDataPath(path: string): boolean;
+  /** Handles a data-plane request to its end. */
+  onRequest(received: Received): void | Promise<void>;
+  /** Handles a WebSocket upgrade; answers through `outgoing`, or detaches it from the socket and takes that over. */
+  readonly onUpgrade?: ((received: Received, socket: Socket, head: Buffer) => void | Promise<void>) | undefined;
+  readonly app: ControlApp;
+  /** Renders the door's own refusals. */
+  renderError(error: GatewayError, requestId: string): Reply;
+  onRefused?(refusal: DoorRefusal): void;
+  /** A connection over a limit was not taken. */
+  onConnectionRefused?(reason: 'total' | 'address'): void;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+export interface Door {
+  /** Resolves once connections are accepted. Rejects when the address is taken. */
+  start(): Promise<AddressInfo>;
+  /** Requests being served right now. */
+  readonly inFlight: number;
+  readonly connections: number;
+  readonly draining: boolean;
+  /**
+   * Ends the listener without losing a request: goes on accepting for `settleMs` while answers say `Connection: close`,
+   * then stops accepting and waits for what is in flight, in all at most `ms` milliseconds. What is left is answered with
+   * SHUTTING_DOWN, or cut when its answer had begun.
+   */
+  drain(ms: number, settleMs?: number): Promise<{ readonly drained: boolean }>;
+  /** Cuts everything at once. */
+  close(): Promise<void>;
+}
+
+export function createDoor(options: DoorOptions): Door {
+  return new Listener(options);
+}
+
+/** Ends a response that could not be answered in time gets this long to reach the client. */
+const FLUSH_MS = 500;
+const IDLE_CHECK_MS = 100;
+
+class Listener implements Door {
+  readonly #options: DoorOptions;
+  readonly #rules: HygieneRules;
+  readonly #server: Server;
+  readonly #connections: Connections;
+  readonly #active = new Set<Exchange>();
+  readonly #control: (received: Received) => Promise<void>;
+  readonly #cors: ReturnType<typeof createCors>;
+  readonly #origins: { readonly origins: ReadonlySet<string>; readonly local: boolean };
+  readonly #failing = new WeakSet<Socket>();
+  #stopWatching: () => void = () => {};
+  #draining = false;
+
+  constructor(options: DoorOptions) {
+    this.#options = options;
+    const { limits } = options;
+    this.#rules = {
+      headerCount: limits.header_count,
+      headerBytes: limits.header_bytes,
+      targetBytes: limits.target_bytes,
+      hosts: options.hosts,
+      trusted: addressMatcher(options.trustedProxies),
+    };
+    this.#control = controlListener(options.app);
+    this.#cors = createCors(options.cors);
+    const local = options.hosts !== 'any' && options.hosts.has('localhost');
+    this.#origins = { origins: new Set(options.cors.origins), local };
+    this.#server = this.#makeServer();
+    this.#connections = new Connections(
+      this.#server,
+      limits,
+      (address) => this.#rules.trusted(address),
+      (reason) => options.onConnectionRefused?.(reason),
+    );
+  }
+
+  get inFlight(): number {
+    return this.#active.size;
+  }
+
+  get connections(): number {
+    return this.#connections.sockets.size;
+  }
+
+  get draining(): boolean {
+    return this.#draining;
+  }
+
+  #makeServer(): Server {
+    const { limits, tls } = this.#options;
+    const settings: ServerOptions<typeof IncomingMessage, typeof DoorResponse> = {
+      ServerResponse: DoorResponse,
+      // The target has a limit of its own, checked by hygiene, and must not eat into that of the headers.
+      maxHeaderSize: limits.header_bytes + limits.target_bytes,
+      headersTimeout: limits.headers_timeout_ms,
+      requestTimeout: Math.max(limits.request_timeout_ms, limits.headers_timeout_ms),
+      keepAliveTimeout: limits.keep_alive_ms,
+      connectionsCheckingInterval: 1000,
+      // Hygiene says it in the house's own words.
+      requireHostHeader: false,
+      insecureHTTPParser: false,
+      shouldUpgradeCallback: isWebSocketUpgrade,
+    };
+    const server =
+      tls === undefined
+        ? createHttpServer(settings)
+        : createHttpsServer({ ...settings, ...readTls(tls), ...askForCertificate(tls) });
+    // Node would drop what is beyond the count in silence; hygiene refuses it.
+    server.maxHeadersCount = 0;
+    server.on('request', (req: IncomingMessage, res) => this.#accept(req, res as DoorResponse));
+    server.on('checkContinue', (req: IncomingMessage, res) => {
+      continueWhenRead(req, res as DoorResponse);
+      this.#accept(req, res as DoorResponse);
+    });
+    server.on('checkExpectation', (req: IncomingMessage, res) => this.#accept(req, res as DoorResponse));
+    server.on('connect', (req: IncomingMessage, socket) => this.#refuseConnect(req, socket as Socket));
+    server.on('upgrade', (req: IncomingMessage, socket, head) => this.#upgrade(req, socket as Socket, head));
+    server.on('clientError', (error: NodeJS.ErrnoException, socket) => this.#clientError(error, socket as Socket));
+    server.on('secureConnection', refuseForeignCertificate);
+    return server as Server;
+  }
+
+  #accept(req: IncomingMessage, res: DoorResponse): void {
+    const exchange = this.#receive(req, res);
+    if (exchange === null || !this.#admit(exchange)) return;
+    if (!this.#options.isDataPath(exchange.path)) {
+      this.#guard(exchange, this.#control(exchange));
+      return;
+    }
+    if (this.#active.size > this.#options.limits.max_in_flight) {
+      this.#refuse(exchange, new GatewayError('OVERLOADED', { retryAfter: 1 }));
+      return;
+    }
+    this.#hand(exchange, () => this.#options.onRequest(exchange));
+  }
+
+  /** Cleans and numbers; null when the request was refused. */
+  #receive(req: IncomingMessage, res: DoorResponse): Exchange | null {
+    const now = this.#options.clock.now();
+    const seen = inspect(req, this.#rules);
+    if (!seen.ok) {
+      res.id = makeId('req_', now);
+      // Whoever sends what can be read in two ways may mean the bytes behind it to be another request.
+      res.lastOnConnection = true;
+      res.leaveBodyUnread();
+      this.#answerError(res, seen.error);
+      this.#reportRaw(res.id, seen.error, req);
+      return null;
+    }
+    const id = seen.requestId ?? makeId('req_', now);
+    const exchange = new Exchange(id, seen, now, res);
+    res.lastOnConnection ||= this.#draining;
+    res.open(exchange, this.#active);
+    return exchange;
+  }
+
+  /** CORS and foreign origins, before anybody is authenticated. False when the request has been answered. */
+  #admit(exchange: Exchange): boolean {
+    const { headers, outgoing, peer, path } = exchange;
+    const { origin } = headers;
+    if (this.#cors.enabled) outgoing.grant = this.#cors.grant(origin);
+    if (origin === undefined) return true;
+    const listed = this.#cors.allows(origin);
+    if (exchange.method === 'OPTIONS' && headers['access-control-request-method'] !== undefined) {
+      if (listed) {
+        outgoing.grant = this.#cors.preflight(origin, headers['access-control-request-headers']);
+        outgoing.writeHead(204, {});
+        outgoing.end();
+      } else {
+        this.#refuse(exchange, new GatewayError('ORIGIN_DENIED'));
+      }
+      return false;
+    }
+    if (listed || !this.#options.guardsOrigin(path) || originAllowed(origin, peer.host, this.#origins)) return true;
+    this.#refuse(exchange, new GatewayError('ORIGIN_DENIED'));
+    return false;
+  }
+
+  #hand(exchange: Exchange, run: () => void | Promise<void>): void {
+    try {
+      const done = run();
+      if (done !== undefined) this.#guard(exchange, done);
+    } catch (thrown) {
+      this.#fail(exchange, thrown);
+    }
+  }
+
+  #guard(exchange: Exchange, done: Promise<void>): void {
+    done.catch((thrown: unknown) => this.#fail(exchange, thrown));
+  }
+
+  /** A handler that throws is a defect; its request still gets an answer. */
+  #fail(exchange: Exchange, thrown: unknown): void {
+    const error = toGatewayError(thrown);
+    if (error.code === 'INTERNAL_ERROR') {
+      this.#options.logger.error({ err: thrown, request_id: exchange.id }, 'a request handler failed');
+    }
+    this.#refuse(exchange, error);
+  }
+
+  #refuse(exchange: Exchange, error: GatewayError): void {
+    this.#answerError(exchange.outgoing, error);
+    this.#options.onRefused?.({
+      id: exchange.id,
+      error,
+      method: exchange.method,
+      target: exchange.path.slice(0, 256),
+      address: exchange.peer.address,
+      received: exchange,
+    });
+  }
+
+  #answerError(res: DoorResponse, error: GatewayError): void {
+    if (res.headersSent) {
+      if (!res.writableFinished) res.destroy();
+      return;
+    }
+    const reply = this.#options.renderError(error, res.id);
+    res.writeHead(reply.status, { ...reply.headers, 'content-length': Buffer.byteLength(reply.body) });
+    res.end(reply.body);
+  }
+
+  #reportRaw(id: string, error: GatewayError, req: IncomingMessage | null, socket?: Socket): void {
+    this.#options.onRefused?.({
+      id,
+      error,
+      method: req?.method ?? null,
+      target: req?.url?.split('?', 1)[0]?.slice(0, 256) ?? null,
+      address: (req?.socket ?? socket)?.remoteAddress ?? '',
+      received: null,
+    });
+  }
+
+  #upgrade(req: IncomingMessage, socket: Socket, head: Buffer): void {
+    const res = new DoorResponse(req);
+    res.assignSocket(socket);
+    // After a refusal nothing else can be read from this connection.
+    res.lastOnConnection = true;
+    socket.on('error', () => socket.destroy());
+    res.on('finish', () => {
+      res.detachSocket(socket);
+      socket.resume();
+      lingeringClose(socket);
+    });
+    socket.once('close', () => res.release());
+    const exchange = this.#receive(req, res);
+    if (exchange === null || !this.#admit(exchange)) return;
+    const { onUpgrade } = this.#options;
+    if (onUpgrade === undefined || !this.#options.isDataPath(exchange.path)) {
+      this.#refuse(exchange, new GatewayError('NOT_IMPLEMENTED'));
+      return;
+    }
+    this.#hand(exchange, () => onUpgrade(exchange, socket, head));
+  }
+
+  #refuseConnect(req: IncomingMessage, socket: Socket): void {
+    const id = makeId('req_', this.#options.clock.now());
+    const error = new GatewayError('METHOD_NOT_ALLOWED');
+    socket.on('error', () => socket.destroy());
+    refuseOnSocket(socket, this.#options.renderError(error, id), id);
+    this.#reportRaw(id, error, req);
+  }
+
+  /** Bytes that are no HTTP, headers over the limit, or a request that took too long to arrive. */
+  #clientError(error: NodeJS.ErrnoException, socket: Socket): void {
+    if (this.#failing.has(socket)) return;
+    this.#failing.add(socket);
+    const fault = parserFault(error);
+    if (fault === null) {
+      socket.destroy();
+      return;
+    }
+    const pending = [...this.#active].filter((exchange) => exchange.incoming.socket === socket);
+    const broken = pending.find((exchange) => !exchange.incoming.complete);
+    if (broken !== undefined && (broken.outgoing.headersSent || pending.length > 1)) {
+      socket.destroy();
+      return;
+    }
+    const id = broken?.id ?? makeId('req_', this.#options.clock.now());
+    const answer = (): void => refuseOnSocket(socket, this.#options.renderError(fault, id), id);
+    // Answers to whole requests that came before on this connection go first.
+    const before = broken === undefined ? pending.at(-1) : undefined;
+    if (before === undefined) answer();
+    else before.outgoing.once('close', answer);
+    broken?.abort();
+    this.#reportRaw(id, fault, broken?.incoming ?? null, socket);
+  }
+
+  async start(): Promise<AddressInfo> {
+    const { host, port } = splitAddress(this.#options.listen);
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    this.#server.once('error', reject);
+    this.#server.listen({ host, port, backlog: 1024 }, resolve);
+    await promise;
+    this.#server.off('error', reject);
+    this.#server.on('error', (error) => this.#options.logger.error({ err: error }, 'the listener failed'));
+    const { tls } = this.#options;
+    if (tls !== undefined) this.#stopWatching = watchTls(this.#server as never, tls, this.#options.logger);
+    return this.#server.address() as AddressInfo;
+  }
+
+  async drain(ms: number, settleMs: number = Math.min(1000, ms / 4)): Promise<{ readonly drained: boolean }> {
+    const began = performance.now();
+    const left = (): number => Math.max(0, ms - (performance.now() - began));
+    this.#draining = true;
+    for (const exchange of this.#active) exchange.outgoing.lastOnConnection = true;
+    if (settleMs > 0) await new Promise((resolve) => setTimeout(resolve, Math.min(settleMs, ms)));
+    this.#connections.stopAccepting();
+    let drained = false;
+    do {
+      await this.#connections.closeIdle();
+      drained = await this.#connections.allClosed(Math.min(IDLE_CHECK_MS, left()));
+    } while (!drained && left() > 0);
+    if (!drained) await this.#giveUp();
+    this.#finish();
+    return { drained };
+  }
+
+  /** The deadline: what has no answer yet is told so, the rest is cut. */
+  async #giveUp(): Promise<void> {
+    for (const exchange of this.#active) this.#refuse(exchange, new GatewayError('SHUTTING_DOWN', { retryAfter: 1 }));
+    await this.#connections.closeIdle();
+    await this.#connections.allClosed(FLUSH_MS);
+  }
+
+  #finish(): void {
+    this.#stopWatching();
+    this.#connections.destroyAll();
+    // Also ends Node's timer that looks for slow requests.
+    this.#server.close();
+  }
+
+  async close(): Promise<void> {
+    this.#draining = true;
+    const listening = this.#server.listening;
+    this.#finish();
+    if (listening) await new Promise<void>((resolve) => this.#server.once('close', () => resolve()));
+  }
+}
+
+function isWebSocketUpgrade(req: IncomingMessage): boolean {
+  return req.method === 'GET' && req.headers.upgrade?.toLowerCase() === 'websocket';
+}
+
+function askForCertificate(tls: TlsFiles): { requestCert: boolean; rejectUnauthorized: boolean } {
+  // Not required at this level: a route may take another credential instead. A bad certificate ends the connection below.
+  return { requestCert: tls.client_ca !== undefined, rejectUnauthorized: false };
+}
+
+/** A certificate that was shown but is of no listed authority, or expired, is a failed login and not "no login". */
+function refuseForeignCertificate(socket: TLSSocket): void {
+  if (socket.authorized || socket.authorizationError === undefined) return;
+  const shown = socket.getPeerX509Certificate();
+  if (shown !== undefined) socket.destroy();
+}
+
+/** Says `100 Continue` only when somebody wants the body, so that a refused upload is never sent. */
+function continueWhenRead(req: IncomingMessage, res: DoorResponse): void {
+  req.on('newListener', function wanted(event: string | symbol) {
+    if (event !== 'data' && event !== 'readable') return;
+    req.off('newListener', wanted);
+    if (!res.headersSent) res.writeContinue();
+  });
+}
+
+function splitAddress(listen: string): { host: string; port: number } {
+  const colon = listen.lastIndexOf(':');
+  return { host: listen.slice(0, colon).replace(/^\[|\]$/g, ''), port: Number(listen.slice(colon + 1)) };
+}

@@ -1,0 +1,58 @@
+/** Certificates of a listener, read again when their files change. */
+import { readFileSync, unwatchFile, watchFile } from 'node:fs';
+import type { SecureContextOptions } from 'node:tls';
+import { createSecureContext } from 'node:tls';
+import type { Logger } from '../core/module.ts';
+
+export interface TlsFiles {
+  /** PEM file with the certificate chain. */
+  readonly cert: string;
+  /** PEM file with the private key. */
+  readonly key: string;
+  /** PEM bundle of the authorities whose client certificates are accepted. */
+  readonly client_ca?: string | undefined;
+}
+
+/** What a secure server takes a new context from. */
+export interface SecureServer {
+  setSecureContext(options: SecureContextOptions): void;
+}
+
+const POLL_MS = 2000;
+
+/**
+ * The listener's key material as it is on disk now.
+ * @throws Error when a file cannot be read or key and certificate do not belong together
+ */
+export function readTls(files: TlsFiles): SecureContextOptions {
+  const options: SecureContextOptions = {
+    cert: readFileSync(files.cert),
+    key: readFileSync(files.key),
+    minVersion: 'TLSv1.2',
+    ...(files.client_ca === undefined ? {} : { ca: readFileSync(files.client_ca) }),
+  };
+  createSecureContext(options);
+  return options;
+}
+
+/** Swaps the certificate for new connections; when the new files are not usable the old ones stay. */
+export function reloadTls(server: SecureServer, files: TlsFiles, logger: Logger): boolean {
+  try {
+    server.setSecureContext(readTls(files));
+    logger.info({ cert: files.cert }, 'the certificate was reloaded');
+    return true;
+  } catch (error) {
+    logger.error({ cert: files.cert, err: error }, 'the new certificate is not usable; the old one stays');
+    return false;
+  }
+}
+
+/** Polls, because mounted secrets are swapped by renaming links, which directory watches miss. Returns the way to stop. */
+export function watchTls(server: SecureServer, files: TlsFiles, logger: Logger): () => void {
+  const changed = (): void => void reloadTls(server, files, logger);
+  const paths = [files.cert, files.key, ...(files.client_ca === undefined ? [] : [files.client_ca])];
+  for (const path of paths) watchFile(path, { interval: POLL_MS, persistent: false }, changed);
+  return () => {
+    for (const path of paths) unwatchFile(path, changed);
+  };
+}
