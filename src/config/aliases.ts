@@ -1,0 +1,349 @@
+/**
+ * Environment variables that set something in the configuration: the product's own and the names that the systems it
+ * replaces used. A variable wins over the file. Each name also exists as `NAME_FILE`, which names a file with the value.
+ * A name whose setting does not exist in this version is refused with a sentence, never ignored: a limit or a provider
+ * somebody relies on must not vanish in silence. Source: contracts 5, acceptance D-47..D-50, D-61, DW-07, DW-08, SW-08,
+ * SW-09, V-40, X-08.
+ */
+import { parse } from 'yaml';
+import { isJsonObject } from '../core/json.ts';
+import { type Path, type Place, type Places, type Problem, problem, suggestion } from './problem.ts';
+import { type Environment, readVariable, type SecretFiles, UnresolvedError } from './references.ts';
+import { UNAVAILABLE } from './unavailable.ts';
+
+type Tree = Record<string, unknown>;
+
+/** The value of the variable does not fit; the message says what would. */
+class AliasError extends Error {}
+
+/** The configuration while variables are written into it. */
+class Draft {
+  readonly root: Tree;
+  readonly #places: Places;
+  readonly #place: Place;
+  readonly files: SecretFiles;
+
+  constructor(root: Tree, places: Places, place: Place, files: SecretFiles) {
+    this.root = root;
+    this.#places = places;
+    this.#place = place;
+    this.files = files;
+  }
+
+  get(path: Path): unknown {
+    let value: unknown = this.root;
+    for (const part of path) value = typeof value === 'object' && value !== null ? Reflect.get(value, part) : undefined;
+    return value;
+  }
+
+  set(path: Path, value: unknown): void {
+    let holder = this.root;
+    for (const [index, part] of path.slice(0, -1).entries()) {
+      const next = holder[part];
+      if (typeof next === 'object' && next !== null) holder = next as Tree;
+      else {
+        const made: Tree = {};
+        holder[part] = made;
+        this.#places.set(path.slice(0, index + 1), this.#place);
+        holder = made;
+      }
+    }
+    holder[String(path.at(-1))] = value;
+    this.#places.set(path, this.#place, this.#place);
+  }
+}
+
+/** One row of the table in docs/configuration.md. */
+export interface Alias {
+  readonly env: string;
+  /** The setting, dotted; for the reader. */
+  readonly setting: string;
+  readonly note: string;
+  apply(value: string, draft: Draft): void;
+}
+
+function flag(value: string): boolean {
+  if (/^(?:1|true|yes|on)$/i.test(value)) return true;
+  if (/^(?:0|false|no|off)$/i.test(value)) return false;
+  throw new AliasError('expected true or false');
+}
+
+function oneOf(value: string, choices: Readonly<Record<string, string>>): string {
+  const found = choices[value.toLowerCase()];
+  if (found === undefined) throw new AliasError(`expected one of ${Object.keys(choices).join(', ')}`);
+  return found;
+}
+
+function port(value: string): string {
+  if (!/^\d{1,5}$/.test(value) || Number(value) > 65_535) throw new AliasError('expected a port number');
+  return value;
+}
+
+/** `listen.data` is a text or an object with an address. */
+function dataAddress(draft: Draft): { path: Path; address: string } {
+  const value = draft.get(['listen', 'data']);
+  if (isJsonObject(value)) return { path: ['listen', 'data', 'address'], address: String(value.address) };
+  return { path: ['listen', 'data'], address: typeof value === 'string' ? value : '127.0.0.1:8080' };
+}
+
+const hostPart = (address: string): string => address.slice(0, Math.max(address.lastIndexOf(':'), 0)) || '127.0.0.1';
+const portPart = (address: string): string => address.slice(address.lastIndexOf(':') + 1);
+
+function setDataPort(value: string, draft: Draft): void {
+  const { path, address } = dataAddress(draft);
+  draft.set(path, `${hostPart(address)}:${port(value)}`);
+}
+
+function setDataHost(value: string, draft: Draft): void {
+  const { path, address } = dataAddress(draft);
+  const host = value.includes(':') && !value.startsWith('[') ? `[${value}]` : value;
+  draft.set(path, `${host}:${portPart(address)}`);
+}
+
+/** The one provider of kind jwt; made under the name `jwt` when there is none. */
+function jwtPath(draft: Draft): Path {
+  const identity = draft.get(['identity']);
+  const entries = isJsonObject(identity) ? Object.entries(identity) : [];
+  const found = entries.filter(([, value]) => isJsonObject(value) && value.kind === 'jwt');
+  if (found.length > 1) throw new AliasError('there are several jwt providers: set this in the file');
+  const name = found[0]?.[0] ?? 'jwt';
+  if (found.length === 0) draft.set(['identity', name, 'kind'], 'jwt');
+  return ['identity', name];
+}
+
+const ALGORITHMS = {
+  hs256: 'HS256',
+  rs256: 'RS256',
+  es256: 'ES256',
+  eddsa: 'EdDSA',
+  rs384: 'RS384',
+  rs512: 'RS512',
+  ps256: 'PS256',
+  es384: 'ES384',
+};
+const setJwt =
+  (option: string, convert: (value: string) => unknown = (value) => value) =>
+  (value: string, draft: Draft): void =>
+    draft.set([...jwtPath(draft), option], convert(value));
+const setAt =
+  (path: Path, convert: (value: string) => unknown = (value) => value) =>
+  (value: string, draft: Draft): void =>
+    draft.set(path, convert(value));
+
+/** Makes the provider and gives it to every route that names none and is not anonymous. */
+function setProvider(value: string, draft: Draft): void {
+  const name = oneOf(value, { jwt: 'jwt', 'api-key': 'keys', api_key: 'keys', apikey: 'keys' });
+  const path: Path = name === 'jwt' ? jwtPath(draft) : ['identity', name];
+  if (draft.get(path) === undefined) draft.set([...path, 'kind'], 'api-key');
+  const routes = draft.get(['routes']);
+  for (const [index, route] of (Array.isArray(routes) ? routes : []).entries()) {
+    const open = isJsonObject(route) && route.identity === undefined && route.anonymous !== true;
+    if (open) draft.set(['routes', index, 'identity'], [path.at(-1)]);
+  }
+}
+
+/** `auth=debug,storage=debug`; Rust-style module paths count by their last part. */
+function setLevels(value: string, draft: Draft): void {
+  for (const part of value.split(',').filter((piece) => piece.trim() !== '')) {
+    const [name = '', level = ''] = part.split('=').map((piece) => piece.trim());
+    const component = name.split('::').at(-1) ?? '';
+    if (component === '' || level === '') throw new AliasError('expected component=level,component=level');
+    draft.set(['logging', 'levels', component], logLevel(level));
+  }
+}
+
+const logLevel = (value: string): string =>
+  oneOf(value, {
+    debug: 'debug',
+    trace: 'debug',
+    info: 'info',
+    warn: 'warn',
+    warning: 'warn',
+    error: 'error',
+    critical: 'error',
+  });
+
+function setDatabase(value: string, draft: Draft): void {
+  if (!value.startsWith('sqlite:')) throw new AliasError('only sqlite: databases are available in this version');
+  draft.set(['stores', 'database'], value);
+}
+
+function setShared(value: string, draft: Draft): void {
+  if (value !== 'memory') throw new AliasError('only "memory" is available in this version; Redis is not');
+  draft.set(['stores', 'shared'], 'memory');
+}
+
+/** The list of servers of SARK's gateway tutorial: `servers: [{name, url, description, enabled, metadata}]`. */
+function setServers(file: string, draft: Draft): void {
+  const listed: unknown = parse(draft.files.text(file), { merge: false, maxAliasCount: 0, logLevel: 'silent' });
+  if (!isJsonObject(listed) || !Array.isArray(listed.servers)) throw new AliasError('the file has no list "servers"');
+  for (const item of listed.servers as unknown[]) {
+    if (!isJsonObject(item) || typeof item.name !== 'string') throw new AliasError('a server without a name');
+    const metadata = isJsonObject(item.metadata) ? item.metadata : {};
+    const settings: Record<string, unknown> = {
+      url: item.url,
+      description: item.description,
+      enabled: item.enabled,
+      type: metadata.server_type,
+      environment: metadata.environment,
+      sensitivity_level: metadata.sensitivity_level,
+    };
+    for (const [name, value] of Object.entries(settings)) {
+      if (value !== undefined) draft.set(['servers', item.name, name], value);
+    }
+  }
+}
+
+function refuseOff(what: string): Alias['apply'] {
+  return (value) => {
+    if (!flag(value)) throw new AliasError(`${what} cannot be switched off`);
+  };
+}
+
+const row = (env: string, setting: string, note: string, apply: Alias['apply']): Alias => ({
+  env,
+  setting,
+  note,
+  apply,
+});
+
+/** Every variable that sets something, in the order in which they are applied: later rows win. */
+export const ALIASES: readonly Alias[] = [
+  row(
+    'GATEWAY_ENV',
+    'mode',
+    'production, prod and staging mean production; development, dev and test mean development',
+    (value, draft) =>
+      draft.set(
+        ['mode'],
+        oneOf(value, {
+          production: 'production',
+          prod: 'production',
+          staging: 'production',
+          development: 'development',
+          dev: 'development',
+          test: 'development',
+        }),
+      ),
+  ),
+  row('GATEWAY_HOST', 'listen.data', 'replaces the host', setDataHost),
+  row('GATEWAY_PORT', 'listen.data', 'replaces the port', setDataPort),
+  row('PORTCULLIS_PORT', 'listen.data', 'replaces the port', setDataPort),
+  row('PORTCULLIS_ADMIN_PORT', 'listen.admin.address', 'replaces the port', (value, draft) => {
+    const address = draft.get(['listen', 'admin', 'address']);
+    draft.set(
+      ['listen', 'admin', 'address'],
+      `${hostPart(typeof address === 'string' ? address : '127.0.0.1:9090')}:${port(value)}`,
+    );
+  }),
+  row('PORTCULLIS_ADMIN_TOKEN', 'listen.admin.token', 'secret', setAt(['listen', 'admin', 'token'])),
+  row('LOG_LEVEL', 'logging.level', 'debug, info, warn or error, any case', setAt(['logging', 'level'], logLevel)),
+  row('LOG_LEVELS', 'logging.levels', 'component=level, separated by commas', setLevels),
+  row('DYN_AUTH_PROVIDER', 'identity', 'jwt or api-key: made if missing, given to routes that name none', setProvider),
+  row('DYN_AUTH_JWT_ISSUER', 'identity.jwt.issuer', '', setJwt('issuer')),
+  row(
+    'DYN_AUTH_JWT_ALGORITHM',
+    'identity.jwt.algorithms',
+    'one algorithm',
+    setJwt('algorithms', (v) => [oneOf(v, ALGORITHMS)]),
+  ),
+  row('DYN_AUTH_JWT_PUBLIC_KEY_PATH', 'identity.jwt.public_key', 'PEM file', setJwt('public_key')),
+  row('JWT_ISSUER', 'identity.jwt.issuer', '', setJwt('issuer')),
+  row('JWT_AUDIENCE', 'identity.jwt.audience', '', setJwt('audience')),
+  row(
+    'JWT_ALGORITHM',
+    'identity.jwt.algorithms',
+    'one algorithm',
+    setJwt('algorithms', (v) => [oneOf(v, ALGORITHMS)]),
+  ),
+  row('JWT_SECRET_KEY', 'identity.jwt.secret', 'secret, for HS256; at least 32 bytes', setJwt('secret')),
+  row(
+    'DYN_AUTH_API_KEY_STORE',
+    'stores.database',
+    'in_memory keeps keys until the end of the process',
+    (value, draft) => {
+      const wanted = oneOf(value, { in_memory: 'memory', memory: 'memory', database: 'database', redis: 'redis' });
+      if (wanted === 'redis') throw new AliasError('a Redis key store is not available in this version');
+      if (wanted === 'memory') draft.set(['stores', 'database'], 'sqlite::memory:');
+    },
+  ),
+  row('MY_DB_URL', 'stores.database', 'sqlite: URLs', setDatabase),
+  row('DATABASE_URL', 'stores.database', 'sqlite: URLs', setDatabase),
+  row('REDIS_URL', 'stores.shared', '"memory"', setShared),
+  row('DYN_AUDIT_BACKEND', 'audit', '"file"', (value) => void oneOf(value, { file: 'file' })),
+  row('DYN_AUDIT_LOG_PATH', 'audit.file', '', setAt(['audit', 'file'])),
+  row(
+    'MCP_SERVERS_CONFIG',
+    'servers',
+    'a YAML file with a list "servers"; entries are added to those of the file',
+    setServers,
+  ),
+  row('GATEWAY_ENABLED', '-', 'only true: a gateway that is off is not started', refuseOff('the gateway')),
+  row('GATEWAY_AUDIT_ENABLED', 'audit', 'only true: every end of a request is recorded', refuseOff('the audit')),
+  row(
+    'GATEWAY_METRICS_ENABLED',
+    '-',
+    'only true: metrics are on the administration listener',
+    refuseOff('the metrics'),
+  ),
+  row('GATEWAY_CACHE_ENABLED', 'policy.cache.entries', 'false sets 0', (value, draft) => {
+    if (!flag(value)) draft.set(['policy', 'cache', 'entries'], 0);
+  }),
+];
+
+/** Variables that are read elsewhere: by client commands, at start, or by the policy compiler. */
+export const OTHER_VARIABLES: Readonly<Record<string, string>> = {
+  PORTCULLIS_CONFIG: 'the configuration file when no -c is given',
+  PORTCULLIS_HOME: 'where the demo and client commands keep their files (default ./.portcullis)',
+  PORTCULLIS_URL: 'the gateway that client commands talk to',
+  PORTCULLIS_ADMIN_URL: 'the administration listener that client commands talk to',
+  HOKUSAI_ADMIN_TOKEN: 'token of client commands that manage keys at an external service',
+  HOKUSAI_API_KEY: 'key that client commands validate when none is given',
+  OPA_BIN: 'the opa program that compiles policies',
+};
+
+function known(): Set<string> {
+  const names = [
+    ...ALIASES.map((alias) => alias.env),
+    ...Object.keys(OTHER_VARIABLES),
+    ...UNAVAILABLE.map(({ env }) => env),
+  ];
+  return new Set(names.flatMap((name) => [name, `${name}_FILE`]));
+}
+
+/** Our own prefix with a name nobody reads is almost surely a typo. */
+function unknownOwn(env: Environment): Problem[] {
+  const names = known();
+  return Object.keys(env)
+    .filter((name) => name.startsWith('PORTCULLIS_') && !names.has(name))
+    .map((name) => problem('warning', [], `nothing reads this${suggestion(name, names)}`, placeOf(name)));
+}
+
+const placeOf = (name: string): Place => ({ source: `environment variable ${name}`, line: 0, column: 0 });
+
+/**
+ * Writes the environment into the configuration as read from the file (in place) and says what does not fit. Values
+ * are never repeated in a problem.
+ */
+export function applyAliases(root: unknown, places: Places, env: Environment, files: SecretFiles): Problem[] {
+  const problems = unknownOwn(env);
+  if (!isJsonObject(root)) return problems;
+  const attempt = (name: string, use: (value: string) => void) => {
+    try {
+      const value = readVariable(name, env, files);
+      if (value !== undefined) use(value);
+    } catch (error) {
+      const expected = error instanceof AliasError || error instanceof UnresolvedError;
+      problems.push(problem('error', [], expected ? error.message : 'its value could not be used', placeOf(name)));
+    }
+  };
+  for (const { env: name, apply } of ALIASES) {
+    attempt(name, (value) => apply(value, new Draft(root as Tree, places, placeOf(name), files)));
+  }
+  for (const { env: name, harmless, reason } of UNAVAILABLE) {
+    attempt(name, (value) => {
+      if (!harmless.includes(value.toLowerCase())) throw new AliasError(`not available in this version: ${reason}`);
+    });
+  }
+  return problems;
+}

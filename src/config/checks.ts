@@ -1,0 +1,167 @@
+/** What a schema cannot say: names that must exist, routes that shadow each other, and the rules of production. Source: contracts 1. */
+import { isIP } from 'node:net';
+import { type Clock, systemClock } from '../core/clock.ts';
+import { isJsonObject, type JsonObject } from '../core/json.ts';
+import { type Path, type Places, type Problem, problem, suggestion } from './problem.ts';
+import type { Config } from './schema.ts';
+
+/** Answered by the gateway itself on every listener. */
+const RESERVED = new Set(['/livez', '/readyz', '/live', '/ready', '/health']);
+
+type Report = (path: Path, message: string, severity?: Problem['severity']) => void;
+
+/** A canonical path never holds these, so such a match would never be reached. */
+function neverMatches(match: string): boolean {
+  return match.includes('//') || /\/\.{1,2}(?:\/|$)/.test(match) || /[%;\\\s]/.test(match);
+}
+
+/** One name a route gives, and the section it must occur in. */
+function* namesOf(
+  route: JsonObject,
+  path: Path,
+): Generator<{ path: Path; what: string; section: string; name: unknown }> {
+  const lists = [
+    { key: 'identity', what: 'identity provider', section: 'identity' },
+    { key: 'models', what: 'model', section: 'models' },
+  ];
+  yield { path: [...path, 'server'], what: 'server', section: 'servers', name: route.server };
+  yield { path: [...path, 'model'], what: 'model', section: 'models', name: route.model };
+  for (const { key, what, section } of lists) {
+    const names = route[key];
+    if (!Array.isArray(names)) continue;
+    for (const [at, name] of names.entries()) yield { path: [...path, key, at], what, section, name };
+  }
+}
+
+/** Names of servers, models and providers that do not exist. Works on the raw document, so that typos here are told
+ * together with what the schema finds. */
+export function checkNames(root: unknown, places: Places): Problem[] {
+  const problems: Problem[] = [];
+  if (!isJsonObject(root) || !Array.isArray(root.routes)) return problems;
+  for (const [index, route] of root.routes.entries()) {
+    if (!isJsonObject(route)) continue;
+    for (const { path, what, section, name } of namesOf(route, ['routes', index])) {
+      const known = root[section] ?? {};
+      if (typeof name !== 'string' || !isJsonObject(known) || Object.hasOwn(known, name)) continue;
+      const message = `no ${what} named "${name}"${suggestion(name, Object.keys(known))}`;
+      problems.push(problem('error', path, message, places.of(path)));
+    }
+  }
+  return problems;
+}
+
+function checkRoutes(config: Config, report: Report): void {
+  const seen = new Map<string, number>();
+  for (const [index, route] of config.routes.entries()) {
+    const path = ['routes', index];
+    const first = seen.get(route.match);
+    if (first !== undefined) report([...path, 'match'], `routes[${first}] already matches ${route.match}`);
+    seen.set(route.match, first ?? index);
+    if (RESERVED.has(route.match)) report([...path, 'match'], 'this path is the gateway’s own health check');
+    if (neverMatches(route.match))
+      report([...path, 'match'], 'no canonical path looks like this, so nothing would match');
+    for (const [at, name] of route.identity.entries()) {
+      if (route.identity.indexOf(name) !== at) report([...path, 'identity', at], `"${name}" is named twice`);
+    }
+    if (route.identity.length === 0 && !route.anonymous) {
+      report(path, 'names no identity provider and is not anonymous, so it would refuse everyone');
+    }
+    if (route.protocol === 'llm' && (route.model === undefined) === (route.models === undefined)) {
+      report(path, 'an llm route names either "model" or "models"');
+    }
+  }
+}
+
+function isRange(text: string): boolean {
+  const [address = '', bits, more] = text.split('/');
+  const family = isIP(address);
+  if (family === 0 || more !== undefined) return false;
+  return bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= (family === 4 ? 32 : 128));
+}
+
+function checkNetworks(config: Config, report: Report): void {
+  for (const [index, range] of config.trusted_proxies.entries()) {
+    if (!isRange(range)) report(['trusted_proxies', index], 'expected an address or a CIDR range such as 10.0.0.0/8');
+  }
+  for (const range of Object.keys(config.regions)) {
+    if (!isRange(range)) report(['regions', range], 'expected an address or a CIDR range such as 10.0.0.0/8');
+  }
+  for (const [index, origin] of config.cors.origins.entries()) {
+    const exact = URL.canParse(origin) && new URL(origin).origin === origin;
+    if (!exact) report(['cors', 'origins', index], 'expected one exact origin such as https://app.example.com');
+  }
+  const listeners = [
+    { path: ['listen', 'data'], address: config.listen.data.address },
+    { path: ['listen', 'admin', 'address'], address: config.listen.admin.address },
+  ];
+  for (const { path, address } of listeners) {
+    if (portOf(address) > 65_535) report(path, 'a port is at most 65535');
+  }
+  const [data, admin] = listeners;
+  if (data?.address === admin?.address && portOf(config.listen.data.address) !== 0) {
+    report(['listen', 'admin', 'address'], 'the administration listener needs an address of its own');
+  }
+}
+
+const portOf = (address: string): number => Number(address.slice(address.lastIndexOf(':') + 1));
+const hostOf = (address: string): string => address.slice(0, address.lastIndexOf(':')).replace(/^\[|\]$/g, '');
+
+/** True for `localhost`, 127.0.0.0/8 and ::1. */
+export function isLoopbackHost(host: string): boolean {
+  const bare = host.replace(/^\[|\]$/g, '').toLowerCase();
+  return bare === 'localhost' || bare === '::1' || (isIP(bare) === 4 && bare.startsWith('127.'));
+}
+
+function checkProduction(config: Config, report: Report): void {
+  const { data, admin } = config.listen;
+  if (data.tls === undefined && !isLoopbackHost(hostOf(data.address)) && config.trusted_proxies.length === 0) {
+    report(['listen', 'data'], 'production refuses plain HTTP outside loopback: set tls, or trusted_proxies');
+  }
+  if (admin.tls === undefined && !isLoopbackHost(hostOf(admin.address))) {
+    report(
+      ['listen', 'admin', 'address'],
+      'production refuses an administration listener without TLS outside loopback',
+    );
+  }
+  if (config.public_url?.startsWith('http:') && !isLoopbackHost(new URL(config.public_url).hostname)) {
+    report(['public_url'], 'production needs an https address here');
+  }
+  const upstreams: { path: Path; url: string; credential: unknown }[] = [
+    ...Object.entries(config.servers).map(([name, { url, credential }]) => ({
+      path: ['servers', name, 'url'],
+      url,
+      credential,
+    })),
+    ...Object.entries(config.models).map(([name, { url, credential }]) => ({
+      path: ['models', name, 'url'],
+      url,
+      credential,
+    })),
+  ];
+  for (const { path, url, credential } of upstreams) {
+    if (credential !== undefined && url.startsWith('http:') && !isLoopbackHost(new URL(url).hostname)) {
+      report(path, 'the credential for this upstream travels in the clear: use https', 'warning');
+    }
+  }
+  for (const [index, route] of config.routes.entries()) {
+    if (route.anonymous)
+      report(['routes', index, 'anonymous'], 'this route answers requests without credentials', 'warning');
+  }
+}
+
+/** Everything that follows from the whole configuration rather than from one value. */
+export function checkConfig(config: Config, places: Places): Problem[] {
+  const problems: Problem[] = [];
+  const report: Report = (path, message, severity = 'error') => {
+    problems.push(problem(severity, path, message, places.of(path)));
+  };
+  checkRoutes(config, report);
+  checkNetworks(config, report);
+  if (config.mode === 'production') checkProduction(config, report);
+  return problems;
+}
+
+/** Why this clock must not drive a gateway in this mode, or null. */
+export function clockProblem(mode: Config['mode'], clock: Clock): string | null {
+  return mode === 'production' && clock !== systemClock ? 'production refuses a clock other than the system’s' : null;
+}
