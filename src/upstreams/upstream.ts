@@ -23,7 +23,10 @@ export interface ResponseSink {
   head(status: number, headers: Readonly<Record<string, string | readonly string[]>>, flow: Flow): void;
   data(chunk: Buffer): void;
   end(): void;
-  /** A GatewayError: UPSTREAM_ERROR, UPSTREAM_CIRCUIT_OPEN, GATEWAY_TIMEOUT or CLIENT_CLOSED. */
+  /**
+   * A GatewayError: UPSTREAM_ERROR, UPSTREAM_CIRCUIT_OPEN, GATEWAY_TIMEOUT, CLIENT_CLOSED, INVALID_REQUEST (it cannot be
+   * written as HTTP) or SHUTTING_DOWN.
+   */
   error(error: Error): void;
 }
 
