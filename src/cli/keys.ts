@@ -149,7 +149,10 @@ async function create(issuing: KeyIssuing, values: Values, io: Io): Promise<numb
 
 /** The text of the key goes to standard output, all there is to say about it to standard error. */
 function print({ record, key }: IssuedKey, values: Values, io: Io): void {
-  if (values.json) return line(io, JSON.stringify({ api_key: key.reveal(), ...shown(record) }));
+  if (values.json) {
+    line(io, JSON.stringify({ api_key: key.reveal(), ...shown(record) }));
+    return;
+  }
   line(io, key.reveal());
   io.err(`Key ${record.id} (${record.name}) is shown this once; keep it safe.\n`);
 }
@@ -196,6 +199,11 @@ async function list(issuing: KeyIssuing, values: Values, io: Io): Promise<number
   return EXIT.ok;
 }
 
+/** A name must not be able to steer the operator's terminal. */
+function printable(text: string): string {
+  return text.replace(/\p{C}/gu, '?');
+}
+
 function table(items: readonly ReturnType<typeof shown>[], now: number, io: Io): void {
   const state = (item: (typeof items)[number]) => {
     if (item.revoked_at !== null) return 'revoked';
@@ -206,10 +214,10 @@ function table(items: readonly ReturnType<typeof shown>[], now: number, io: Io):
     ['ID', 'NAME', 'TENANT', 'ENV', 'ROLES', 'STATE', 'EXPIRES', 'LAST USED'],
     ...items.map((item) => [
       item.key_id,
-      item.name,
-      item.tenant_id,
+      printable(item.name),
+      printable(item.tenant_id),
       item.environment,
-      item.roles.join(',') || '-',
+      printable(item.roles.join(',')) || '-',
       state(item),
       item.expires_at ?? '-',
       item.last_used ?? '-',

@@ -5,6 +5,7 @@
 import { closeSync, mkdirSync, openSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
+import { setTimeout } from 'node:timers/promises';
 import {
   CompiledQuery,
   type DatabaseConnection,
@@ -53,10 +54,13 @@ export function databaseFile(url: string, baseDir: string): string | null {
 export async function openDatabase(url: string, options: DatabaseOptions): Promise<Database> {
   const file = databaseFile(url, options.baseDir);
   if (file !== null) createPrivately(file);
-  const connection = new DatabaseSync(file ?? ':memory:', { timeout: options.busyTimeoutMs ?? 5000 });
-  const queries: Queries = new Kysely<Tables>({ dialect: sqliteDialect(connection) });
+  const patience = options.busyTimeoutMs ?? 5000;
+  const connection = new DatabaseSync(file ?? ':memory:', { timeout: patience });
+  const queries: Queries = new Kysely<Tables>({ dialect: sqliteDialect(connection, patience) });
   try {
     connection.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON');
+    // From here on a locked database is waited for without stopping the event loop; see SqliteConnection.
+    connection.exec('PRAGMA busy_timeout = 0');
     await migrate(queries, options.clock ?? systemClock);
   } catch (error) {
     connection.close();
@@ -77,17 +81,17 @@ function createPrivately(file: string): void {
 }
 
 /** How Kysely talks to Node's SQLite: one connection, which Kysely guards with a mutex. */
-function sqliteDialect(database: DatabaseSync): Dialect {
+function sqliteDialect(database: DatabaseSync, patience: number): Dialect {
   return {
     createAdapter: () => new SqliteAdapter(),
     createIntrospector: (db) => new SqliteIntrospector(db),
     createQueryCompiler: () => new SqliteQueryCompiler(),
-    createDriver: () => sqliteDriver(database),
+    createDriver: () => sqliteDriver(database, patience),
   };
 }
 
-function sqliteDriver(database: DatabaseSync): Driver {
-  const connection = new SqliteConnection(database);
+function sqliteDriver(database: DatabaseSync, patience: number): Driver {
+  const connection = new SqliteConnection(database, patience);
   const run = async (sql: string) => {
     await connection.executeQuery(CompiledQuery.raw(sql));
   };
@@ -109,12 +113,23 @@ function sqliteDriver(database: DatabaseSync): Driver {
 /** Compiled statements that are kept; the stores have a few dozen different ones. */
 const STATEMENTS = 200;
 
+/** Milliseconds between two tries to get a lock; writes take far less than one. */
+const BUSY_PAUSE_MS = 3;
+
+/** SQLITE_BUSY in any of its extended forms. */
+function isBusy(error: unknown): boolean {
+  return error instanceof Error && 'errcode' in error && (Number(error.errcode) & 0xff) === 5;
+}
+
 class SqliteConnection implements DatabaseConnection {
   readonly #database: DatabaseSync;
+  /** Milliseconds to wait for another process's lock. */
+  readonly #patience: number;
   readonly #statements = new Map<string, StatementSync>();
 
-  constructor(database: DatabaseSync) {
+  constructor(database: DatabaseSync, patience: number) {
     this.#database = database;
+    this.#patience = patience;
   }
 
   forget(): void {
@@ -130,7 +145,20 @@ class SqliteConnection implements DatabaseConnection {
     return made;
   }
 
+  /** SQLite's own waiting would hold up every request; and the lock's owner may be in this very process. */
   async executeQuery<R>(query: CompiledQuery): Promise<QueryResult<R>> {
+    const deadline = performance.now() + this.#patience;
+    for (;;) {
+      try {
+        return this.#run<R>(query);
+      } catch (error) {
+        if (!isBusy(error) || performance.now() >= deadline) throw error;
+        await setTimeout(BUSY_PAUSE_MS);
+      }
+    }
+  }
+
+  #run<R>(query: CompiledQuery): QueryResult<R> {
     const statement = this.#prepare(query.sql);
     const parameters = query.parameters as readonly SQLInputValue[];
     if (statement.columns().length > 0) return { rows: statement.all(...parameters) as R[] };

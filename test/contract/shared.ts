@@ -1,0 +1,132 @@
+/** What every backend of shared state must do. Each backend's test calls this; time is moved by the backend's own means. */
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import type { Shared } from '../../src/stores/shared.ts';
+
+export interface SharedUnderTest {
+  readonly shared: Shared;
+  /** Lets this much time pass for the store. */
+  advance(ms: number): Promise<void> | void;
+}
+
+export function sharedContract(name: string, open: () => Promise<SharedUnderTest>): void {
+  describe(`${name} keeps the contract of shared state`, () => {
+    let shared: Shared;
+    let advance: SharedUnderTest['advance'];
+    beforeEach(async () => {
+      ({ shared, advance } = await open());
+    });
+    afterEach(() => shared[Symbol.asyncDispose]());
+
+    test('hits are counted from one and per key', async () => {
+      expect((await shared.hit('a', 60_000)).count).toBe(1);
+      expect((await shared.hit('a', 60_000)).count).toBe(2);
+      expect((await shared.hit('b', 60_000)).count).toBe(1);
+    });
+
+    test('windows of different lengths count apart', async () => {
+      await shared.hit('a', 60_000);
+      expect((await shared.hit('a', 1000)).count).toBe(1);
+    });
+
+    test('windows are aligned to the epoch and end together', async () => {
+      const { resetAt } = await shared.hit('a', 60_000);
+      expect(resetAt % 60_000).toBe(0);
+      expect((await shared.hit('b', 60_000)).resetAt).toBe(resetAt);
+    });
+
+    test('a new window starts at one', async () => {
+      const first = await shared.hit('a', 1000);
+      await advance(1000);
+      const second = await shared.hit('a', 1000);
+      expect(second.count).toBe(1);
+      expect(second.resetAt).toBeGreaterThan(first.resetAt);
+    });
+
+    test('parallel hits are all counted', async () => {
+      const hits = await Promise.all(Array.from({ length: 50 }, async () => shared.hit('a', 3_600_000)));
+      expect(hits.map((hit) => hit.count).toSorted((a, b) => a - b)).toEqual(
+        Array.from({ length: 50 }, (_, i) => i + 1),
+      );
+    });
+
+    test('a value is there until its time is over', async () => {
+      await shared.set('k', 'v', 1000);
+      expect(await shared.get('k')).toBe('v');
+      await advance(1001);
+      expect(await shared.get('k')).toBeNull();
+    });
+
+    test('an absent value is null and can be deleted', async () => {
+      expect(await shared.get('nothing')).toBeNull();
+      await shared.delete('nothing');
+    });
+
+    test('setting again replaces value and time', async () => {
+      await shared.set('k', 'v', 500);
+      await shared.set('k', 'w', 5000);
+      await advance(1000);
+      expect(await shared.get('k')).toBe('w');
+    });
+
+    test('a deleted value is gone', async () => {
+      await shared.set('k', 'v', 1000);
+      await shared.delete('k');
+      expect(await shared.get('k')).toBeNull();
+    });
+
+    test('of many claims exactly one wins', async () => {
+      const won = await Promise.all(Array.from({ length: 20 }, (_, i) => shared.claim('once', String(i), 10_000)));
+      expect(won.filter(Boolean)).toHaveLength(1);
+      expect(await shared.get('once')).toBe(String(won.indexOf(true)));
+    });
+
+    test('a claim is free again after its time', async () => {
+      await shared.claim('once', 'a', 1000);
+      await advance(1001);
+      expect(await shared.claim('once', 'b', 1000)).toBe(true);
+    });
+
+    test('values and counters of one name do not meet', async () => {
+      await shared.set('k', '41', 1000);
+      expect((await shared.hit('k', 60_000)).count).toBe(1);
+      expect(await shared.get('k')).toBe('41');
+    });
+
+    test('a message reaches every listener of its channel and no other', async () => {
+      const heard: string[] = [];
+      const both = Promise.withResolvers<void>();
+      const hear = (who: string) => (message: string) => {
+        heard.push(`${who}:${message}`);
+        if (heard.length === 2) both.resolve();
+      };
+      shared.subscribe('news', hear('one'));
+      shared.subscribe('news', hear('two'));
+      shared.subscribe('other', hear('three'));
+      await shared.publish('news', 'hello');
+      await both.promise;
+      expect(heard.toSorted()).toEqual(['one:hello', 'two:hello']);
+    });
+
+    test('who stopped listening hears nothing, and one broken listener does not silence the next', async () => {
+      const heard: string[] = [];
+      const done = Promise.withResolvers<void>();
+      const stop = shared.subscribe('news', (message) => heard.push(`stopped:${message}`));
+      shared.subscribe('news', () => {
+        throw new Error('broken');
+      });
+      shared.subscribe('news', (message) => {
+        heard.push(message);
+        done.resolve();
+      });
+      stop();
+      stop();
+      await shared.publish('news', 'hello');
+      await done.promise;
+      expect(heard).toEqual(['hello']);
+    });
+
+    test('publishing to nobody is fine', async () => {
+      await shared.publish('empty', 'hello');
+    });
+  });
+}
