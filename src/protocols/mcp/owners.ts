@@ -1,0 +1,62 @@
+/**
+ * Who may use a handle that an upstream issued (session, task): only the principal it was issued to. Bounded; what was
+ * forgotten is unknown, and unknown is refused. Source: security 2.5 (older sessions, state), mcp 6.7.
+ */
+import type { Principal } from '../../core/principal.ts';
+
+export interface Owner {
+  readonly tenant_id: string;
+  readonly id: string;
+}
+
+export function isOwner(owner: Owner | null, principal: Principal): boolean {
+  return owner !== null && owner.id === principal.id && owner.tenant_id === principal.tenant_id;
+}
+
+/** Least recently used entries go first. */
+export class OwnerTable {
+  readonly #max: number;
+  readonly #owners = new Map<string, Owner>();
+
+  constructor(max = 100_000) {
+    this.#max = max;
+  }
+
+  /** False when the handle already belongs to somebody else; then nothing changes. */
+  bind(server: string, handle: string, principal: Principal): boolean {
+    const key = keyOf(server, handle);
+    const known = this.#owners.get(key);
+    if (known !== undefined && !isOwner(known, principal)) return false;
+    this.#put(key, known ?? { tenant_id: principal.tenant_id, id: principal.id });
+    return true;
+  }
+
+  owner(server: string, handle: string): Owner | null {
+    const key = keyOf(server, handle);
+    const known = this.#owners.get(key);
+    if (known === undefined) return null;
+    this.#put(key, known);
+    return known;
+  }
+
+  forget(server: string, handle: string): void {
+    this.#owners.delete(keyOf(server, handle));
+  }
+
+  get size(): number {
+    return this.#owners.size;
+  }
+
+  #put(key: string, owner: Owner): void {
+    this.#owners.delete(key);
+    this.#owners.set(key, owner);
+    if (this.#owners.size <= this.#max) return;
+    const oldest = this.#owners.keys().next();
+    if (!oldest.done) this.#owners.delete(oldest.value);
+  }
+}
+
+/** Server names hold no line break, so the two parts cannot run into each other. */
+function keyOf(server: string, handle: string): string {
+  return `${server}\n${handle}`;
+}
