@@ -40,7 +40,7 @@ const TOUCH_MS = 10_000;
 const TOUCH_KEYS = 1000;
 
 /** `kind: api-key` */
-export const apiKeyModule: Module<ApiKeyOptions, IdentityProvider, IdentityEnv> = {
+export const apiKey: Module<ApiKeyOptions, IdentityProvider, IdentityEnv> = {
   kind: 'api-key',
   schema,
   create: (options, env) => new ApiKeyProvider(options, env),

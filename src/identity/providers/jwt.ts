@@ -24,7 +24,7 @@ const EXPIRED: AuthResult = Object.freeze({ kind: 'rejected', reason: 'expired' 
 const UNAVAILABLE: AuthResult = Object.freeze({ kind: 'rejected', reason: 'unavailable' });
 
 /** `kind: jwt` */
-export const jwtModule: Module<JwtOptions, IdentityProvider, IdentityEnv> = {
+export const jwt: Module<JwtOptions, IdentityProvider, IdentityEnv> = {
   kind: 'jwt',
   schema: jwtSchema,
   create: (options, env) => new JwtProvider(options, env),
