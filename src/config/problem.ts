@@ -112,3 +112,8 @@ export function suggestion(name: string, known: Iterable<string>): string {
   }
   return best === '' ? '' : ` (did you mean "${best}"?)`;
 }
+
+/** The line to print for a problem. */
+export function problemText(problem: Problem): string {
+  return problem.text;
+}

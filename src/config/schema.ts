@@ -14,7 +14,7 @@ const address = z.string().regex(/^(\[[0-9a-fA-F:.]+\]|[^:\s]+):\d{1,5}$/, 'HOST
 const httpUrl = z.url({ protocol: /^https?$/, hostname: /.+/ });
 /** Loading turns secret texts (`${env:…}`, `${file:…}`) into Secret; a literal is accepted and wrapped too. */
 export const secret = z
-  .union([z.instanceof(Secret), z.string().min(1)])
+  .union([z.custom<Secret>((value) => value instanceof Secret), z.string().min(1)])
   .transform((value) => (value instanceof Secret ? value : new Secret(value)))
   .meta({ type: 'string', secret: true });
 

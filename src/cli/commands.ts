@@ -1,0 +1,68 @@
+/** Every command: what it is for and where it lives. Imported when called, so that `--help` starts nothing. */
+import type { Io } from './io.ts';
+
+export type Run = (argv: readonly string[], io: Io) => Promise<number>;
+
+export interface Command {
+  readonly name: string;
+  readonly summary: string;
+  load(): Promise<Run>;
+}
+
+export const COMMANDS: readonly Command[] = [
+  {
+    name: 'serve',
+    summary: 'run the gateway with a configuration',
+    load: async () => (await import('./serve.ts')).serveCommand,
+  },
+  {
+    name: 'demo',
+    summary: 'run a gateway with example servers, on loopback',
+    load: async () => (await import('./demo.ts')).demoCommand,
+  },
+  {
+    name: 'init',
+    summary: 'write a first configuration for a server of yours',
+    load: async () => (await import('./init.ts')).initCommand,
+  },
+  {
+    name: 'config',
+    summary: 'check, print or describe the configuration',
+    load: async () => (await import('./config.ts')).configCommand,
+  },
+  {
+    name: 'policy',
+    summary: 'build, test, evaluate and reload policies',
+    load: async () => (await import('./policy.ts')).policyCommand,
+  },
+  {
+    name: 'classify',
+    summary: 'say how dangerous a tool call is',
+    load: async () => (await import('./classify.ts')).classifyCommand,
+  },
+  {
+    name: 'keys',
+    summary: 'create, list, rotate and revoke API keys',
+    load: async () => (await import('./keys.ts')).keysCommand,
+  },
+  {
+    name: 'audit',
+    summary: 'read the audit file',
+    load: async () => (await import('./audit.ts')).auditCommand,
+  },
+  {
+    name: 'providers',
+    summary: 'list the identity providers of a configuration',
+    load: async () => (await import('./providers.ts')).providersCommand,
+  },
+  {
+    name: 'doctor',
+    summary: 'look for what will not work or is not safe',
+    load: async () => (await import('./doctor.ts')).doctorCommand,
+  },
+  {
+    name: 'status',
+    summary: 'ask a running gateway how it is',
+    load: async () => (await import('./status.ts')).statusCommand,
+  },
+];
