@@ -1,9 +1,23 @@
 /** THE list of built-in plug-ins. A new provider is one file and one line here. */
 import { z } from 'zod';
-import { apiKeyModule } from './identity/providers/api-key.ts';
-import { jwtModule } from './identity/providers/jwt.ts';
+import type { Module } from './core/module.ts';
+import type { IdentityEnv } from './identity/env.ts';
+import type { IdentityProvider } from './identity/provider.ts';
+import { apiKey } from './identity/providers/api-key.ts';
+import { jwt } from './identity/providers/jwt.ts';
 
-export const IDENTITY_MODULES = [jwtModule, apiKeyModule] as const;
+const IDENTITY_MODULES = [jwt, apiKey] as const;
 
 /** What `identity.*` of the config file may hold: one schema per provider kind. */
-export const IDENTITY_SCHEMA = z.discriminatedUnion('kind', [jwtModule.schema, apiKeyModule.schema]);
+export const IDENTITY_SCHEMA = z.union([jwt.schema, apiKey.schema]);
+
+/** Makes the provider that one `identity.*` entry describes. The entry has passed its module's schema. */
+export async function createIdentityProvider(
+  config: { readonly kind: string },
+  env: IdentityEnv,
+): Promise<IdentityProvider> {
+  const found = IDENTITY_MODULES.find((module) => module.kind === config.kind);
+  if (found === undefined) throw new Error(`no identity provider of kind "${config.kind}"`);
+  // The kind names the module whose schema checked this entry.
+  return (found as Module<{ readonly kind: string }, IdentityProvider, IdentityEnv>).create(config, env);
+}

@@ -1,0 +1,120 @@
+/** What the administration listener is made of: views of the running generation and the few things it may change. */
+import type { AdminParts } from './admin/app.ts';
+import type { KeyAdmin } from './admin/keys.ts';
+import type { Generation, Upstreams } from './assembly.ts';
+import { redactConfig } from './config/print.ts';
+import type { GatewayError } from './core/errors.ts';
+import type { Reply } from './core/exchange.ts';
+import type { Readiness } from './http/app.ts';
+import { createHealthApp } from './http/app.ts';
+import type { IssuedKey, KeyIssuing } from './identity/key-issuing.ts';
+import { issueKey, revokeKey, rotateKey } from './identity/key-issuing.ts';
+import type { OpenPlatform } from './platform.ts';
+import { reportAdminAction } from './platform.ts';
+import { problem } from './protocols/problem.ts';
+import type { ApiKeyRecord } from './stores/api-keys.ts';
+import { EVERY_TENANT } from './stores/api-keys.ts';
+import type { Upstream, UpstreamHealth } from './upstreams/upstream.ts';
+
+export interface AdministrationSources {
+  readonly platform: OpenPlatform;
+  generation(): Generation;
+  readiness(): Readiness;
+  issuing(): KeyIssuing;
+}
+
+/** Errors outside any route. */
+export function renderError(error: GatewayError, requestId: string): Reply {
+  return problem(error, { requestId, decisionId: null, rpcId: undefined }, null);
+}
+
+export function administrationParts(sources: AdministrationSources): AdminParts {
+  const { platform, generation } = sources;
+  const logger = platform.logging.component('admin');
+  const onDefect = (error: unknown, request_id: string) =>
+    logger.error({ err: error, request_id }, 'admin_request_failed');
+  const health = createHealthApp({ readiness: () => sources.readiness(), renderError, onDefect });
+  return {
+    token: generation().config.listen.admin.token ?? null,
+    health: (request, env) => health.fetch(request, env),
+    metrics: platform.metrics,
+    details: () => details(sources),
+    policy: {
+      status: () => generation().engine.status(),
+      async reload() {
+        const status = await generation().engine.reload();
+        platform.metrics.reload('policy', status.last_error === null);
+        return status;
+      },
+    },
+    upstreams: {
+      states: () => upstreamStates(generation().upstreams),
+      reset(name) {
+        const upstream = namedUpstreams(generation().upstreams).get(name);
+        upstream?.reset();
+        return upstream !== undefined;
+      },
+    },
+    config: () => redactConfig(generation().config),
+    version: { version: platform.version, node: process.version },
+    keys: keyAdmin(sources),
+    onAction: (action) => reportAdminAction(platform, action),
+    renderError,
+    onDefect,
+  };
+}
+
+/** Every upstream under the name operators use: `server/orders`, `model/local`, `http/api/tasks`. */
+function namedUpstreams(upstreams: Upstreams): ReadonlyMap<string, Upstream> {
+  const named = (kind: string, of: ReadonlyMap<string, Upstream>) =>
+    [...of].map(([name, upstream]): [string, Upstream] => [`${kind}:${name}`, upstream]);
+  return new Map([
+    ...named('server', upstreams.mcp),
+    ...named('model', upstreams.llm),
+    ...named('http', upstreams.http),
+  ]);
+}
+
+function upstreamStates(upstreams: Upstreams): Record<string, UpstreamHealth> {
+  return Object.fromEntries([...namedUpstreams(upstreams)].map(([name, upstream]) => [name, upstream.health()]));
+}
+
+async function details({ platform, generation, readiness }: AdministrationSources): Promise<Record<string, unknown>> {
+  const { engine, upstreams, providers } = generation();
+  const identity: Record<string, unknown> = {};
+  for (const [name, provider] of providers) identity[name] = (await provider.health?.()) ?? { state: 'ok' };
+  return {
+    ...readiness(),
+    version: platform.version,
+    policy: engine.status(),
+    identity,
+    upstreams: upstreamStates(upstreams),
+    audit: platform.audit.status(),
+  };
+}
+
+const withoutHash = ({ hash: _hash, ...record }: ApiKeyRecord) => record;
+const shown = ({ record, key }: IssuedKey) => ({ api_key: key.reveal(), key_id: record.id, ...withoutHash(record) });
+
+function keyAdmin({ platform, issuing }: AdministrationSources): KeyAdmin {
+  return {
+    async create({ owner_id, expires_at, ...wanted }) {
+      const owner = owner_id === undefined ? {} : { owner_id };
+      const expires = expires_at === null ? null : Date.parse(expires_at);
+      return shown(await issueKey(issuing(), { ...wanted, ...owner, expires_at: expires }));
+    },
+    async list({ tenant, after, limit }) {
+      const page = { limit, ...(after === null ? {} : { after }) };
+      return (await platform.keys.list(tenant ?? EVERY_TENANT, page)).map(withoutHash);
+    },
+    async revoke(id) {
+      const record = await platform.keys.find(id);
+      return record !== null && revokeKey(issuing(), record.tenant_id, id);
+    },
+    async rotate(id, graceMs) {
+      const record = await platform.keys.find(id);
+      const next = record === null ? null : await rotateKey(issuing(), record.tenant_id, id, graceMs);
+      return next === null ? null : shown(next);
+    },
+  };
+}

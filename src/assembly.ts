@@ -1,0 +1,241 @@
+/**
+ * One generation of the gateway: everything that is made from a configuration and thrown away with it. A reload
+ * assembles the next one completely before the first request goes to it.
+ */
+import { readFileSync } from 'node:fs';
+import type { Socket } from 'node:net';
+import { resolve } from 'node:path';
+import type { ServerFacts } from './classification/classifier.ts';
+import { createClassificationRegistry } from './classification/registry.ts';
+import type { Config, UpstreamOptions } from './config/schema.ts';
+import type { Clock } from './core/clock.ts';
+import type { Judge, Received } from './core/exchange.ts';
+import type { ProtocolName, Route } from './core/route.ts';
+import type { Secret } from './core/secret.ts';
+import { regionTable } from './http/addresses.ts';
+import { createIdentityChain } from './identity/chain.ts';
+import { readCredentials } from './identity/credentials.ts';
+import type { IdentityProvider } from './identity/provider.ts';
+import { createIdentityProvider } from './modules.ts';
+import type { Logging } from './observability/logger.ts';
+import type { Metrics } from './observability/metrics.ts';
+import { createJudge } from './pipeline/judge.ts';
+import type { PipelineParts, RequestEnd } from './pipeline/pipeline.ts';
+import type { Authenticator } from './pipeline/stages/authenticate.ts';
+import type { FactSources } from './pipeline/stages/classify.ts';
+import { createClassify } from './pipeline/stages/classify.ts';
+import { RouteTable } from './pipeline/stages/route.ts';
+import { compile } from './policy/compiler.ts';
+import type { PolicyEngine } from './policy/engine.ts';
+import { createPolicyEngine } from './policy/opa-engine.ts';
+import { buildProtocols } from './protocol-set.ts';
+import { problem } from './protocols/problem.ts';
+import type { Protocol } from './protocols/protocol.ts';
+import { buildRoutes, credentialHeaders, serverFacts } from './routes.ts';
+import type { ApiKeyStore } from './stores/api-keys.ts';
+import type { Shared } from './stores/shared.ts';
+import { createHttpUpstream } from './upstreams/http-pool.ts';
+import type { Upstream } from './upstreams/upstream.ts';
+
+/** What outlives a generation. */
+export interface Platform {
+  readonly baseDir: string;
+  readonly clock: Clock;
+  readonly logging: Logging;
+  readonly metrics: Metrics;
+  readonly shared: Shared;
+  readonly keys: ApiKeyStore;
+  readonly pepper: Secret;
+  /** The sockets of requests that want to become WebSockets. */
+  readonly upgrades: WeakMap<Received, { readonly socket: Socket; readonly head: Buffer }>;
+  onEnd(end: RequestEnd): void;
+}
+
+/** Upstreams by the kind of route that leads to them; names are unique only within a kind. */
+export interface Upstreams {
+  readonly mcp: ReadonlyMap<string, Upstream>;
+  readonly llm: ReadonlyMap<string, Upstream>;
+  readonly http: ReadonlyMap<string, Upstream>;
+}
+
+export interface Generation extends AsyncDisposable {
+  readonly config: Config;
+  readonly parts: PipelineParts;
+  readonly protocols: Readonly<Record<ProtocolName, Protocol>>;
+  readonly engine: PolicyEngine;
+  readonly upstreams: Upstreams;
+  readonly providers: ReadonlyMap<string, IdentityProvider>;
+}
+
+export async function assemble(config: Config, platform: Platform): Promise<Generation> {
+  await using cleanup = new AsyncDisposableStack();
+  const servers = new Map(Object.entries(config.servers).map(([name, server]) => [name, serverFacts(name, server)]));
+  const upstreams = buildUpstreams(config, platform, cleanup);
+  const engine = await buildEngine(config, platform, servers);
+  cleanup.defer(() => engine.close());
+  const classify = createClassify(await buildRegistry(config, platform, servers), servers);
+  const facts: FactSources = {
+    regionOf: regionTable(config.regions),
+    upstreamEncrypted: (server) => server === null || (upstreams.mcp.get(server)?.encrypted ?? true),
+  };
+  const judge: Judge = createJudge(classify, facts, engine);
+  const routes = buildRoutes(config);
+  const protocols = buildProtocols({ config, platform, servers, upstreams, judge });
+  const providers = await buildProviders(config, platform, cleanup);
+  const authenticators = new Map(routes.map((route) => [route, buildAuthenticator(route, providers, platform)]));
+  const credentials = credentialsByRoute(config);
+  const parts: PipelineParts = {
+    routes: new RouteTable(routes),
+    authenticator: (route) => authenticators.get(route) ?? NOBODY,
+    admission: { shared: platform.shared, windowMs: config.rate_limit.window_ms },
+    protocol: (name) => protocols[name],
+    fallback: (error, context) => problem(error, context, null),
+    classify,
+    facts,
+    engine,
+    forwarding: {
+      upstream: ({ route }, plan) => upstreamOf(upstreams, route, plan.upstream),
+      credential: ({ route }, plan) => credentials.get(`${route.protocol}:${plan.upstream}`) ?? null,
+      streamError: (permitted, error) =>
+        protocols[permitted.route.protocol].encodeStreamError?.(error, {
+          requestId: permitted.received.id,
+          decisionId: permitted.decisions[0]?.decision_id ?? null,
+          rpcId: permitted.message.rpcId,
+        }) ?? null,
+    },
+    onEnd: (end) => platform.onEnd(end),
+  };
+  const kept = cleanup.move();
+  return {
+    config,
+    parts,
+    protocols,
+    engine,
+    upstreams,
+    providers,
+    [Symbol.asyncDispose]: () => kept.disposeAsync(),
+  };
+}
+
+function upstreamOf(upstreams: Upstreams, route: Route, name: string): Upstream {
+  const kind = route.protocol === 'tools' ? 'mcp' : route.protocol;
+  const upstream = upstreams[kind].get(name);
+  // The configuration was checked: a missing one is a defect of ours.
+  if (upstream === undefined) throw new Error(`route ${route.id} leads to no upstream`);
+  return upstream;
+}
+
+function buildUpstreams(config: Config, platform: Platform, cleanup: AsyncDisposableStack): Upstreams {
+  const make = (name: string, options: UpstreamOptions & { readonly url: string }): Upstream =>
+    cleanup.use(
+      createHttpUpstream({
+        name,
+        url: options.url,
+        options,
+        ca: options.ca === undefined ? null : readFileSync(resolve(platform.baseDir, options.ca), 'utf8'),
+        onStateChange: (state) => platform.metrics.breaker(name, state),
+      }),
+    );
+  const each = (entries: Record<string, UpstreamOptions & { readonly url: string }>) =>
+    new Map(Object.entries(entries).map(([name, options]) => [name, make(name, options)]));
+  const routes = config.routes.filter((route) => route.protocol === 'http');
+  return {
+    mcp: each(config.servers),
+    llm: each(config.models),
+    http: new Map(routes.map((route) => [route.match, make(route.match, route)])),
+  };
+}
+
+function credentialsByRoute(config: Config): ReadonlyMap<string, Readonly<Record<string, string>>> {
+  const found = new Map<string, Readonly<Record<string, string>>>();
+  const add = (key: string, headers: Readonly<Record<string, string>> | null) => headers && found.set(key, headers);
+  for (const [name, server] of Object.entries(config.servers)) add(`mcp:${name}`, credentialHeaders(server.credential));
+  for (const [name, model] of Object.entries(config.models)) add(`llm:${name}`, credentialHeaders(model.credential));
+  for (const route of config.routes) {
+    if (route.protocol === 'http') add(`http:${route.match}`, credentialHeaders(route.credential));
+  }
+  return found;
+}
+
+function buildEngine(
+  config: Config,
+  platform: Platform,
+  servers: ReadonlyMap<string, ServerFacts>,
+): Promise<PolicyEngine> {
+  const { policy } = config;
+  return createPolicyEngine({
+    bundleDir: resolve(platform.baseDir, policy.bundle),
+    dataFile: policy.data === undefined ? null : resolve(platform.baseDir, policy.data),
+    entrypoint: policy.entrypoint,
+    clock: platform.clock,
+    cache: policy.cache,
+    servers,
+    decisionLog: policy.decision_log ? { file: resolve(platform.baseDir, policy.decision_log.file) } : null,
+    compile,
+    logger: platform.logging.component('policy'),
+    onDecision: platform.metrics.decision,
+  });
+}
+
+async function buildRegistry(config: Config, platform: Platform, servers: ReadonlyMap<string, ServerFacts>) {
+  const registry = createClassificationRegistry({
+    sensitiveResources: config.classification.sensitive_resources,
+    rules: config.classification.rules,
+    logger: platform.logging.component('classification'),
+  });
+  const dialects = [...servers.values()].flatMap(({ dialect }) => (dialect === null ? [] : [dialect]));
+  await registry.prepare([...new Set(dialects)]);
+  return registry;
+}
+
+async function buildProviders(config: Config, platform: Platform, cleanup: AsyncDisposableStack) {
+  const providers = new Map<string, IdentityProvider>();
+  for (const [name, entry] of Object.entries(config.identity)) {
+    const provider = await createIdentityProvider(entry, {
+      name,
+      clock: platform.clock,
+      logger: platform.logging.component('identity'),
+      mode: config.mode,
+      baseDir: platform.baseDir,
+      keys: platform.keys,
+      shared: platform.shared,
+      pepper: platform.pepper,
+      environment: config.environment,
+    });
+    cleanup.defer(() => provider.close?.());
+    providers.set(name, provider);
+  }
+  return providers;
+}
+
+/** For a route this generation does not know; it cannot happen, and if it did nobody would get in. */
+const NOBODY: Authenticator = {
+  authenticate: () => createIdentityChain([]).authenticate([], {} as never, new AbortController().signal),
+};
+
+function buildAuthenticator(
+  route: Route,
+  providers: ReadonlyMap<string, IdentityProvider>,
+  platform: Platform,
+): Authenticator {
+  const named = route.identity.flatMap((name) => {
+    const provider = providers.get(name);
+    return provider === undefined ? [] : [{ name, provider }];
+  });
+  const logger = platform.logging.component('identity');
+  const chain = createIdentityChain(named, {
+    anonymous: route.anonymous,
+    onFailure: (provider, error) => {
+      platform.metrics.auth(provider, 'error');
+      logger.error({ provider, err: error }, 'identity_provider_failed');
+    },
+  });
+  return {
+    authenticate(headers, facts, signal) {
+      const credentials = readCredentials(headers);
+      return Array.isArray(credentials)
+        ? chain.authenticate(credentials, facts, signal)
+        : (credentials as Exclude<typeof credentials, readonly unknown[]>);
+    },
+  };
+}

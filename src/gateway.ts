@@ -1,0 +1,299 @@
+/**
+ * The composition root and the programmatic API: `createGateway(config)` gives a gateway that can be started, reloaded
+ * and closed. A reload assembles a second generation, swaps one reference and disposes of the first once its requests
+ * are done; a request keeps the generation it started with.
+ */
+import type { AddressInfo, Socket } from 'node:net';
+import { resolve } from 'node:path';
+import { createAdminApp } from './admin/app.ts';
+import { administrationParts, renderError } from './administration.ts';
+import type { Generation } from './assembly.ts';
+import { assemble } from './assembly.ts';
+import type { Config } from './config/schema.ts';
+import type { Clock } from './core/clock.ts';
+import { GatewayError } from './core/errors.ts';
+import type { Received } from './core/exchange.ts';
+import type { Logger } from './core/module.ts';
+import type { Readiness } from './http/app.ts';
+import { createHealthApp, isHealthPath } from './http/app.ts';
+import { hostRule } from './http/host.ts';
+import type { Door } from './http/server.ts';
+import { createDoor } from './http/server.ts';
+import type { TlsFiles } from './http/tls.ts';
+import type { KeyIssuing, KeyRequest } from './identity/key-issuing.ts';
+import { findGoodKey, issueKey } from './identity/key-issuing.ts';
+import { handle } from './pipeline/pipeline.ts';
+import type { OpenPlatform } from './platform.ts';
+import { openPlatform, reportRefusal } from './platform.ts';
+
+export interface GatewayOptions {
+  /** What relative paths of the configuration are relative to. Default: the working directory. */
+  readonly baseDir?: string;
+  /** Tests move time; refused in production mode. */
+  readonly clock?: Clock;
+  /** Where log lines go; standard error when absent. */
+  readonly writeLog?: (line: string) => void;
+}
+
+/** A tool server as a client may see it. */
+export interface ServerSummary {
+  readonly name: string;
+  readonly type: string;
+  readonly dialect: string | null;
+  readonly url: string;
+  readonly tools: readonly string[];
+}
+
+export interface Gateway {
+  /** Base URLs, once started. */
+  readonly urls: { readonly data: string; readonly admin: string };
+  readonly logger: Logger;
+  readonly keys: {
+    /** The text of a new key: it is shown here and kept nowhere. */
+    create(request: KeyRequest): Promise<string>;
+    isGood(key: string): Promise<boolean>;
+  };
+  servers(): readonly ServerSummary[];
+  /** Opens both listeners. Rejects when an address is taken. */
+  start(): Promise<void>;
+  /** Swaps to another configuration; on any fault the running one stays and the promise rejects. */
+  reload(config: Config): Promise<void>;
+  /** Drains, flushes the audit, closes everything. */
+  close(): Promise<void>;
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+/** Makes a gateway from a checked configuration. Nothing listens before `start`. */
+export async function createGateway(config: Config, options: GatewayOptions = {}): Promise<Gateway> {
+  if (options.clock !== undefined && config.mode === 'production')
+    throw new Error('a test clock is refused in production mode');
+  const platform = await openPlatform(config, { ...options, baseDir: resolve(options.baseDir ?? process.cwd()) });
+  try {
+    return new RunningGateway(platform, await assemble(config, platform));
+  } catch (error) {
+    await platform.close();
+    throw error;
+  }
+}
+
+/** A generation and the requests that still use it. */
+interface Current {
+  readonly generation: Generation;
+  inFlight: number;
+  retired: boolean;
+}
+
+class RunningGateway implements Gateway {
+  readonly #platform: OpenPlatform;
+  readonly #data: Door;
+  readonly #admin: Door;
+  readonly logger: Logger;
+  #current: Current;
+  #urls = { data: '', admin: '' };
+  #closing: Promise<void> | null = null;
+
+  constructor(platform: OpenPlatform, generation: Generation) {
+    this.#platform = platform;
+    this.logger = platform.logging.component('gateway');
+    this.#current = { generation, inFlight: 0, retired: false };
+    platform.sensitiveParams = (server, tool) => this.#sensitiveParams(server, tool);
+    this.#data = this.#openDataDoor();
+    this.#admin = this.#openAdminDoor();
+  }
+
+  get urls(): { readonly data: string; readonly admin: string } {
+    return this.#urls;
+  }
+
+  get #config(): Config {
+    return this.#current.generation.config;
+  }
+
+  get #issuing(): KeyIssuing {
+    const { keys, pepper, clock, shared } = this.#platform;
+    return { keys, pepper, clock, shared, environment: this.#config.environment };
+  }
+
+  readonly keys = {
+    create: async (request: KeyRequest): Promise<string> => (await issueKey(this.#issuing, request)).key.reveal(),
+    isGood: async (key: string): Promise<boolean> => (await findGoodKey(this.#issuing, key)) !== null,
+  };
+
+  servers(): readonly ServerSummary[] {
+    return Object.entries(this.#config.servers).map(([name, server]) => ({
+      name,
+      type: server.type,
+      dialect: server.dialect ?? null,
+      url: `${this.#urls.data}${this.#config.routes.find((route) => route.protocol === 'mcp' && route.server === name)?.match ?? ''}`,
+      tools: Object.keys(server.tools),
+    }));
+  }
+
+  async start(): Promise<void> {
+    const data = await this.#data.start();
+    const admin = await this.#admin.start().catch(async (error: unknown) => {
+      await this.#data.close();
+      throw error;
+    });
+    const { listen } = this.#config;
+    this.#urls = {
+      data: baseUrl(listen.data.tls !== undefined, data),
+      admin: baseUrl(listen.admin.tls !== undefined, admin),
+    };
+    this.logger.info(
+      { data: this.#urls.data, admin: this.#urls.admin, revision: this.#current.generation.engine.revision },
+      'ready',
+    );
+  }
+
+  async reload(config: Config): Promise<void> {
+    const fixed = ['listen', 'stores', 'audit', 'limits', 'mode'] as const;
+    const changed = fixed.filter((part) => JSON.stringify(config[part]) !== JSON.stringify(this.#config[part]));
+    if (changed.length > 0) throw new Error(`a change of ${changed.join(', ')} needs a restart`);
+    const generation = await assemble(config, this.#platform).catch((error: unknown) => {
+      this.#platform.metrics.reload('config', false);
+      throw error;
+    });
+    const old = this.#current;
+    this.#current = { generation, inFlight: 0, retired: false };
+    old.retired = true;
+    this.#release(old);
+    this.#platform.metrics.reload('config', true);
+    this.logger.info({ revision: generation.engine.revision }, 'config_reloaded');
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #close(): Promise<void> {
+    const { drain_ms } = this.#config.limits;
+    const { drained } = await this.#data.drain(drain_ms);
+    if (!drained) this.logger.warn({ drain_ms }, 'drain_timed_out');
+    await this.#data.close();
+    await this.#admin.close();
+    await this.#current.generation[Symbol.asyncDispose]();
+    await this.#platform.close();
+  }
+
+  async #handle(received: Received): Promise<void> {
+    const current = this.#current;
+    current.inFlight += 1;
+    this.#platform.metrics.started();
+    try {
+      await handle(current.generation.parts, received);
+    } finally {
+      this.#platform.metrics.finished();
+      current.inFlight -= 1;
+      this.#release(current);
+    }
+  }
+
+  /** A retired generation goes with its last request. */
+  #release(current: Current): void {
+    if (!current.retired || current.inFlight > 0) return;
+    current.generation[Symbol.asyncDispose]().then(undefined, (error: unknown) => {
+      this.logger.error({ err: error }, 'generation_close_failed');
+    });
+  }
+
+  #sensitiveParams(server: string | null, tool: string | null): readonly string[] {
+    if (server === null || tool === null) return [];
+    const tools = this.#config.servers[server]?.tools;
+    return tools !== undefined && Object.hasOwn(tools, tool) ? (tools[tool]?.sensitive_params ?? []) : [];
+  }
+
+  #openDataDoor(): Door {
+    const { listen, limits, trusted_proxies, allowed_hosts, cors, mode } = this.#config;
+    const { address, tls } = listen.data;
+    const app = createHealthApp({
+      readiness: () => this.#readiness(),
+      renderError,
+      onDefect: (error, request_id) => this.logger.error({ err: error, request_id }, 'control_request_failed'),
+    });
+    return createDoor({
+      listen: address,
+      limits,
+      tls: tlsFiles(tls, this.#platform.baseDir),
+      trustedProxies: trusted_proxies,
+      hosts: hostRule(hostOf(address), allowed_hosts, mode),
+      cors,
+      guardsOrigin: (path) => this.#current.generation.parts.routes.find(path)?.protocol === 'mcp',
+      isDataPath: (path) => !isHealthPath(path),
+      onRequest: (received) => this.#handle(received),
+      onUpgrade: (received, socket, head) => this.#upgrade(received, socket, head),
+      app: (request, env) => app.fetch(request, env),
+      renderError,
+      onRefused: (refusal) => reportRefusal(this.#platform, refusal),
+      clock: this.#platform.clock,
+      logger: this.#platform.logging.component('http'),
+    });
+  }
+
+  #openAdminDoor(): Door {
+    const { listen, limits, mode, allowed_hosts } = this.#config;
+    const { address, tls } = listen.admin;
+    const app = createAdminApp(
+      administrationParts({
+        platform: this.#platform,
+        generation: () => this.#current.generation,
+        readiness: () => this.#readiness(),
+        issuing: () => this.#issuing,
+      }),
+    );
+    return createDoor({
+      listen: address,
+      limits,
+      tls: tlsFiles(tls, this.#platform.baseDir),
+      trustedProxies: [],
+      hosts: hostRule(hostOf(address), allowed_hosts, mode),
+      cors: { origins: [], credentials: false, max_age_seconds: 0 },
+      guardsOrigin: () => true,
+      isDataPath: () => false,
+      onRequest: () => undefined,
+      app: (request, env) => app.fetch(request, env),
+      renderError,
+      clock: this.#platform.clock,
+      logger: this.#platform.logging.component('admin'),
+    });
+  }
+
+  /** A WebSocket upgrade goes the same way as any request; the forward stage finds its socket here. */
+  async #upgrade(received: Received, socket: Socket, head: Buffer): Promise<void> {
+    const route = this.#current.generation.parts.routes.find(received.path);
+    if (route !== null && route.protocol !== 'http') throw new GatewayError('NOT_IMPLEMENTED');
+    this.#platform.upgrades.set(received, { socket, head });
+    await this.#handle(received);
+  }
+
+  #readiness(): Readiness {
+    const failing: string[] = [];
+    if (this.#current.generation.engine.revision === null) failing.push('policy');
+    if (!this.#platform.audit.status().healthy) failing.push('audit');
+    if (this.#data.draining) failing.push('draining');
+    return { ready: failing.length === 0, failing };
+  }
+}
+
+const hostOf = (address: string) => address.slice(0, address.lastIndexOf(':'));
+
+function baseUrl(encrypted: boolean, { address, family, port }: AddressInfo): string {
+  const anywhere = address === '::' || address === '0.0.0.0';
+  const host = anywhere ? 'localhost' : family === 'IPv6' ? `[${address}]` : address;
+  return `${encrypted ? 'https' : 'http'}://${host}:${port}`;
+}
+
+function tlsFiles(tls: Config['listen']['data']['tls'], baseDir: string): TlsFiles | undefined {
+  if (tls === undefined) return undefined;
+  const { cert, key, client_ca } = tls;
+  return {
+    cert: resolve(baseDir, cert),
+    key: resolve(baseDir, key),
+    ...(client_ca === undefined ? {} : { client_ca: resolve(baseDir, client_ca) }),
+  };
+}
