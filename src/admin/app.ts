@@ -1,0 +1,132 @@
+/**
+ * The administration listener. With the admin token everything; without one configured only health and metrics, so that
+ * a forgotten token opens nothing. Source: contracts 4 and 5, design "Operations".
+ */
+import { Hono } from 'hono';
+import type { GatewayError } from '../core/errors.ts';
+import { GatewayError as Failure, toGatewayError } from '../core/errors.ts';
+import type { Received, Reply } from '../core/exchange.ts';
+import type { Secret } from '../core/secret.ts';
+import type { PolicyEngine } from '../policy/engine.ts';
+import type { UpstreamHealth } from '../upstreams/upstream.ts';
+import type { KeyAdmin } from './keys.ts';
+import { keyRoutes } from './keys.ts';
+
+export interface AdminEnv {
+  readonly received: Received;
+}
+
+export type AdminHono = Hono<{ Bindings: AdminEnv }>;
+
+/** One thing an operator did or tried, for the audit trail. */
+export interface AdminAction {
+  readonly received: Received;
+  /** E.g. `policy:reload`. */
+  readonly operation: string;
+  readonly outcome: 'allowed' | 'denied' | 'failed';
+  readonly details: Readonly<Record<string, unknown>>;
+}
+
+export interface AdminParts {
+  /** Bearer token; null leaves only health and metrics. */
+  readonly token: Secret | null;
+  /** Answers health paths, and ROUTE_NOT_FOUND for what nobody serves. */
+  health(request: Request, env: AdminEnv): Response | Promise<Response>;
+  readonly metrics: { readonly contentType: string; text(): Promise<string> };
+  /** State of every part, for `/health/detailed`: JSON, without secrets. */
+  details(): Promise<Readonly<Record<string, unknown>>>;
+  readonly policy: Pick<PolicyEngine, 'status' | 'reload'>;
+  readonly upstreams: {
+    states(): Readonly<Record<string, UpstreamHealth>>;
+    /** Closes the breaker; false when there is no such upstream. */
+    reset(name: string): boolean;
+  };
+  /** The running configuration with secrets redacted. */
+  config(): unknown;
+  readonly version: Readonly<Record<string, string>>;
+  /** API key administration; null when there is no key store. */
+  readonly keys: KeyAdmin | null;
+  onAction(action: AdminAction): void;
+  renderError(error: GatewayError, requestId: string): Reply;
+  onDefect(error: unknown, requestId: string): void;
+}
+
+export function createAdminApp(parts: AdminParts): AdminHono {
+  const app: AdminHono = new Hono();
+  const { token } = parts;
+  if (token !== null) {
+    app.use('*', async (c, next) => {
+      const { received } = c.env;
+      if (!isProtected(received.path)) return next();
+      authorize(parts, token, received);
+      await next();
+      c.res.headers.set('cache-control', 'no-store');
+    });
+    policyRoutes(app, parts);
+    upstreamRoutes(app, parts);
+    app.get('/health/detailed', async (c) => c.json(await parts.details()));
+    app.get('/config', (c) => c.json(parts.config() as object));
+    app.get('/version', (c) => c.json(parts.version));
+    if (parts.keys !== null) keyRoutes(app, parts.keys, parts);
+  }
+  app.get('/metrics', async () => {
+    return new Response(await parts.metrics.text(), { headers: { 'content-type': parts.metrics.contentType } });
+  });
+  app.notFound((c) => parts.health(c.req.raw, c.env));
+  app.onError((thrown, c) => {
+    const { id } = c.env.received;
+    const error = toGatewayError(thrown);
+    if (error.code === 'INTERNAL_ERROR') parts.onDefect(thrown, id);
+    const { status, headers, body } = parts.renderError(error, id);
+    return new Response(body as BodyInit, { status, headers: { ...headers } });
+  });
+  return app;
+}
+
+/** All but the health answers, which say one word and are asked by machines without credentials. */
+function isProtected(path: string): boolean {
+  const open = ['/livez', '/readyz', '/live', '/ready', '/health'];
+  return !open.includes(path);
+}
+
+const CHALLENGE = 'Bearer realm="portcullis-admin"';
+
+/** Runs before a path is even looked up, so that a caller without the token cannot tell which paths exist. */
+function authorize(parts: AdminParts, token: Secret, received: Received): void {
+  const header = received.headers.authorization;
+  if (header === undefined) throw new Failure('MISSING_CREDENTIALS', { challenge: CHALLENGE });
+  const presented = /^bearer +([^\s]+)$/i.exec(header)?.[1];
+  if (presented !== undefined && token.equals(presented)) return;
+  const details = { method: received.method, path: received.path.slice(0, 256) };
+  parts.onAction({ received, operation: 'authenticate', outcome: 'denied', details });
+  throw new Failure('INVALID_CREDENTIALS', { challenge: `${CHALLENGE}, error="invalid_token"` });
+}
+
+function policyRoutes(app: AdminHono, parts: AdminParts): void {
+  app.get('/policy/status', (c) => c.json(parts.policy.status()));
+  app.post('/policy/reload', async (c) => {
+    const { received } = c.env;
+    const status = await parts.policy.reload();
+    const failed = status.last_error !== null;
+    const details = { revision: status.revision, error: status.last_error };
+    parts.onAction({ received, operation: 'policy:reload', outcome: failed ? 'failed' : 'allowed', details });
+    // The old policy stays in force when the new one is refused: the request was understood but could not be done.
+    return c.json(status, failed ? 422 : 200);
+  });
+}
+
+function upstreamRoutes(app: AdminHono, parts: AdminParts): void {
+  app.get('/breakers', (c) => {
+    const states = parts.upstreams.states();
+    return c.json({ items: Object.entries(states).map(([name, health]) => ({ name, ...health })) });
+  });
+  app.post('/breakers/:name/reset', (c) => {
+    const { received } = c.env;
+    const name = c.req.param('name');
+    const known = parts.upstreams.reset(name);
+    const outcome = known ? 'allowed' : 'failed';
+    parts.onAction({ received, operation: 'breaker:reset', outcome, details: { upstream: name.slice(0, 128) } });
+    if (!known) throw new Failure('NOT_FOUND', { message: 'No such upstream' });
+    return c.json({ name, ...parts.upstreams.states()[name] });
+  });
+}

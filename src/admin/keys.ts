@@ -1,0 +1,110 @@
+/** API key administration on the admin listener. Source: design "Keys service", acceptance H-17. */
+import type { Context } from 'hono';
+import { z } from 'zod';
+import { GatewayError } from '../core/errors.ts';
+import type { AdminAction, AdminEnv, AdminHono } from './app.ts';
+
+/** What may be asked of a new key; the rest is the store's business. Times are RFC 3339. */
+const request = z.strictObject({
+  name: z.string().trim().min(1).max(128),
+  tenant_id: z.string().min(1).max(128).default('default'),
+  owner_id: z.string().min(1).max(256).optional(),
+  type: z.enum(['service', 'user', 'agent']).default('service'),
+  roles: z.array(z.string().max(128)).max(100).default([]),
+  permissions: z.array(z.string().max(256)).max(1000).default([]),
+  scopes: z.array(z.string().max(256)).max(1000).default([]),
+  teams: z.array(z.string().max(128)).max(100).default([]),
+  allowed_ips: z.array(z.string().max(64)).max(100).default([]),
+  rate_limit_per_hour: z.int().min(1).nullable().default(null),
+  expires_at: z.iso.datetime({ offset: true }).nullable().default(null),
+});
+
+const rotation = z.strictObject({ grace_hours: z.number().min(0).max(8760).default(24) });
+
+export type KeyRequest = z.output<typeof request>;
+
+/** The key service behind these endpoints. Descriptions of keys never hold a hash; `api_key` is shown once. */
+export interface KeyAdmin {
+  /** Rejects with a GatewayError for a request that is well-formed but not valid. */
+  create(wanted: KeyRequest): Promise<{ readonly api_key: string; readonly key_id: string } & object>;
+  /** One page in the order of ids; `tenant` null means all. */
+  list(page: {
+    readonly tenant: string | null;
+    readonly after: string | null;
+    readonly limit: number;
+  }): Promise<readonly object[]>;
+  /** False when there is no such key. */
+  revoke(id: string): Promise<boolean>;
+  /** Null when there is no such key that could be rotated. */
+  rotate(id: string, graceMs: number): Promise<({ readonly api_key: string; readonly key_id: string } & object) | null>;
+}
+
+interface KeyEvents {
+  onAction(action: AdminAction): void;
+}
+
+type C = Context<{ Bindings: AdminEnv }>;
+
+const BODY_LIMIT = 65_536;
+const PAGE_LIMIT = 1000;
+
+export function keyRoutes(app: AdminHono, keys: KeyAdmin, events: KeyEvents): void {
+  const note = (c: C, operation: string, id: string | null): void =>
+    events.onAction({
+      received: c.env.received,
+      operation,
+      outcome: id === null ? 'failed' : 'allowed',
+      details: { key_id: id },
+    });
+
+  app.post('/keys', async (c) => {
+    const made = await keys.create(await readBody(c, request));
+    note(c, 'keys:create', made.key_id);
+    return c.json(made, 201);
+  });
+  app.get('/keys', async (c) => {
+    const { tenant, after, limit } = c.req.query();
+    const size = limit === undefined ? 100 : Number(limit);
+    if (!Number.isInteger(size) || size < 1 || size > PAGE_LIMIT)
+      throw invalid('limit', `must be from 1 to ${PAGE_LIMIT}`);
+    return c.json({ items: await keys.list({ tenant: tenant ?? null, after: after ?? null, limit: size }) });
+  });
+  app.delete('/keys/:id', async (c) => {
+    const id = c.req.param('id');
+    const known = await keys.revoke(id);
+    note(c, 'keys:revoke', known ? id : null);
+    if (!known) throw new GatewayError('NOT_FOUND', { message: 'No such key' });
+    return c.body(null, 204);
+  });
+  app.post('/keys/:id/rotate', async (c) => {
+    const { grace_hours } = await readBody(c, rotation);
+    const made = await keys.rotate(c.req.param('id'), grace_hours * 3_600_000);
+    note(c, 'keys:rotate', made?.key_id ?? null);
+    if (made === null) throw new GatewayError('NOT_FOUND', { message: 'No such key' });
+    return c.json(made, 201);
+  });
+}
+
+function invalid(field: string, problem: string): GatewayError {
+  return new GatewayError('UNPROCESSABLE', { details: { problems: [`${field}: ${problem}`] } });
+}
+
+/** A small JSON body that fits the schema; an empty one counts as `{}`. */
+async function readBody<T>(c: C, schema: z.ZodType<T>): Promise<T> {
+  const { headers } = c.env.received;
+  if (headers['transfer-encoding'] !== undefined) {
+    throw new GatewayError('INVALID_REQUEST', { message: 'Content-Length is required here' });
+  }
+  if (Number(headers['content-length'] ?? 0) > BODY_LIMIT) throw new GatewayError('PAYLOAD_TOO_LARGE');
+  const text = await c.req.text();
+  let value: unknown;
+  try {
+    value = text === '' ? {} : JSON.parse(text);
+  } catch {
+    throw new GatewayError('INVALID_REQUEST', { message: 'The body is not JSON' });
+  }
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  const problems = parsed.error.issues.map((issue) => `${issue.path.join('.') || 'body'}: ${issue.message}`);
+  throw new GatewayError('UNPROCESSABLE', { details: { problems } });
+}
