@@ -40,11 +40,35 @@ export function keysAt(schema: SchemaNode, path: readonly PropertyKey[]): Readon
 const plainPath = (path: readonly PropertyKey[]): Path =>
   path.map((part) => (typeof part === 'number' ? part : String(part)));
 
+interface WrongChoice {
+  readonly path: readonly PropertyKey[];
+  readonly options: readonly string[];
+}
+
+/** The key that tells the branches apart (`kind`), when no branch takes the value written there. */
+function wrongChoice(branches: readonly (readonly Issue[])[]): WrongChoice | null {
+  const choices = branches.map((issues) =>
+    issues.find((issue) => issue.code === 'invalid_value' && issue.path.length === 1),
+  );
+  const [first] = choices;
+  if (first === undefined || choices.some((choice) => choice?.path[0] !== first.path[0])) return null;
+  const options = choices.flatMap((choice) => (choice?.code === 'invalid_value' ? choice.values.map(String) : []));
+  return { path: first.path, options };
+}
+
+/** Branches that are meant by the value's `kind`; all of them when nothing tells them apart. */
+function meant(branches: readonly (readonly Issue[])[]): readonly (readonly Issue[])[] {
+  const named = branches.filter(
+    (issues) => !issues.some((issue) => issue.code === 'invalid_value' && issue.path.length === 1),
+  );
+  return named.length > 0 && named.length < branches.length ? named : branches;
+}
+
 /** Of the branches of a union the one that got furthest says best what is wrong. */
 function bestBranch(branches: readonly (readonly Issue[])[]): readonly Issue[] | undefined {
   const depth = (issues: readonly Issue[]) => Math.max(0, ...issues.map((issue) => issue.path.length));
   const unknown = (issues: readonly Issue[]) => issues.filter((issue) => issue.code === 'unrecognized_keys').length;
-  const inner = branches.filter((issues) => depth(issues) > 0 || unknown(issues) > 0);
+  const inner = meant(branches).filter((issues) => depth(issues) > 0 || unknown(issues) > 0);
   return inner.toSorted((a, b) => a.length - b.length || depth(b) - depth(a))[0];
 }
 
@@ -78,8 +102,12 @@ export function issuesToProblems(
     if (issue.code === 'unrecognized_keys') {
       for (const key of issue.keys) add([...path, key], `unknown key${suggestion(key, keysAt(schema(), path))}`, true);
     } else if (issue.code === 'invalid_union') {
+      const wrong = wrongChoice(issue.errors);
       const best = bestBranch(issue.errors);
-      if (best !== undefined) for (const inner of best) visit(inner, path);
+      if (wrong !== null) {
+        const at = [...path, ...wrong.path];
+        add(at, choiceMessage(wrong.options, valueAt(root, at)));
+      } else if (best !== undefined) for (const inner of best) visit(inner, path);
       else if (issue.errors.length > 0) add(path, expectations(issue.errors));
       else add(path, choiceMessage(optionsOf(issue), valueAt(root, path)));
     } else if (issue.code === 'invalid_value') {

@@ -1,0 +1,145 @@
+/** `portcullis doctor`: what will not work, what is not safe, and what to do about it. Starts nothing and asks nobody. */
+import { accessSync, constants, existsSync, readdirSync, statSync } from 'node:fs';
+import { delimiter, dirname, join, resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import type { LoadResult } from '../config/load.ts';
+import type { Config } from '../config/schema.ts';
+import { configFile, readConfigFile } from './config-file.ts';
+import { EXIT, type Io, line } from './io.ts';
+
+export const DOCTOR_HELP = `Usage: portcullis doctor [-c FILE] [--json]
+
+Looks at the configuration and this machine. Exit code 1 when something is
+broken; advice alone is 0.
+
+  -c, --config FILE   default: $PORTCULLIS_CONFIG, portcullis.yaml, or the demo's
+  --json              print JSON
+`;
+
+interface Finding {
+  readonly state: 'ok' | 'advice' | 'broken';
+  readonly about: string;
+  readonly text: string;
+}
+
+const ok = (about: string, text: string): Finding => ({ state: 'ok', about, text });
+const advice = (about: string, text: string): Finding => ({ state: 'advice', about, text });
+const broken = (about: string, text: string): Finding => ({ state: 'broken', about, text });
+
+function access(path: string, mode: number): boolean {
+  try {
+    accessSync(path, mode);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function writableDirectory(file: string): boolean {
+  let directory = dirname(file);
+  while (!existsSync(directory) && dirname(directory) !== directory) directory = dirname(directory);
+  return access(directory, constants.W_OK);
+}
+
+function* files(config: Config, baseDir: string): Generator<Finding> {
+  const needed: [string, string | undefined][] = [
+    ['listen.data.tls.cert', config.listen.data.tls?.cert],
+    ['listen.data.tls.key', config.listen.data.tls?.key],
+    ['listen.data.tls.client_ca', config.listen.data.tls?.client_ca],
+    ['listen.admin.tls.cert', config.listen.admin.tls?.cert],
+    ['listen.admin.tls.key', config.listen.admin.tls?.key],
+    ['policy.data', config.policy.data],
+    ...Object.entries(config.servers).map(([name, { ca }]): [string, string | undefined] => [`servers.${name}.ca`, ca]),
+    ...Object.entries(config.models).map(([name, { ca }]): [string, string | undefined] => [`models.${name}.ca`, ca]),
+  ];
+  for (const [setting, path] of needed) {
+    if (path === undefined) continue;
+    const file = resolve(baseDir, path);
+    yield access(file, constants.R_OK) ? ok(setting, file) : broken(setting, `${file} cannot be read`);
+  }
+  const audit = resolve(baseDir, config.audit.file);
+  yield writableDirectory(audit) ? ok('audit.file', audit) : broken('audit.file', `${audit} cannot be written`);
+}
+
+function* policies(config: Config, baseDir: string): Generator<Finding> {
+  const bundle = resolve(baseDir, config.policy.bundle);
+  const info = statSync(bundle, { throwIfNoEntry: false });
+  if (info === undefined) {
+    yield broken('policy.bundle', `${bundle} does not exist: every request would be refused`);
+    return;
+  }
+  const names = info.isDirectory() ? readdirSync(bundle, { recursive: true, encoding: 'utf8' }) : [bundle];
+  const compiled = names.some((name) => /\.(?:wasm|tar\.gz|tgz)$/.test(name));
+  yield compiled
+    ? ok('policy.bundle', bundle)
+    : broken('policy.bundle', `${bundle} holds no compiled policy; run "portcullis policy build"`);
+  if (config.mode === 'production' && !(config.policy.data ?? '').includes('strict')) {
+    yield advice('policy.data', 'for production choose the strict profile: policies/profiles/strict.json');
+  }
+}
+
+function* exposure(config: Config): Generator<Finding> {
+  if (config.mode === 'development')
+    yield advice('mode', 'development: set mode: production before others depend on it');
+  if (config.listen.admin.token === undefined) {
+    yield advice('listen.admin.token', 'without a token the administration listener only serves health and metrics');
+  }
+  if (config.routes.length === 0) yield advice('routes', 'there are none: every path is answered 404');
+  for (const { match, anonymous } of config.routes) {
+    if (anonymous) yield advice('routes', `${match} answers requests without credentials`);
+  }
+  if (config.stores.shared === 'memory') {
+    yield ok('stores.shared', 'memory: counters and limits are this process’s own');
+  }
+}
+
+/** Files with secrets that others on this machine may read. */
+function* secretFiles({ read, file }: LoadResult): Generator<Finding> {
+  for (const path of read) {
+    const info = statSync(path, { throwIfNoEntry: false });
+    if (path === file || info === undefined) continue;
+    const open = (info.mode & 0o077) !== 0;
+    yield open ? advice('secrets', `${path} is readable by others: chmod 600`) : ok('secrets', `${path} is private`);
+  }
+}
+
+function compiler(io: Io): Finding {
+  const onPath = (name: string) =>
+    (io.env.PATH ?? '').split(delimiter).some((dir) => access(join(dir, name), constants.X_OK));
+  if (io.env.OPA_BIN !== undefined || onPath('opa')) return ok('compiler', 'opa is there');
+  if (onPath('go')) return ok('compiler', 'go is there: it builds the pinned opa when a policy changes');
+  return advice('compiler', 'no opa and no go: the compiled policy works, changed policies cannot be compiled here');
+}
+
+function examine(loaded: LoadResult, io: Io): Finding[] {
+  const found: Finding[] = [ok('node', `${process.version} on ${process.platform}`), compiler(io)];
+  for (const { text } of loaded.problems) found.push(broken('configuration', text));
+  for (const { text } of loaded.warnings) found.push(advice('configuration', text));
+  if (loaded.config !== null) {
+    found.push(ok('configuration', loaded.file));
+    found.push(...files(loaded.config, loaded.baseDir), ...policies(loaded.config, loaded.baseDir));
+    found.push(...exposure(loaded.config));
+  }
+  found.push(...secretFiles(loaded));
+  return found;
+}
+
+export async function doctorCommand(argv: readonly string[], io: Io): Promise<number> {
+  const { values } = parseArgs({
+    args: [...argv],
+    options: {
+      config: { type: 'string', short: 'c' },
+      json: { type: 'boolean' },
+      help: { type: 'boolean', short: 'h' },
+    },
+  });
+  if (values.help === true) {
+    io.out(DOCTOR_HELP);
+    return EXIT.ok;
+  }
+  const findings = examine(await readConfigFile(configFile(values.config, io), io), io);
+  const good = !findings.some(({ state }) => state === 'broken');
+  if (values.json === true) line(io, JSON.stringify({ ok: good, findings }));
+  else for (const { state, about, text } of findings) line(io, `${state.padEnd(6)}  ${about}: ${text}`);
+  return good ? EXIT.ok : EXIT.failed;
+}
