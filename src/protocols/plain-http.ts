@@ -1,0 +1,87 @@
+/**
+ * Plain HTTP routes: the method is the action, the route says which permissions it needs, and the body passes unread.
+ * Source: contracts 2 and 4, acceptance VW-03.
+ */
+import type { Call } from '../core/call.ts';
+import { GatewayError } from '../core/errors.ts';
+import type { Admitted, Message } from '../core/exchange.ts';
+import type { JsonObject } from '../core/json.ts';
+import type { PermissionRule, Route } from '../core/route.ts';
+import { problem } from './problem.ts';
+import type { Protocol } from './protocol.ts';
+
+export interface HttpProtocolOptions {
+  /** The caller's headers that may go on: no credential, no identity, nothing of the hop. */
+  upstreamHeaders(headers: Readonly<Record<string, string>>): Record<string, string>;
+  /** Path of the upstream's configured URL, without trailing slash. */
+  basePath(upstream: string): string;
+}
+
+export function createHttpProtocol(options: HttpProtocolOptions): Protocol {
+  return {
+    decode: (exchange) => Promise.resolve(decodeHttp(options, exchange)),
+    encodeError: problem,
+  };
+}
+
+/** Reads the request line only. An upgrade to WebSocket is decided as the GET it is, with `websocket: true`. */
+function decodeHttp(options: HttpProtocolOptions, exchange: Admitted): Message {
+  const { received, route } = exchange;
+  if (route.upstream === null) throw new GatewayError('ROUTE_NOT_FOUND');
+  return {
+    calls: [callOf(exchange)],
+    mode: 'all',
+    body: null,
+    dialect: 'problem',
+    rpcId: undefined,
+    plan: {
+      kind: 'upstream',
+      upstream: route.upstream,
+      method: received.method,
+      path: options.basePath(route.upstream) + rewritten(route, received.path) + received.query,
+      headers: options.upstreamHeaders(received.headers),
+      rewrite: null,
+    },
+  };
+}
+
+function callOf({ received, route }: Admitted): Call {
+  const parameters: JsonObject = {
+    method: received.method,
+    path: received.path,
+    query: received.query,
+    ...(received.headers['sec-websocket-key'] === undefined ? {} : { websocket: true }),
+  };
+  return {
+    action: `http:${received.method.toLowerCase()}`,
+    server: null,
+    tool: null,
+    parameters,
+    annotations: null,
+    schema_hash: null,
+    resource: {
+      type: 'http',
+      id: received.path,
+      tenant_id: null,
+      owner_id: null,
+      permissions: permissionsFor(route, received.method),
+    },
+    llm: null,
+  };
+}
+
+/** The rule of the method, HEAD's being GET's; `*` stands for methods without one. Null: no permission is asked for. */
+export function permissionsFor(route: Pick<Route, 'permissions'>, method: string): PermissionRule | null {
+  const { permissions } = route;
+  const named = Object.hasOwn(permissions, method) ? permissions[method] : undefined;
+  const asGet = method === 'HEAD' && Object.hasOwn(permissions, 'GET') ? permissions.GET : undefined;
+  return named ?? asGet ?? (Object.hasOwn(permissions, '*') ? permissions['*'] : undefined) ?? null;
+}
+
+/** The path on the upstream: `rewrite` in the place of the match, or the path as it is. */
+export function rewritten(route: Pick<Route, 'match' | 'rewrite'>, path: string): string {
+  if (route.rewrite === null) return path;
+  const rest = path.slice(route.match === '/' ? 0 : route.match.length);
+  const prefix = route.rewrite.endsWith('/') ? route.rewrite.slice(0, -1) : route.rewrite;
+  return prefix + rest === '' ? '/' : prefix + rest;
+}
