@@ -1,8 +1,8 @@
 # METADATA
 # title: Context rules
 # description: |
-#   Where the caller is, how often it asked, how it proved itself, and where data may go. Lists and limits are data
-#   (`data.config`). A fact that is missing counts as the worst it could be.
+#   Where the caller is, how often it asked, how it proved itself, and where data may go. Lists, limits and the checks of
+#   each level are data (`data.config`). A fact that is missing counts as the worst it could be.
 package mcp.gateway.context
 
 # METADATA
@@ -10,9 +10,9 @@ package mcp.gateway.context
 # description: Reasons against this call, as sentences.
 deny contains violation.message if some violation in violations
 
-violations := violations_of(input)
+violations := array.concat(request_violations, call_violations(input, object.get(input, "action", "")))
 
-violations_of(call) := array.concat(request_violations, call_violations(call))
+call_violations(call, action) := array.concat(level_violations(checks(call, action)), data_violations(call))
 
 # --- facts of the request: found once per evaluation -----------------------------------------------------------------
 
@@ -63,51 +63,60 @@ role_limits := [limit |
 	limit := data.config.rate_limits.roles[role]
 ]
 
-# --- facts of one call -----------------------------------------------------------------------------------------------
+# --- how the caller proved itself ------------------------------------------------------------------------------------
 
-call_violations(call) := array.concat(level_violations(call), data_violations(call))
+# What the data asks for at the level of this call. A level the data does not know needs everything.
+checks(call, action) := [] if ungraded(action)
 
-level_violations(call) := array.concat(mfa_violations(call), device_violations(call)) if not unclassified(call)
+else := asked if {
+	asked := data.config.levels[call.gateway_metadata.sensitivity_level]
+} else := ["mfa", "device", "work_hours"] if {
+	call.gateway_metadata.sensitivity_level
+} else := []
 
-else := []
+# Actions that sensitivity says nothing about: talk about the protocol, lists, model calls, plain HTTP.
+ungraded(action) if data.config.ungraded_actions[action]
 
-# Actions that are not graded by sensitivity: talk about the protocol, lists, model and plain HTTP calls.
-unclassified(call) if call.action in data.config.unclassified_actions
+ungraded(action) if startswith(action, "http:")
 
-unclassified(call) if split(call.action, ":")[0] in data.config.unclassified_families
+level_violations(asked) := [] if asked == []
 
-# True when the data asks for `check` at the call's level. Only an explicit false switches a check off.
-guarded(call, check) if {
-	level := call.gateway_metadata.sensitivity_level
-	not data.config.levels[level][check] == false
-	not unclassified(call)
-}
+else := array.concat(mfa_violations(asked), device_violations(asked))
 
-mfa_violations(call) := [{
+mfa_violations(asked) := [{
 	"package": "mcp.gateway.context",
 	"code": "MFA_REQUIRED",
 	"message": "MFA required for high-sensitivity operations",
 	"severity": "high",
 }] if {
-	guarded(call, "mfa")
+	"mfa" in asked
 	not input.user.mfa_verified == true
-}
+} else := []
 
-else := []
-
-device_violations(call) := [{
+device_violations(asked) := [{
 	"package": "mcp.gateway.context",
 	"code": "DEVICE_NOT_COMPLIANT",
 	"message": "Device compliance check required for critical operations",
 	"severity": "high",
 }] if {
-	guarded(call, "device")
+	"device" in asked
 	not input.gateway_metadata.device_compliant == true
-}
+} else := []
 
-else := []
+# --- where data may go -----------------------------------------------------------------------------------------------
 
-data_violations(call) := array.concat(gdpr_violations(call), hipaa_violations(call))
+data_violations(call) := [] if {
+	not outside_eu
+	not unencrypted
+} else := array.concat(gdpr_violations(call), hipaa_violations(call))
+
+default outside_eu := true
+
+outside_eu := false if startswith(lower(source_region), data.config.gdpr.source_prefix)
+
+default unencrypted := true
+
+unencrypted := false if input.gateway_metadata.encryption_enabled == true
 
 gdpr_violations(call) := [{
 	"package": "mcp.gateway.context",
@@ -115,18 +124,21 @@ gdpr_violations(call) := [{
 	"message": "GDPR violation: EU data can only be accessed from EU regions",
 	"severity": "critical",
 }] if {
+	outside_eu
 	holds_eu_data(call)
-	not startswith(lower(source_region), data.config.gdpr.source_prefix)
-}
-
-else := []
+} else := []
 
 # The server's own data region decides; the caller's parameter can only add.
-holds_eu_data(call) if lower(call.server.data_region) == data.config.gdpr.data_region
+holds_eu_data(call) if is_eu(call.server.data_region)
 
-holds_eu_data(call) if lower(call.parameters.data_region) == data.config.gdpr.data_region
+holds_eu_data(call) if is_eu(call.parameters.data_region)
 
-holds_eu_data(call) if lower(call.data_region) == data.config.gdpr.data_region
+holds_eu_data(call) if is_eu(call.data_region)
+
+is_eu(region) if {
+	is_string(region)
+	lower(region) == data.config.gdpr.data_region
+}
 
 hipaa_violations(call) := [{
 	"package": "mcp.gateway.context",
@@ -134,15 +146,11 @@ hipaa_violations(call) := [{
 	"message": "HIPAA violation: Encryption required for healthcare data access",
 	"severity": "critical",
 }] if {
+	unencrypted
 	holds_health_data(call)
-	not input.gateway_metadata.encryption_enabled == true
-}
-
-else := []
+} else := []
 
 holds_health_data(call) if call.server_name in data.config.hipaa.servers
-
-holds_health_data(call) if call.server.name in data.config.hipaa.servers
 
 holds_health_data(call) if {
 	some tag in call.server.tags

@@ -2,15 +2,16 @@
 # title: Gateway rules
 # description: |
 #   Who may do what through the gateway: tools by role, tool type and sensitivity, the other MCP actions by role.
-#   Each rule is a function of one call, so that one evaluation can decide a single call (`input`) or every element of
-#   a list (`input.calls`) by the same rules.
+#   Rules are functions of one call, so that one evaluation can decide a single call (`input`) or every element of a list
+#   by the same rules.
 package mcp.gateway
 
 default allow := false
 
 # METADATA
 # entrypoint: true
-allow if permitted(input, approval_verified)
+# description: Does a rule allow this call, before anything that speaks against it?
+allow if permitted(input, input.action, approval_verified)
 
 # --- the caller ------------------------------------------------------------------------------------------------------
 
@@ -39,60 +40,74 @@ approval_verified if input.gateway_metadata.approval.verified == true
 # An anonymous caller needs the action on the list besides the rule that allows it.
 may_try(_) if not anonymous
 
-may_try(action) if action in data.config.anonymous
+may_try(action) if {
+	anonymous
+	action in data.config.anonymous
+}
 
 # --- actions ---------------------------------------------------------------------------------------------------------
 
-permitted(call, _) if {
-	call.action == "mcp:protocol"
-	known_caller
-	may_try("mcp:protocol")
+permitted(call, action, approved) if {
+	action == "gateway:tool:invoke"
+	tool_granted(call, approved, call)
+	may_try(action)
 }
 
-permitted(call, approved) if {
-	call.action == "gateway:tool:invoke"
-	tool_granted(call, approved)
-	may_try("gateway:tool:invoke")
+permitted(_, action, _) if {
+	action == "mcp:protocol"
+	authenticated
 }
 
-# A list shows what could be called: approval may still be had, so a list reckons with it.
-permitted(call, _) if {
-	call.action == "gateway:tool:discover"
-	tool_granted(call, true)
-	may_try("gateway:tool:discover")
+permitted(_, action, _) if {
+	action == "mcp:protocol"
+	anonymous
+	may_try(action)
 }
 
-permitted(call, _) if {
-	call.action in {
-		"gateway:prompt:discover", "gateway:prompt:get",
-		"gateway:resource:discover", "gateway:resource:read",
-		"gateway:server:list", "gateway:server:info",
-	}
-	role_or_listed(call.action)
+permitted(call, action, _) if {
+	action in {"gateway:prompt:get", "gateway:resource:read", "gateway:server:list", "gateway:server:info"}
+	role_or_listed(action)
 	not closed_by_tag(call)
 }
 
 # A task belongs to its creator; one whose creator is not known belongs to nobody.
-permitted(call, _) if {
-	call.action == "gateway:task:access"
+permitted(call, action, _) if {
+	action == "gateway:task:access"
 	authenticated
 	call.resource.owner_id == input.user.id
 }
 
 # A server may send back only what its entry in the configuration declares.
-permitted(call, _) if {
-	reverse := {
+permitted(call, action, _) if {
+	{
 		"gateway:sampling:create": "sampling",
 		"gateway:elicitation:create": "elicitation",
 		"gateway:roots:list": "roots",
-	}[call.action]
-	reverse in call.server.allow
-	may_try(call.action)
+	}[action] in call.server.allow
+	may_try(action)
 }
 
-known_caller if authenticated
+# What a list may show. A tool is shown when it could be called with some arguments: its class is the least it can have,
+# and an approval may still be had.
+permitted(call, action, _) if {
+	action == "gateway:tool:discover"
+	tool_granted(call, true, call)
+	may_try(action)
+}
 
-known_caller if anonymous
+permitted(call, action, _) if {
+	action in {"gateway:prompt:discover", "gateway:resource:discover"}
+	role_or_listed(action)
+	not closed_by_tag(call)
+}
+
+# The same for an element of a list that differs from the document in name and class alone. Undefined where it is no
+# tool.
+discoverable(element) := answer if {
+	element.action == "gateway:tool:discover"
+	levels := object.get(listed_levels, element.gateway_metadata.tool_type, other_levels)
+	answer := (element.gateway_metadata.sensitivity_level in levels)
+}
 
 role_or_listed(_) if has_role
 
@@ -102,8 +117,8 @@ role_or_listed(action) if {
 }
 
 # A server's tag may reserve its prompts and resources for some roles.
-closed_by_tag(call) if {
-	some tag in call.server.tags
+closed_by_tag(place) if {
+	some tag in place.server.tags
 	reserved := data.config.tag_roles[tag]
 	not holds_one_of(reserved)
 }
@@ -121,39 +136,53 @@ role_grants := [grants |
 	grants := data.config.tool_access[role]
 ]
 
-tool_granted(call, approved) if {
+tool_granted(call, approved, place) if {
 	some grants in role_grants
-	grant_covers(grants[call.gateway_metadata.tool_type], call, approved)
+	some kind in [call.gateway_metadata.tool_type, "*"]
+	grant := grants[kind]
+	level_fits(grant, call.gateway_metadata.sensitivity_level, approved)
+	environment_fits(grant, place)
 }
 
-tool_granted(call, approved) if {
-	some grants in role_grants
-	grant_covers(grants["*"], call, approved)
-}
+level_fits(grant, level, _) if level in grant.levels
 
-grant_covers(grant, call, _) if {
-	call.gateway_metadata.sensitivity_level in grant.levels
-	environment_fits(grant, call)
-}
-
-grant_covers(grant, call, approved) if {
+level_fits(grant, level, approved) if {
 	approved
-	call.gateway_metadata.sensitivity_level in grant.approved_levels
-	environment_fits(grant, call)
+	level in grant.approved_levels
+}
+
+# What a list shows this caller: the levels of each tool type, found once however long the list is.
+listed_levels := {kind: levels |
+	may_try("gateway:tool:discover")
+	some grants in role_grants
+	some kind, _ in grants
+	levels := levels_of(kind)
+}
+
+other_levels := levels_of("*") if may_try("gateway:tool:discover")
+
+else := set()
+
+levels_of(kind) := {level |
+	some grants in role_grants
+	some name in {kind, "*"}
+	grant := grants[name]
+	environment_fits(grant, input)
+	some level in array.concat(object.get(grant, "levels", []), object.get(grant, "approved_levels", []))
 }
 
 environment_fits(grant, _) if not grant.production == false
 
-environment_fits(grant, call) if {
+environment_fits(grant, place) if {
 	grant.production == false
-	not in_production(call)
+	not in_production(place)
 }
 
 # The server's own environment decides; the caller's parameter can only raise.
-in_production(call) if is_production(call.server.environment)
+in_production(place) if is_production(place.server.environment)
 
-in_production(call) if is_production(call.parameters.environment)
+in_production(place) if is_production(place.parameters.environment)
 
-in_production(call) if is_production(call.gateway_metadata.environment)
+in_production(place) if is_production(place.gateway_metadata.environment)
 
 is_production(environment) if lower(trim_space(environment)) in data.config.production_names

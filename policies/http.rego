@@ -16,12 +16,10 @@ held := {permission | some permission in input.user.permissions} |
 # A method without permissions is open to whoever reached the route: without a credential that takes the route's own
 # `anonymous` line. Open means an explicit null; a document without the member says nothing.
 permitted(call) if {
-	startswith(call.action, "http:")
 	call.resource.permissions == null
 }
 
 permitted(call) if {
-	startswith(call.action, "http:")
 	gateway.authenticated
 	is_object(call.resource.permissions)
 	count(missing(call)) == 0

@@ -15,18 +15,18 @@ grants := [grant |
 	grant := data.config.llm.roles[role]
 ]
 
-permitted(call) if {
-	call.action in modelling
-	gateway.may_try(call.action)
+permitted(call, action) if {
+	action in modelling
+	gateway.may_try(action)
 	some grant in grants
 	serves(grant, call)
 	length_fits(grant, call)
 }
 
 # The list itself, before its entries are looked at.
-permitted(call) if {
-	call.action == "llm:models:list"
-	gateway.may_try(call.action)
+permitted(call, action) if {
+	action == "llm:models:list"
+	gateway.may_try(action)
 	count(grants) > 0
 	names(call) == set()
 }

@@ -14,57 +14,138 @@ import data.portcullis.llm
 # METADATA
 # entrypoint: true
 # description: The decision on `input`.
-decision := decide(input, custom)
+decision := decide(input, object.get(input, "action", ""), custom)
 
 # METADATA
 # entrypoint: true
 # description: |
-#   One decision per element of `input.calls`, in order. An element holds what differs from call to call (action, names,
-#   parameters, class, tool, server, resource, llm); principal and request facts are those of the document.
-decisions := [decide(call, custom_for(call)) | some call in input.calls]
+#   One decision per element of `input.calls`, in order. The top-level members of an element replace those of the
+#   document, except that `gateway_metadata` is merged; what an element leaves out is the document's.
+decisions := [decide_element(element) | some element in input.calls]
 
-decide(call, extra) := conclude(call, extra, array.concat(reasons_against(call), extra.reasons))
+# The usual element of a list says nothing new about the server: what speaks for or against that is found once.
+decide_element(element) := verdict if {
+	nothing_in_general
+	not differs(element)
+	verdict := verdicts[gateway.discoverable(element)]
+} else := decide_whole(whole(element))
 
-conclude(call, extra, reasons) := {"allow": true, "deny": [], "obligations": extra.obligations, "valid_until": valid_until(call)} if {
+verdicts := {true: shown, false: hidden}
+
+shown := {"allow": true, "deny": [], "obligations": [], "valid_until": null}
+
+hidden := {
+	"allow": false,
+	"deny": [{
+		"package": "portcullis.main",
+		"code": "POLICY_DENIED",
+		"message": concat("", ["No rule lets ", callers, " use this"]),
+		"severity": "medium",
+	}],
+	"obligations": [],
+	"valid_until": null,
+}
+
+# True when nothing speaks against a list as such, whatever its elements are.
+nothing_in_general if {
+	not customised
+	context.request_violations == []
+	incomplete == []
+	server_violations(input) == []
+	context.data_violations(input) == []
+}
+
+# Only a name, a class and a tool of the same server may differ: nothing a rule against the call would look at.
+differs(element) if element.server_name != input.server_name
+
+differs(element) if {
+	element.server.name
+	other_server(element)
+}
+
+differs(element) if foreign(element)
+
+differs(element) if is_string(element.parameters.environment)
+
+differs(element) if is_string(element.parameters.data_region)
+
+differs(element) if element.data_region != null
+
+other_server(element) if element.server.name != input.server.name
+
+other_server(element) if element.server.environment != input.server.environment
+
+other_server(element) if element.server.data_region != input.server.data_region
+
+other_server(element) if element.server.tags != input.server.tags
+
+other_server(element) if element.server.enabled != input.server.enabled
+
+other_server(_) if not input.server.name
+
+whole(element) := object.union(object.remove(input, replaced), element) if {
+	replaced := [member | some member, _ in object.remove(object.union(element, {"calls": null}), ["gateway_metadata"])]
+}
+
+decide_whole(call) := decide(call, object.get(call, "action", ""), nothing_custom) if not customised
+
+else := decide(call, object.get(call, "action", ""), answer) if {
+	answer := custom with input as call
+}
+
+decide(call, action, extra) := conclude(call, action, extra, array.concat(reasons_against(call, action), extra.reasons))
+
+conclude(call, action, extra, reasons) := {
+	"allow": true,
+	"deny": [],
+	"obligations": extra.obligations,
+	"valid_until": valid_until(call, action),
+} if {
 	reasons == []
-	base_allow(call, extra, gateway.approval_verified)
-	not needs_approval(call)
-} else := denial(call, reasons, [{"type": "require_mfa"} | some reason in reasons; reason.code == "MFA_REQUIRED"]) if {
+	base_allow(call, action, extra, gateway.approval_verified)
+	not needs_approval(call, action)
+} else := denial(call, action, reasons, [{"type": "require_mfa"} | some reason in reasons; reason.code == "MFA_REQUIRED"]) if {
 	reasons != []
-} else := denial(call, [approval_missing], [{"type": "require_approval"}]) if {
-	base_allow(call, extra, true)
-} else := denial(call, [no_rule(call)], [])
+} else := denial(call, action, [approval_missing], [{"type": "require_approval"}]) if {
+	base_allow(call, action, extra, true)
+} else := denial(call, action, [no_rule(call, action)], [])
 
-denial(call, reasons, obligations) := {
+denial(call, action, reasons, obligations) := {
 	"allow": false,
 	"deny": reasons,
 	"obligations": obligations,
-	"valid_until": valid_until(call),
+	"valid_until": valid_until(call, action),
 }
 
 # Null: holds as long as the facts it was made from. Else epoch nanoseconds.
-valid_until(call) := trust.next_change if trust.guarded_by_hours(call)
+valid_until(call, action) := trust.next_change if trust.guarded_by_hours(call, action)
 
 else := null
 
 # --- allow -----------------------------------------------------------------------------------------------------------
 
-base_allow(call, _, approved) if gateway.permitted(call, approved)
+base_allow(call, action, _, approved) if gateway.permitted(call, action, approved)
 
-base_allow(call, _, _) if llm.permitted(call)
+base_allow(call, action, _, _) if {
+	startswith(action, "llm:")
+	llm.permitted(call, action)
+}
 
-base_allow(call, _, _) if http.permitted(call)
+base_allow(call, action, _, _) if {
+	startswith(action, "http:")
+	http.permitted(call)
+}
 
-base_allow(call, _, _) if {
-	call.action == "a2a:delegate"
+base_allow(_, action, _, _) if {
+	action == "a2a:delegate"
 	trust.allow_delegation
 }
 
-base_allow(_, extra, _) if extra.allow
+base_allow(_, _, extra, _) if extra.allow
 
 # A tool may ask for a human's consent whatever its class.
-needs_approval(call) if {
-	call.action == "gateway:tool:invoke"
+needs_approval(call, action) if {
+	action == "gateway:tool:invoke"
 	call.tool.requires_hitl == true
 	not gateway.approval_verified
 }
@@ -79,9 +160,12 @@ approval_missing := {
 
 # --- deny ------------------------------------------------------------------------------------------------------------
 
-reasons_against(call) := array.concat(
-	array.concat(context.violations_of(call), trust.violations_of(call)),
-	array.concat(incomplete, array.concat(server_violations(call), tenant_violations(call))),
+reasons_against(call, action) := array.concat(
+	array.concat(context.request_violations, context.call_violations(call, action)),
+	array.concat(
+		trust.violations_of(call, action),
+		array.concat(incomplete, array.concat(server_violations(call), tenant_violations(call))),
+	),
 )
 
 # Without these facts a rule above could not fire: their absence is never in the caller's favour.
@@ -113,34 +197,38 @@ tenant_violations(call) := [{
 	"message": "Not found",
 	"severity": "critical",
 }] if {
+	foreign(call)
+} else := []
+
+foreign(call) if {
 	is_string(call.resource.tenant_id)
 	not call.resource.tenant_id == input.user.tenant_id
-} else := []
+}
 
 # --- no rule ---------------------------------------------------------------------------------------------------------
 
-no_rule(call) := {
+no_rule(call, action) := {
 	"package": "portcullis.main",
-	"code": no_rule_code(call),
-	"message": no_rule_message(call),
+	"code": no_rule_code(action),
+	"message": no_rule_message(call, action),
 	"severity": "medium",
 }
 
-no_rule_code(call) := "FORBIDDEN" if startswith(call.action, "http:")
+no_rule_code(action) := "FORBIDDEN" if startswith(action, "http:")
 
 else := "POLICY_DENIED"
 
-no_rule_message(call) := concat("", [
+no_rule_message(call, action) := concat("", [
 	"No rule lets ", callers, " run ", call.gateway_metadata.tool_type, " tools of ",
 	call.gateway_metadata.sensitivity_level, " sensitivity", place(call),
 ]) if {
-	call.action in {"gateway:tool:invoke", "gateway:tool:discover"}
+	action in {"gateway:tool:invoke", "gateway:tool:discover"}
 } else := http.refusal(call) if {
-	startswith(call.action, "http:")
+	startswith(action, "http:")
 } else := llm.refusal(call) if {
-	startswith(call.action, "llm:")
-} else := concat("", ["No rule lets ", callers, " do ", call.action]) if {
-	is_string(call.action)
+	startswith(action, "llm:")
+} else := concat("", ["No rule lets ", callers, " do ", action]) if {
+	action != ""
 } else := "No rule allows this"
 
 place(call) := " in production" if gateway.in_production(call)
@@ -161,14 +249,6 @@ nothing_custom := {"allow": false, "reasons": [], "obligations": []}
 custom := nothing_custom if not customised
 
 else := {"allow": custom_allow, "reasons": custom_reasons, "obligations": custom_obligations}
-
-custom_for(_) := nothing_custom if not customised
-
-# The same packages, asked about one element of the list.
-custom_for(call) := answer if {
-	customised
-	answer := custom with input as object.union(object.remove(input, ["calls"]), call)
-}
 
 default custom_allow := false
 

@@ -100,11 +100,11 @@ allow_critical_during_work_hours if {
 	not weekend
 }
 
-guarded_by_hours(call) if context.guarded(call, "work_hours")
+guarded_by_hours(call, action) if "work_hours" in context.checks(call, action)
 
-violations_of(call) := array.concat(hours_violations(call), weekend_violations(call)) if guarded_by_hours(call)
-
-else := []
+violations_of(call, action) := array.concat(hours_violations(call), weekend_violations(call)) if {
+	guarded_by_hours(call, action)
+} else := []
 
 hours_violations(call) := [{
 	"package": "mcp.gateway.trust",
@@ -114,18 +114,18 @@ hours_violations(call) := [{
 		hour_name(data.config.work_hours.start), " - ", hour_name(data.config.work_hours.end), " UTC)",
 	]),
 	"severity": "high",
-}] if not within_hours
-
-else := []
+}] if {
+	not within_hours
+} else := []
 
 weekend_violations(call) := [{
 	"package": "mcp.gateway.trust",
 	"code": "OUTSIDE_WORK_HOURS",
 	"message": concat("", [level_name(call), " operations not allowed on weekends"]),
 	"severity": "high",
-}] if weekend
-
-else := []
+}] if {
+	weekend
+} else := []
 
 level_name(call) := concat("", [upper(substring(level, 0, 1)), substring(level, 1, -1)]) if {
 	level := call.gateway_metadata.sensitivity_level
@@ -141,7 +141,7 @@ else := "PM"
 # METADATA
 # entrypoint: true
 # description: Reasons against this call, as sentences.
-deny contains violation.message if some violation in violations_of(input)
+deny contains violation.message if some violation in violations_of(input, object.get(input, "action", ""))
 
 # Epoch nanoseconds until which the answers above cannot change: the next start, end or midnight.
 next_change := min([edge |
