@@ -8,7 +8,7 @@ import type { Logger } from '../../src/core/module.ts';
 import type { Principal } from '../../src/core/principal.ts';
 import { makePrincipal } from '../../src/core/principal.ts';
 import type { Route } from '../../src/core/route.ts';
-import type { McpServer } from '../../src/protocols/mcp/protocol.ts';
+import type { McpServer } from '../../src/protocols/mcp/server.ts';
 import type { Protocol } from '../../src/protocols/protocol.ts';
 import type { BufferedResponse, Upstream, UpstreamRequest } from '../../src/upstreams/upstream.ts';
 

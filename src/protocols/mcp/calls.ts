@@ -14,6 +14,8 @@ export interface Seen {
   readonly tasks: OwnerTable;
 }
 
+type SeenTools = Pick<Seen, 'catalog'>;
+
 function ref(type: ResourceRef['type'], id: string, owner: Owner | null = null): ResourceRef {
   return { type, id, tenant_id: owner?.tenant_id ?? null, owner_id: owner?.id ?? null, permissions: null };
 }
@@ -37,7 +39,7 @@ export function protocolCall(action: Action, server: string, what: string): Call
 }
 
 /** A tool by name: invoked with `parameters`, or looked at (`null`). */
-export function toolCall(seen: Seen, server: string, tool: string, parameters: JsonObject | null): Call {
+export function toolCall(seen: SeenTools, server: string, tool: string, parameters: JsonObject | null): Call {
   const definition = seen.catalog.get(server, tool);
   return {
     action: parameters === null ? 'gateway:tool:discover' : 'gateway:tool:invoke',
@@ -49,6 +51,11 @@ export function toolCall(seen: Seen, server: string, tool: string, parameters: J
     resource: ref('tool', `${server}:${tool}`),
     llm: null,
   };
+}
+
+/** A configured server as a thing to look at. */
+export function serverCall(action: 'gateway:server:list' | 'gateway:server:info', server: string): Call {
+  return callOf(action, server, ref('server', server), EMPTY);
 }
 
 /** One item of a list: no arguments are known yet. */
@@ -127,9 +134,16 @@ function argumentsIn(message: RpcCall): JsonObject {
 const MAX_NAME = 256;
 const MAX_URI = 8192;
 
+/** What is wrong with a name, or null. */
+export function toolNameFault(value: JsonValue | undefined): string | null {
+  const isName = typeof value === 'string' && value !== '' && value.length <= MAX_NAME && isPlainName(value);
+  return isName ? null : 'must be a plain name';
+}
+
 function checkedName(message: RpcCall, value: JsonValue | undefined, member: string): string {
-  if (typeof value === 'string' && value !== '' && value.length <= MAX_NAME && isPlainName(value)) return value;
-  throw badRequest(`params.${member} must be a plain name`, RPC.invalidParams, message.id ?? null);
+  const fault = toolNameFault(value);
+  if (fault === null && typeof value === 'string') return value;
+  throw badRequest(`params.${member} ${fault}`, RPC.invalidParams, message.id ?? null);
 }
 
 function uriIn(message: RpcCall, value: JsonValue | undefined): string {

@@ -168,7 +168,8 @@ export function checkParams(headers: Headers, call: RpcCall, mirrored: readonly 
   }
 }
 
-function valueAt(root: JsonValue | undefined, path: readonly string[]): JsonValue | undefined {
+/** The value at a path of own members, or undefined. */
+export function valueAt(root: JsonValue | undefined, path: readonly string[]): JsonValue | undefined {
   let value = root;
   for (const name of path) {
     if (!isJsonObject(value) || !Object.hasOwn(value, name)) return undefined;

@@ -2,13 +2,11 @@
  * MCP over Streamable HTTP, one server per route, both generations passed through as they are. The received bytes are
  * what is forwarded. Source: contracts 2 and 4, mcp 1.4 and 1.5, acceptance X-12.
  */
-import type { ServerFacts } from '../../classification/classifier.ts';
 import type { Call } from '../../core/call.ts';
 import { GatewayError } from '../../core/errors.ts';
 import type { Admitted, Judge, Message, Received, Reply, Routed } from '../../core/exchange.ts';
 import type { JsonValue } from '../../core/json.ts';
 import type { Logger } from '../../core/module.ts';
-import type { Upstream } from '../../upstreams/upstream.ts';
 import { readBody } from '../body.ts';
 import { parseStrict } from '../json.ts';
 import type { ErrorContext, Protocol } from '../protocol.ts';
@@ -26,16 +24,8 @@ import { ALL_LISTS, isUnknownMethod, methodSpec } from './methods.ts';
 import { isOwner, OwnerTable } from './owners.ts';
 import type { RewriterContext } from './rewriter.ts';
 import { McpRewriter } from './rewriter.ts';
-
-/** A configured server as this protocol needs it. */
-export interface McpServer {
-  readonly facts: ServerFacts;
-  readonly upstream: Upstream;
-  /** The gateway's own credential for this server, as request headers; the caller's never leaves. */
-  readonly credential: Readonly<Record<string, string>> | null;
-  readonly headersTimeoutMs: number;
-  readonly idleTimeoutMs: number;
-}
+import type { McpServer } from './server.ts';
+import { endpointOf } from './server.ts';
 
 export interface McpOptions {
   readonly servers: ReadonlyMap<string, McpServer>;
@@ -256,11 +246,6 @@ class McpProtocol implements Protocol {
       this.#logger.warn({ server: server.facts.name, request_id: received.id, cause }, 'refusal not delivered');
     });
   }
-}
-
-/** Path of the MCP endpoint on its upstream. */
-export function endpointOf(server: McpServer): string {
-  return server.upstream.basePath === '' ? '/' : server.upstream.basePath;
 }
 
 function parseBody(body: Buffer): JsonValue {

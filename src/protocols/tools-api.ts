@@ -1,0 +1,268 @@
+/**
+ * Tools over plain JSON: POST /tools/invoke, GET /tools, GET /servers[/{name}], under the same policy as MCP.
+ * Source: acceptance S-24, SW-09; contracts 2 and 4; design 2.8.
+ */
+import type { Call } from '../core/call.ts';
+import { GatewayError } from '../core/errors.ts';
+import type { Admitted, Judge, LocalPlan, Message, Permitted, Reply, Routed } from '../core/exchange.ts';
+import type { JsonObject, JsonValue } from '../core/json.ts';
+import { isJsonObject } from '../core/json.ts';
+import { readBody } from './body.ts';
+import { parseStrict } from './json.ts';
+import { serverCall, toolCall, toolNameFault } from './mcp/calls.ts';
+import type { ToolCatalog } from './mcp/catalog.ts';
+import type { Caller, McpClient, RpcOutcome } from './mcp/client.ts';
+import { isJsonType } from './mcp/headers.ts';
+import type { McpServer } from './mcp/server.ts';
+import type { ErrorContext, Protocol } from './protocol.ts';
+
+export interface ToolsApiOptions {
+  readonly servers: ReadonlyMap<string, McpServer>;
+  readonly client: McpClient;
+  /** The one that `client` fills. */
+  readonly catalog: ToolCatalog;
+  readonly judge: Judge;
+  readonly problem: Protocol['encodeError'];
+  /** What an upstream is told of the caller: X-Request-ID, X-Auth-User, X-Auth-Roles, X-Tenant-ID. */
+  identityHeaders(exchange: Admitted): Readonly<Record<string, string>>;
+}
+
+export function createToolsProtocol(options: ToolsApiOptions): Protocol {
+  return new ToolsProtocol(options);
+}
+
+/** Methods by path below the base, for `Allow`. */
+const METHODS: Readonly<Record<string, string>> = { '/tools/invoke': 'POST', '/tools': 'GET', '/servers': 'GET' };
+
+class ToolsProtocol implements Protocol {
+  readonly #options: ToolsApiOptions;
+
+  constructor(options: ToolsApiOptions) {
+    this.#options = options;
+  }
+
+  async decode(exchange: Admitted): Promise<Message> {
+    const { received } = exchange;
+    const path = pathBelowBase(exchange);
+    const isServer = path.startsWith('/servers/') && !path.slice('/servers/'.length).includes('/');
+    const method = isServer ? 'GET' : METHODS[path];
+    if (method === undefined) throw new GatewayError('ROUTE_NOT_FOUND');
+    if (received.method !== method) throw new GatewayError('METHOD_NOT_ALLOWED');
+    const query = new URLSearchParams(received.query);
+    if (path === '/tools/invoke') return this.#invoke(exchange);
+    if (path === '/tools') return this.#tools(exchange, query.get('server_name'));
+    const isIncluded = query.get('include_tools') === 'true' || query.get('include_tools') === '1';
+    return isServer
+      ? this.#server(exchange, path.slice('/servers/'.length), isIncluded)
+      : this.#list(exchange, isIncluded);
+  }
+
+  encodeError(error: GatewayError, context: ErrorContext, exchange: Routed | null): Reply {
+    const reply = this.#options.problem(error, context, exchange);
+    if (error.code !== 'METHOD_NOT_ALLOWED' || exchange === null) return reply;
+    return { ...reply, headers: { ...reply.headers, allow: METHODS[pathBelowBase(exchange)] ?? 'GET' } };
+  }
+
+  async #invoke(exchange: Admitted): Promise<Message> {
+    const { received, route } = exchange;
+    if (!isJsonType(received.headers['content-type'])) throw new GatewayError('UNSUPPORTED_MEDIA_TYPE');
+    const body = await readBody(received.incoming, route.limits.body_bytes, received.signal);
+    const { serverName, toolName, parameters } = readInvocation(parseStrict(body));
+    const server = this.#usable(serverName);
+    const call = toolCall(this.#options, server.facts.name, toolName, parameters);
+    return local([call], 'all', async (permitted) => {
+      const caller = this.#caller(permitted);
+      const outcome = await this.#options.client.callTool(server, toolName, parameters, caller);
+      return json(200, invocationReply(permitted, outcome));
+    });
+  }
+
+  #list(exchange: Admitted, includesTools: boolean): Message {
+    const servers = [...this.#options.servers.values()];
+    return this.#filtered(servers, 'gateway:server:list', async (permitted, visible) => {
+      const tools = includesTools ? await this.#visibleTools(exchange, this.#caller(permitted), visible) : null;
+      return json(200, { servers: visible.map((server) => describe(server, tools)) });
+    });
+  }
+
+  #server(exchange: Admitted, name: string, includesTools: boolean): Message {
+    const server = this.#known(name);
+    return this.#filtered([server], 'gateway:server:info', async (permitted, visible) => {
+      // What one may not see is as if it were not there.
+      if (visible.length === 0) throw new GatewayError('SERVER_NOT_FOUND');
+      const tools = includesTools ? await this.#visibleTools(exchange, this.#caller(permitted), visible) : null;
+      return json(200, describe(server, tools));
+    });
+  }
+
+  #tools(exchange: Admitted, serverName: string | null): Message {
+    const all = [...this.#options.servers.values()].filter((server) => server.facts.enabled);
+    const servers = serverName === null ? all : [this.#usable(serverName)];
+    return this.#filtered(servers, 'gateway:server:list', async (permitted, visible) => {
+      if (serverName !== null && visible.length === 0) throw new GatewayError('SERVER_NOT_FOUND');
+      const found = await this.#visibleTools(exchange, this.#caller(permitted), visible);
+      const tools = visible.flatMap((server) => found.byServer.get(server) ?? []);
+      return json(200, found.errors.length === 0 ? { tools } : { tools, errors: found.errors });
+    });
+  }
+
+  /** Asks once per server and answers with those the caller may see. */
+  #filtered(
+    servers: readonly McpServer[],
+    action: 'gateway:server:list' | 'gateway:server:info',
+    answer: (permitted: Permitted, visible: readonly McpServer[]) => Promise<Reply>,
+  ): Message {
+    const calls = servers.map((server) => serverCall(action, server.facts.name));
+    return local(calls, 'filter', (permitted) =>
+      answer(
+        permitted,
+        servers.filter((_, at) => isAllowed(permitted.decisions[at])),
+      ),
+    );
+  }
+
+  /** A server that does not answer is named and does not hide the others. */
+  async #visibleTools(exchange: Admitted, caller: Caller, servers: readonly McpServer[]): Promise<Found> {
+    const byServer = new Map<McpServer, readonly JsonObject[]>();
+    const errors: { server_name: string; code: string }[] = [];
+    await Promise.all(
+      servers.map(async (server) => {
+        if (!server.facts.enabled) return;
+        try {
+          const tools = await this.#options.client.listTools(server, caller);
+          byServer.set(server, this.#discoverable(exchange, server, tools));
+        } catch (thrown) {
+          if (!(thrown instanceof GatewayError)) throw thrown;
+          errors.push({ server_name: server.facts.name, code: thrown.code });
+        }
+      }),
+    );
+    return { byServer, errors };
+  }
+
+  #discoverable(exchange: Admitted, server: McpServer, tools: readonly JsonObject[]): readonly JsonObject[] {
+    if (tools.length === 0) return [];
+    const { name } = server.facts;
+    const calls = tools.map((tool) => toolCall(this.#options, name, String(tool.name), null));
+    const decisions = this.#options.judge(exchange, calls);
+    return tools.filter((_, at) => isAllowed(decisions[at])).map((tool) => describeTool(name, tool));
+  }
+
+  #known(name: string): McpServer {
+    const server = this.#options.servers.get(name);
+    if (server === undefined) throw new GatewayError('SERVER_NOT_FOUND');
+    return server;
+  }
+
+  #usable(name: string): McpServer {
+    const server = this.#known(name);
+    if (!server.facts.enabled) throw new GatewayError('SERVER_DISABLED');
+    return server;
+  }
+
+  #caller(permitted: Permitted): Caller {
+    return {
+      principal: permitted.principal,
+      headers: this.#options.identityHeaders(permitted),
+      signal: permitted.received.signal,
+    };
+  }
+}
+
+interface Found {
+  readonly byServer: ReadonlyMap<McpServer, readonly JsonObject[]>;
+  readonly errors: readonly { readonly server_name: string; readonly code: string }[];
+}
+
+interface Invocation {
+  readonly serverName: string;
+  readonly toolName: string;
+  readonly parameters: JsonObject;
+}
+
+/** Members besides the three mean nothing: a caller's `gateway_metadata` is not believed, whatever it says. */
+function readInvocation(body: JsonValue): Invocation {
+  if (!isJsonObject(body)) throw malformed('The body must be an object');
+  const { server_name: serverName, tool_name: toolName, parameters } = body;
+  if (typeof serverName !== 'string' || serverName === '') throw malformed('server_name must be a name');
+  const fault = toolNameFault(toolName);
+  if (fault !== null || typeof toolName !== 'string') throw malformed(`tool_name ${fault}`);
+  if (parameters !== undefined && parameters !== null && !isJsonObject(parameters)) {
+    throw malformed('parameters must be an object');
+  }
+  return { serverName, toolName, parameters: parameters ?? {} };
+}
+
+function malformed(message: string): GatewayError {
+  return new GatewayError('INVALID_REQUEST', { message });
+}
+
+/** The part of the path that names the resource, for routes on `/tools`, `/servers` or a prefix of both. */
+function pathBelowBase({ received, route }: Routed): string {
+  const base = route.match.replace(/\/(?:tools|servers)?$/, '');
+  return received.path.slice(base.length);
+}
+
+function local(calls: readonly Call[], mode: Message['mode'], answer: LocalPlan['answer']): Message {
+  return { calls, mode, body: null, dialect: 'problem', rpcId: undefined, plan: { kind: 'local', answer } };
+}
+
+function isAllowed(decision: Permitted['decisions'][number] | undefined): boolean {
+  return decision?.allow === true && decision.failure === null;
+}
+
+function json(status: number, value: object): Reply {
+  return { status, headers: { 'content-type': 'application/json' }, body: JSON.stringify(value) };
+}
+
+function invocationReply(permitted: Permitted, outcome: RpcOutcome): object {
+  const ids = {
+    audit_id: permitted.received.id,
+    request_id: permitted.received.id,
+    decision_id: permitted.decisions[0]?.decision_id ?? null,
+  };
+  if (outcome.kind === 'error') {
+    return { success: false, result: null, error: { code: outcome.code, message: outcome.message }, ...ids };
+  }
+  const { result } = outcome;
+  const isComplete = result.resultType === undefined || result.resultType === 'complete';
+  const error = isComplete ? toolError(result) : { code: 'INPUT_REQUIRED', message: 'The tool asks for more input' };
+  return { success: error === null, result, error, ...ids };
+}
+
+/** What a tool says of its own failure. */
+function toolError(result: JsonObject): { readonly code: string; readonly message: string } | null {
+  if (result.isError !== true) return null;
+  const { content } = result;
+  const texts = (Array.isArray(content) ? content : []).flatMap((part: JsonValue) =>
+    isJsonObject(part) && typeof part.text === 'string' ? [part.text] : [],
+  );
+  return { code: 'TOOL_ERROR', message: texts.join('\n') };
+}
+
+function describe(server: McpServer, found: Found | null): object {
+  const { facts } = server;
+  const known = {
+    name: facts.name,
+    description: facts.description,
+    enabled: facts.enabled,
+    metadata: {
+      server_type: facts.type,
+      environment: facts.environment,
+      sensitivity_level: facts.sensitivity_level,
+    },
+  };
+  if (found === null) return known;
+  const tools = found.byServer.get(server);
+  return tools === undefined ? { ...known, tools: [], tools_available: false } : { ...known, tools };
+}
+
+function describeTool(serverName: string, tool: JsonObject): JsonObject {
+  return {
+    server_name: serverName,
+    name: tool.name ?? null,
+    description: tool.description ?? null,
+    input_schema: tool.inputSchema ?? null,
+    annotations: tool.annotations ?? null,
+  };
+}
