@@ -78,7 +78,7 @@ export function createAdminApp(parts: AdminParts): AdminHono {
     const error = toGatewayError(thrown);
     if (error.code === 'INTERNAL_ERROR') parts.onDefect(thrown, id);
     const { status, headers, body } = parts.renderError(error, id);
-    return new Response(body as BodyInit, { status, headers: { ...headers } });
+    return new Response(typeof body === 'string' ? body : new Uint8Array(body), { status, headers: { ...headers } });
   });
   return app;
 }

@@ -41,7 +41,7 @@ export function createHealthApp(options: HealthOptions): ControlHono {
   const app: ControlHono = new Hono();
   const reply = (error: GatewayError, id: string): Response => {
     const { status, headers, body } = options.renderError(error, id);
-    return new Response(body as BodyInit, { status, headers: { ...headers } });
+    return new Response(typeof body === 'string' ? body : new Uint8Array(body), { status, headers: { ...headers } });
   };
   for (const [path, question] of Object.entries(HEALTH)) {
     app.get(path, async () => {

@@ -49,6 +49,21 @@ export class Exchange implements Received {
   }
 }
 
+/** Connections whose last answer has been decided on while the client may still be sending. */
+const over = new WeakSet<Socket>();
+
+/** Whatever else arrives on this connection must have no effect: its answer could never be delivered. */
+export function isOver(socket: Socket): boolean {
+  return over.has(socket);
+}
+
+/** @returns false when it was over already */
+export function markOver(socket: Socket): boolean {
+  if (over.has(socket)) return false;
+  over.add(socket);
+  return true;
+}
+
 type HeaderList = OutgoingHttpHeaders | OutgoingHttpHeader[];
 
 /**
@@ -85,7 +100,7 @@ export class DoorResponse extends ServerResponse<IncomingMessage> {
   override writeHead(status: number, reason?: string | HeaderList, headers?: HeaderList): this {
     const given = typeof reason === 'string' ? headers : reason;
     const text = typeof reason === 'string' ? reason : undefined;
-    if (this.lastOnConnection) this.shouldKeepAlive = false;
+    if (this.lastOnConnection) this.endConnection();
     else if (this.hasUnreadBody()) this.leaveBodyUnread();
     const found = scan(given);
     const final = this.grant === null && !found.grants ? given : withGrant(given, this.grant);
@@ -101,9 +116,14 @@ export class DoorResponse extends ServerResponse<IncomingMessage> {
     return headers['transfer-encoding'] !== undefined || (headers['content-length'] ?? '0') !== '0';
   }
 
+  private endConnection(): void {
+    this.shouldKeepAlive = false;
+    over.add(this.req.socket);
+  }
+
   /** The connection ends with this answer; what is still sent of the body is read for a moment and thrown away. */
   leaveBodyUnread(): void {
-    this.shouldKeepAlive = false;
+    this.endConnection();
     this.req.socket.destroySoon = lingering;
     this.once('finish', () => this.req.resume());
   }

@@ -20,7 +20,7 @@ export function hostName(header: string): string | null {
 }
 
 function readHost(text: string): string | null {
-  const bracketed = /^\[([0-9a-f:.]+)\](?::(\d{1,5}))?$/.exec(text);
+  const bracketed = /^\[([0-9a-f]*:[0-9a-f:.]*)\](?::(\d{1,5}))?$/.exec(text);
   if (bracketed !== null) {
     const address = canonicalAddress(bracketed[1] ?? '');
     if (address === null || !isPort(bracketed[2])) return null;

@@ -86,7 +86,7 @@ function slowTarget(target: string): CanonicalTarget {
   const raw = mark === -1 ? target : target.slice(0, mark);
   const bytes = decodeOnce(raw);
   if (typeof bytes === 'string') return refuse(bytes);
-  const fault = textFault(bytes) ?? segmentFault(bytes);
+  const fault = doubleFault(bytes) ?? textFault(bytes) ?? segmentFault(bytes);
   if (fault !== null) return refuse(fault);
   return withQuery(encode(bytes), mark === -1 ? '' : target.slice(mark));
 }
@@ -107,7 +107,6 @@ function decodeOnce(raw: string): number[] | string {
     const byte = hexByte(raw, i + 1);
     if (byte === -1) return 'the path has a broken escape';
     if (isEncodedDelimiter(byte)) return 'the path has an encoded delimiter';
-    if (byte === PERCENT && startsEscape(raw, i + 3)) return 'the path is encoded twice';
     // A literal plus is read as a space by form decoders, so its escape is kept; a percent sign must stay an escape.
     bytes.push(byte === PERCENT || byte === 0x2b ? byte + KEPT : byte);
     i += 2;
@@ -119,11 +118,15 @@ function isEncodedDelimiter(byte: number): boolean {
   return byte === SLASH || byte === 0x5c || byte === 0x3b || byte === QUESTION || byte === 0x23;
 }
 
-/** True when what follows an encoded percent sign would make an escape for somebody who decodes again. */
-function startsEscape(raw: string, at: number): boolean {
-  if (at >= raw.length) return false;
-  const code = raw.charCodeAt(at);
-  return code === PERCENT || code === 0x75 || code === 0x55 || hexDigit(code) !== -1;
+/** An encoded percent sign in front of what would make an escape for somebody who decodes again. */
+function doubleFault(bytes: readonly number[]): string | null {
+  for (let i = 0; i + 1 < bytes.length; i++) {
+    if (bytes[i] !== PERCENT + KEPT) continue;
+    const next = (bytes[i + 1] as number) & 255;
+    // `%u002f` is an old private form of escapes.
+    if (next === PERCENT || (next | 0x20) === 0x75 || hexDigit(next) !== -1) return 'the path is encoded twice';
+  }
+  return null;
 }
 
 function hexDigit(code: number): number {

@@ -19,7 +19,7 @@ import type { ControlApp } from './control.ts';
 import { controlListener } from './control.ts';
 import type { CorsPolicy } from './cors.ts';
 import { createCors } from './cors.ts';
-import { DoorResponse, Exchange, lingeringClose } from './exchange.ts';
+import { DoorResponse, Exchange, isOver, lingeringClose, markOver } from './exchange.ts';
 import type { HostRule } from './host.ts';
 import { originAllowed } from './host.ts';
 import type { HygieneRules } from './hygiene.ts';
@@ -112,7 +112,6 @@ class Listener implements Door {
   readonly #control: (received: Received) => Promise<void>;
   readonly #cors: ReturnType<typeof createCors>;
   readonly #origins: { readonly origins: ReadonlySet<string>; readonly local: boolean };
-  readonly #failing = new WeakSet<Socket>();
   #stopWatching: () => void = () => {};
   #draining = false;
 
@@ -201,6 +200,10 @@ class Listener implements Door {
 
   /** Cleans and numbers; null when the request was refused. */
   #receive(req: IncomingMessage, res: DoorResponse): Exchange | null {
+    if (isOver(req.socket)) {
+      req.resume();
+      return null;
+    }
     const now = this.#options.clock.now();
     const seen = inspect(req, this.#rules);
     if (!seen.ok) {
@@ -328,8 +331,7 @@ class Listener implements Door {
 
   /** Bytes that are no HTTP, headers over the limit, or a request that took too long to arrive. */
   #clientError(error: NodeJS.ErrnoException, socket: Socket): void {
-    if (this.#failing.has(socket)) return;
-    this.#failing.add(socket);
+    if (!markOver(socket)) return;
     const fault = parserFault(error);
     if (fault === null) {
       socket.destroy();

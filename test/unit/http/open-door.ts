@@ -106,10 +106,10 @@ export class RawClient implements AsyncDisposable {
     return this;
   }
 
-  /** The next answer, or null when the connection ends before it is whole. */
-  async answer(): Promise<RawAnswer | null> {
+  /** The next answer, or null when the connection ends before it is whole. `head`: it answers a HEAD request. */
+  async answer(head = false): Promise<RawAnswer | null> {
     for (;;) {
-      const parsed = parseAnswer(this.buffer);
+      const parsed = parseAnswer(this.buffer, head);
       if (parsed !== null) {
         this.buffer = this.buffer.slice(parsed.length);
         return parsed.answer;
@@ -135,7 +135,7 @@ export class RawClient implements AsyncDisposable {
   }
 }
 
-function parseAnswer(text: string): { answer: RawAnswer; length: number } | null {
+function parseAnswer(text: string, head: boolean): { answer: RawAnswer; length: number } | null {
   const end = text.indexOf('\r\n\r\n');
   if (end === -1) return null;
   const [statusLine = '', ...lines] = text.slice(0, end).split('\r\n');
@@ -146,7 +146,7 @@ function parseAnswer(text: string): { answer: RawAnswer; length: number } | null
   }
   const status = Number(statusLine.split(' ')[1]);
   const bodyStart = end + 4;
-  if (status === 100 || status === 101 || status === 204)
+  if (head || status === 100 || status === 101 || status === 204)
     return { answer: { status, headers, body: '' }, length: bodyStart };
   if (headers['transfer-encoding'] === 'chunked') {
     const last = text.indexOf('0\r\n\r\n', bodyStart);
