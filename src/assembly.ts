@@ -9,6 +9,7 @@ import type { ServerFacts } from './classification/classifier.ts';
 import { createClassificationRegistry } from './classification/registry.ts';
 import type { Config, UpstreamOptions } from './config/schema.ts';
 import type { Clock } from './core/clock.ts';
+import { GatewayError } from './core/errors.ts';
 import type { Judge, Received } from './core/exchange.ts';
 import type { ProtocolName, Route } from './core/route.ts';
 import type { Secret } from './core/secret.ts';
@@ -24,6 +25,7 @@ import type { PipelineParts, RequestEnd } from './pipeline/pipeline.ts';
 import type { Authenticator } from './pipeline/stages/authenticate.ts';
 import type { FactSources } from './pipeline/stages/classify.ts';
 import { createClassify } from './pipeline/stages/classify.ts';
+import type { Forwarding } from './pipeline/stages/forward.ts';
 import { RouteTable } from './pipeline/stages/route.ts';
 import { compile } from './policy/compiler.ts';
 import type { PolicyEngine } from './policy/engine.ts';
@@ -35,6 +37,8 @@ import { buildRoutes, credentialHeaders, serverFacts } from './routes.ts';
 import type { ApiKeyStore } from './stores/api-keys.ts';
 import type { Shared } from './stores/shared.ts';
 import { createHttpUpstream } from './upstreams/http-pool.ts';
+import type { UpgradeTarget } from './upstreams/upgrade.ts';
+import { proxyUpgrade } from './upstreams/upgrade.ts';
 import type { Upstream } from './upstreams/upstream.ts';
 
 /** What outlives a generation. */
@@ -102,6 +106,7 @@ export async function assemble(config: Config, platform: Platform): Promise<Gene
           decisionId: permitted.decisions[0]?.decision_id ?? null,
           rpcId: permitted.message.rpcId,
         }) ?? null,
+      tunnel: createTunnel(config, platform),
     },
     onEnd: (end) => platform.onEnd(end),
   };
@@ -115,6 +120,34 @@ export async function assemble(config: Config, platform: Platform): Promise<Gene
     providers,
     [Symbol.asyncDispose]: () => kept.disposeAsync(),
   };
+}
+
+/** WebSockets live on plain HTTP routes only; the door refuses them elsewhere. */
+function createTunnel(config: Config, platform: Platform): Forwarding['tunnel'] {
+  const targets = new Map<string, UpgradeTarget>();
+  for (const route of config.routes) {
+    if (route.protocol !== 'http') continue;
+    targets.set(route.match, {
+      url: route.url,
+      ca: readAuthority(route.ca, platform),
+      headersTimeoutMs: route.headers_timeout_ms,
+      idleTimeoutMs: route.idle_timeout_ms,
+    });
+  }
+  return ({ received, route, decisions }, path, headers) => {
+    const upgrade = platform.upgrades.get(received);
+    if (upgrade === undefined) return null;
+    const target = targets.get(route.match);
+    if (target === undefined) throw new GatewayError('NOT_IMPLEMENTED');
+    const answerHeaders = { 'x-request-id': received.id, 'x-decision-id': decisions[0]?.decision_id ?? '' };
+    const { outgoing, signal } = received;
+    return proxyUpgrade(target, { path, headers, ...upgrade, outgoing, signal, answerHeaders });
+  };
+}
+
+/** PEM text of an upstream's own certificate authority. */
+function readAuthority(file: string | undefined, platform: Platform): string | null {
+  return file === undefined ? null : readFileSync(resolve(platform.baseDir, file), 'utf8');
 }
 
 function upstreamOf(upstreams: Upstreams, route: Route, name: string): Upstream {
@@ -132,7 +165,7 @@ function buildUpstreams(config: Config, platform: Platform, cleanup: AsyncDispos
         name,
         url: options.url,
         options,
-        ca: options.ca === undefined ? null : readFileSync(resolve(platform.baseDir, options.ca), 'utf8'),
+        ca: readAuthority(options.ca, platform),
         onStateChange: (state) => platform.metrics.breaker(name, state),
       }),
     );
@@ -209,9 +242,7 @@ async function buildProviders(config: Config, platform: Platform, cleanup: Async
 }
 
 /** For a route this generation does not know; it cannot happen, and if it did nobody would get in. */
-const NOBODY: Authenticator = {
-  authenticate: () => createIdentityChain([]).authenticate([], {} as never, new AbortController().signal),
-};
+const NOBODY: Authenticator = { authenticate: () => new GatewayError('AUTH_UNAVAILABLE', { retryAfter: 1 }) };
 
 function buildAuthenticator(
   route: Route,
@@ -233,9 +264,7 @@ function buildAuthenticator(
   return {
     authenticate(headers, facts, signal) {
       const credentials = readCredentials(headers);
-      return Array.isArray(credentials)
-        ? chain.authenticate(credentials, facts, signal)
-        : (credentials as Exclude<typeof credentials, readonly unknown[]>);
+      return credentials instanceof GatewayError ? credentials : chain.authenticate(credentials, facts, signal);
     },
   };
 }

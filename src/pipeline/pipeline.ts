@@ -94,9 +94,7 @@ function refuse(parts: PipelineParts, reached: Reached, error: GatewayError): nu
     routed === null
       ? parts.fallback(error, context, null)
       : parts.protocol(routed.route.protocol).encodeError(error, context, routed);
-  // The rest of an unread body is not worth reading, and must not be taken for the next request.
-  const headers = received.incoming.complete ? reply.headers : { ...reply.headers, connection: 'close' };
-  sendReply(received.outgoing, { ...reply, headers }, received.id, decision);
+  sendReply(received.outgoing, reply, received.id, decision);
   return reply.status;
 }
 

@@ -4,7 +4,7 @@
  */
 import type { ServerResponse } from 'node:http';
 import type { GatewayError } from '../../core/errors.ts';
-import type { LocalPlan, Permitted, Reply, UpstreamPlan } from '../../core/exchange.ts';
+import type { Authenticated, LocalPlan, Permitted, Reply, UpstreamPlan } from '../../core/exchange.ts';
 import type { Principal } from '../../core/principal.ts';
 import type { Upstream } from '../../upstreams/upstream.ts';
 import { obligedHeaders } from '../obligations.ts';
@@ -17,6 +17,8 @@ export interface Forwarding {
   credential(permitted: Permitted, plan: UpstreamPlan): Readonly<Record<string, string>> | null;
   /** An error event in the caller's dialect for a stream that broke off, or null to cut the connection. */
   streamError(permitted: Permitted, error: GatewayError): string | null;
+  /** Joins the client's socket to the upstream's; null when the request is no WebSocket upgrade. */
+  tunnel(permitted: Permitted, path: string, headers: Readonly<Record<string, string>>): Promise<number> | null;
 }
 
 /** Resolves with the status that was sent; rejects with a GatewayError only while nothing was sent yet. */
@@ -50,6 +52,9 @@ export function decisionId(permitted: Permitted): string | null {
 
 function dispatch(forwarding: Forwarding, permitted: Permitted, plan: UpstreamPlan): Promise<number> {
   const { received, message, route } = permitted;
+  const headers = upstreamHeaders(forwarding, permitted, plan);
+  const tunnel = forwarding.tunnel(permitted, plan.path, headers);
+  if (tunnel !== null) return tunnel;
   const upstream = forwarding.upstream(permitted, plan);
   return new Promise((resolve, reject) => {
     const writer: ResponseWriter = createResponseWriter(permitted, plan, {
@@ -61,7 +66,7 @@ function dispatch(forwarding: Forwarding, permitted: Permitted, plan: UpstreamPl
       {
         method: plan.method,
         path: plan.path,
-        headers: upstreamHeaders(forwarding, permitted, plan),
+        headers,
         body: message.body ?? unreadBody(permitted),
         headersTimeoutMs: route.limits.headers_timeout_ms,
         idleTimeoutMs: route.limits.idle_timeout_ms,
@@ -84,17 +89,27 @@ function upstreamHeaders(
   permitted: Permitted,
   plan: UpstreamPlan,
 ): Readonly<Record<string, string>> {
-  const { received, principal, route, decisions } = permitted;
   const headers: Record<string, string> = { ...plan.headers };
-  headers['x-request-id'] = received.id;
-  headers['x-auth-user'] = headerText(principal.id);
-  headers['x-auth-roles'] = rolesHeader(principal);
-  if (route.tenant_header) headers['x-tenant-id'] = headerText(principal.tenant_id);
-  const obliged = obligedHeaders(decisions);
+  addIdentity(headers, permitted);
+  const obliged = obligedHeaders(permitted.decisions);
   if (obliged !== null) Object.assign(headers, obliged);
   const credential = forwarding.credential(permitted, plan);
   if (credential !== null) Object.assign(headers, credential);
   return headers;
+}
+
+/** What an upstream is told of the caller. It replaces whatever of these names was there. Source: contracts 4. */
+export function identityHeaders(exchange: Authenticated): Record<string, string> {
+  const headers: Record<string, string> = {};
+  addIdentity(headers, exchange);
+  return headers;
+}
+
+function addIdentity(headers: Record<string, string>, { received, principal, route }: Authenticated): void {
+  headers['x-request-id'] = received.id;
+  headers['x-auth-user'] = headerText(principal.id);
+  headers['x-auth-roles'] = rolesHeader(principal);
+  if (route.tenant_header) headers['x-tenant-id'] = headerText(principal.tenant_id);
 }
 
 const VISIBLE_ASCII = /^[\x21-\x24\x26-\x7e]*$/;

@@ -1,0 +1,71 @@
+/** Makes the protocols of one generation and hands each the few things it needs. */
+import type { Platform, Upstreams } from './assembly.ts';
+import type { ServerFacts } from './classification/classifier.ts';
+import type { Config } from './config/schema.ts';
+import type { Judge } from './core/exchange.ts';
+import type { ProtocolName } from './core/route.ts';
+import { upstreamHeaders } from './http/headers.ts';
+import { identityHeaders } from './pipeline/stages/forward.ts';
+import type { ModelEntry } from './protocols/llm/models.ts';
+import { createOpenAiProtocol } from './protocols/llm/openai.ts';
+import { ToolCatalog } from './protocols/mcp/catalog.ts';
+import { McpClient } from './protocols/mcp/client.ts';
+import { createMcpProtocol } from './protocols/mcp/protocol.ts';
+import type { McpServer } from './protocols/mcp/server.ts';
+import { createHttpProtocol } from './protocols/plain-http.ts';
+import { problem } from './protocols/problem.ts';
+import type { Protocol } from './protocols/protocol.ts';
+import { createToolsProtocol } from './protocols/tools-api.ts';
+import { credentialHeaders } from './routes.ts';
+
+export interface ProtocolParts {
+  readonly config: Config;
+  readonly platform: Platform;
+  readonly servers: ReadonlyMap<string, ServerFacts>;
+  readonly upstreams: Upstreams;
+  readonly judge: Judge;
+}
+
+export function buildProtocols(parts: ProtocolParts): Readonly<Record<ProtocolName, Protocol>> {
+  const { judge, platform, upstreams } = parts;
+  const servers = mcpServers(parts);
+  const catalog = new ToolCatalog();
+  return {
+    mcp: createMcpProtocol({ servers, judge, logger: platform.logging.component('mcp'), catalog, problem }),
+    tools: createToolsProtocol({
+      servers,
+      client: new McpClient(catalog),
+      catalog,
+      judge,
+      problem,
+      identityHeaders,
+    }),
+    llm: createOpenAiProtocol({ models: modelEntries(parts) }),
+    http: createHttpProtocol({ upstreamHeaders, basePath: (name) => upstreams.http.get(name)?.basePath ?? '' }),
+  };
+}
+
+function mcpServers({ config, servers, upstreams }: ProtocolParts): ReadonlyMap<string, McpServer> {
+  const found = new Map<string, McpServer>();
+  for (const [name, facts] of servers) {
+    const server = config.servers[name];
+    const upstream = upstreams.mcp.get(name);
+    if (server === undefined || upstream === undefined) continue;
+    found.set(name, {
+      facts,
+      upstream,
+      credential: credentialHeaders(server.credential),
+      headersTimeoutMs: server.headers_timeout_ms,
+      idleTimeoutMs: server.idle_timeout_ms,
+    });
+  }
+  return found;
+}
+
+function modelEntries({ config, upstreams }: ProtocolParts): ReadonlyMap<string, ModelEntry> {
+  const entries = Object.entries(config.models).map(([name, model]): [string, ModelEntry] => [
+    name,
+    { name, serves: model.serves, basePath: upstreams.llm.get(name)?.basePath ?? '' },
+  ]);
+  return new Map(entries);
+}
