@@ -14,25 +14,32 @@ default user_trust_level := "untrusted"
 # METADATA
 # entrypoint: true
 # description: Trust level of the caller.
-user_trust_level := trust_level_of(input.user)
+user_trust_level := trust_level(input.user.roles, own_tenure)
+
+default own_tenure := null
+
+own_tenure := input.user.tenure_months
+
+# Trust level of somebody else named in the document.
+trust_level_of(user) := trust_level(object.get(user, "roles", []), object.get(user, "tenure_months", null))
 
 # The highest level that any role gives, `untrusted` when none does.
-trust_level_of(user) := best[count(best) - 1][1] if {
-	best := sort([[rank_of(level), level] | some level in trust_levels_of(user)])
+trust_level(roles, tenure) := ranked[count(ranked) - 1][1] if {
+	ranked := sort([[rank_of(level), level] | some level in trust_levels(roles, tenure)])
 }
 
-trust_levels_of(user) := {"untrusted"} | {rule.level |
-	some role in user.roles
+trust_levels(roles, tenure) := {"untrusted"} | {rule.level |
+	some role in roles
 	some rule in data.config.trust.roles[role]
-	tenure_suffices(user, rule)
+	tenure_suffices(tenure, rule)
 }
 
 tenure_suffices(_, rule) if rule.min_tenure_months == null
 
 # A tenure that is not known is none: a comparison with null would follow the order of types.
-tenure_suffices(user, rule) if {
-	is_number(user.tenure_months)
-	user.tenure_months >= rule.min_tenure_months
+tenure_suffices(tenure, rule) if {
+	is_number(tenure)
+	tenure >= rule.min_tenure_months
 }
 
 # A level without a rank is not trusted.

@@ -1,0 +1,249 @@
+/**
+ * Compiles a directory of Rego into the bundle the gateway loads, and runs its tests. Needs a compiler; everything that
+ * only evaluates does not. Source: contracts 3 and 5, architecture 8.
+ */
+import { createHash } from 'node:crypto';
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join, relative, resolve, sep } from 'node:path';
+import type { BundleManifest } from './bundle-format.ts';
+import { readTarGz } from './bundle-format.ts';
+import type { OpaCommand } from './opa-command.ts';
+import { findOpa, run } from './opa-command.ts';
+import { readSet } from './read-set.ts';
+
+/** A fault in a source, as the compiler places it; line and column count from 1, 0 where it gave none. */
+export interface CompileProblem {
+  readonly file: string;
+  readonly line: number;
+  readonly column: number;
+  readonly message: string;
+}
+
+export type CompileResult =
+  | { readonly kind: 'compiled'; readonly manifest: BundleManifest; readonly wasm: Buffer; readonly out: string | null }
+  /** The policies are at fault. */
+  | { readonly kind: 'rejected'; readonly problems: readonly CompileProblem[] }
+  /** There is nothing to compile with; the message says how to get it. */
+  | { readonly kind: 'no-compiler'; readonly message: string };
+
+export interface CompileOptions {
+  /** Directory to write `policy.wasm` and `manifest.json` to; absent: nothing is written. */
+  readonly out?: string;
+  /** Entrypoints besides those the sources mark with `# METADATA` `entrypoint: true`. */
+  readonly entrypoints?: readonly string[];
+  readonly env?: NodeJS.ProcessEnv;
+}
+
+/** Tests and data are no part of the module: data is loaded beside it, so that it can change without a compiler. */
+const IGNORED = ['*_test.rego', '*.json', '*.yaml', '*.yml'];
+const ignoreFlags = IGNORED.flatMap((pattern) => ['--ignore', pattern]);
+
+/** Compiles `dir`. Rejects only when files cannot be read or written. */
+export async function compile(dir: string, options: CompileOptions = {}): Promise<CompileResult> {
+  const opa = await findOpa(options.env);
+  if (opa.path === null) return { kind: 'no-compiler', message: opa.message };
+  const sources = await sourceDigests(dir);
+  const problems = await check(opa, dir);
+  if (problems.length > 0) return { kind: 'rejected', problems };
+  const built = await build(opa, dir, options.entrypoints ?? []);
+  if (!('wasm' in built)) return { kind: 'rejected', problems: built.problems };
+  const manifest = await describe(opa, dir, sources, built);
+  const out = options.out ?? null;
+  if (out !== null) await writeBundle(out, built.wasm, manifest);
+  return { kind: 'compiled', manifest, wasm: built.wasm, out };
+}
+
+/**
+ * Hex SHA-256 over names and contents of the `.rego` sources of `dir` (tests excluded): differs from the one of a
+ * bundle's manifest (`digestOf(manifest.sources)`) exactly when the bundle is stale.
+ */
+export async function sourceDigest(dir: string): Promise<string> {
+  return digestOf(await sourceDigests(dir));
+}
+
+/** The digest of a set of sources given by their digests. */
+export function digestOf(sources: Readonly<Record<string, string>>): string {
+  return sha256(JSON.stringify(Object.entries(sources).sort(([a], [b]) => (a < b ? -1 : 1))));
+}
+
+export interface PolicyTestResult {
+  readonly passed: number;
+  readonly failed: number;
+  readonly skipped: number;
+  readonly tests: readonly PolicyTest[];
+  /** Why nothing ran: no compiler, or sources that do not load. */
+  readonly error: string | null;
+}
+
+export interface PolicyTest {
+  readonly package: string;
+  readonly name: string;
+  readonly outcome: 'passed' | 'failed' | 'skipped';
+  readonly file: string;
+  readonly line: number;
+}
+
+/** Runs the `*_test.rego` of `dir` with its data, as `opa test` does. */
+export async function runOpaTests(dir: string, env?: NodeJS.ProcessEnv): Promise<PolicyTestResult> {
+  const opa = await findOpa(env);
+  if (opa.path === null) return { passed: 0, failed: 0, skipped: 0, tests: [], error: opa.message };
+  const result = await run(opa.path, ['test', '--format', 'json', '.'], { cwd: dir });
+  const rows = parseJson(result.stdout);
+  if (!Array.isArray(rows)) {
+    return { passed: 0, failed: 0, skipped: 0, tests: [], error: (result.stderr || result.stdout).trim() };
+  }
+  const tests = rows.map(toPolicyTest);
+  const count = (outcome: PolicyTest['outcome']): number => tests.filter((test) => test.outcome === outcome).length;
+  return { passed: count('passed'), failed: count('failed'), skipped: count('skipped'), tests, error: null };
+}
+
+interface OpaTestRow {
+  readonly package: string;
+  readonly name: string;
+  readonly fail?: boolean;
+  readonly error?: unknown;
+  readonly skip?: boolean;
+  readonly location?: { readonly file?: string; readonly row?: number };
+}
+
+function toPolicyTest(row: OpaTestRow): PolicyTest {
+  const failed = row.fail === true || row.error !== undefined;
+  return {
+    package: row.package.replace(/^data\./, ''),
+    name: row.name,
+    outcome: row.skip === true ? 'skipped' : failed ? 'failed' : 'passed',
+    file: row.location?.file ?? '',
+    line: row.location?.row ?? 0,
+  };
+}
+
+/** `opa check --strict` gives its findings as JSON, which `opa build` does not. */
+async function check(opa: OpaCommand, dir: string): Promise<CompileProblem[]> {
+  const result = await run(opa.path, ['check', '--strict', '--format', 'json', ...ignoreFlags, '.'], { cwd: dir });
+  return result.status === 0 ? [] : problemsOf(result.stderr || result.stdout);
+}
+
+interface OpaErrors {
+  readonly errors?: readonly {
+    readonly message: string;
+    readonly location?: { readonly file?: string; readonly row?: number; readonly col?: number };
+  }[];
+}
+
+function problemsOf(text: string): CompileProblem[] {
+  const errors = (parseJson(text) as OpaErrors | null)?.errors;
+  if (errors === undefined) return problemsOfText(text);
+  return errors.map(({ message, location }) => ({
+    file: location?.file ?? '',
+    line: location?.row ?? 0,
+    column: location?.col ?? 0,
+    message,
+  }));
+}
+
+/** `main.rego:12: rego_type_error: …`, one per line; anything else is kept whole. */
+function problemsOfText(text: string): CompileProblem[] {
+  const found = [...text.matchAll(/(\S+\.rego):(\d+):(?:(\d+):)? ?(.+)/g)].map((match) => ({
+    file: match[1] ?? '',
+    line: Number(match[2]),
+    column: Number(match[3] ?? 0),
+    message: match[4] ?? '',
+  }));
+  return found.length > 0 ? found : [{ file: '', line: 0, column: 0, message: text.trim() }];
+}
+
+interface Built {
+  readonly wasm: Buffer;
+  readonly entrypoints: readonly string[];
+}
+
+/** Runs with `dir` as working directory: positions inside the module then do not depend on where it was built. */
+async function build(
+  opa: OpaCommand,
+  dir: string,
+  entrypoints: readonly string[],
+): Promise<Built | { readonly problems: readonly CompileProblem[] }> {
+  const temporary = await mkdtemp(join(tmpdir(), 'portcullis-build-'));
+  try {
+    const archive = join(temporary, 'bundle.tar.gz');
+    const wanted = entrypoints.flatMap((name) => ['-e', name]);
+    // Without --prune-unused whatever depends on an entrypoint becomes one too, functions included, which fails.
+    const flags = ['-t', 'wasm', '-O', '0', '--prune-unused', ...ignoreFlags, ...wanted, '-o', archive];
+    const result = await run(opa.path, ['build', ...flags, '.'], { cwd: dir });
+    if (result.status !== 0) return { problems: problemsOf(result.stderr || result.stdout) };
+    const files = readTarGz(await readFile(archive));
+    const wasm = files.get('policy.wasm');
+    const manifest = parseJson(files.get('.manifest')?.toString('utf8') ?? '') as OpaManifest | null;
+    if (wasm === undefined || manifest?.wasm === undefined)
+      throw new Error('the compiler made a bundle without a module');
+    return { wasm, entrypoints: manifest.wasm.map((each) => each.entrypoint) };
+  } finally {
+    await rm(temporary, { recursive: true, force: true });
+  }
+}
+
+interface OpaManifest {
+  readonly wasm?: readonly { readonly entrypoint: string }[];
+}
+
+async function describe(
+  opa: OpaCommand,
+  dir: string,
+  sources: Readonly<Record<string, string>>,
+  built: Built,
+): Promise<BundleManifest> {
+  const wasm = sha256(built.wasm);
+  return {
+    revision: `sha256:${sha256(`${wasm}\n${digestOf(sources)}`)}`,
+    sources,
+    wasm,
+    entrypoints: Object.fromEntries(built.entrypoints.map((name, id) => [name, id])),
+    opa: opa.version,
+    input_paths: await readSet(opa, dir, Object.keys(sources)),
+  };
+}
+
+/** Both files appear whole or not at all: a reader never sees half a module. The manifest comes last. */
+async function writeBundle(out: string, wasm: Buffer, manifest: BundleManifest): Promise<void> {
+  await mkdir(out, { recursive: true });
+  await replaceFile(join(out, 'policy.wasm'), wasm);
+  await replaceFile(join(out, 'manifest.json'), manifestText(manifest));
+}
+
+/** One path per line: a change of the read set is a change of as many lines. */
+function manifestText(manifest: BundleManifest): string {
+  const text = JSON.stringify(manifest, null, 2);
+  const oneLine = (list: string): string => `[${list.slice(1, -1).trim().replaceAll(/,\s+/g, ', ')}]`;
+  return `${text.replaceAll(/\[(?:\s+"[^"]*",?)+\s+\]/g, oneLine)}\n`;
+}
+
+async function replaceFile(path: string, content: string | Buffer): Promise<void> {
+  const partial = `${path}.${process.pid}`;
+  await writeFile(partial, content);
+  await rename(partial, path);
+}
+
+async function sourceDigests(dir: string): Promise<Record<string, string>> {
+  const root = resolve(dir);
+  const entries = await readdir(root, { recursive: true, withFileTypes: true });
+  const names = entries
+    .filter((entry) => entry.isFile() && entry.name.endsWith('.rego') && !entry.name.endsWith('_test.rego'))
+    .map((entry) => relative(root, join(entry.parentPath, entry.name)).split(sep).join('/'))
+    .sort();
+  const digests: Record<string, string> = {};
+  for (const name of names) digests[name] = sha256(await readFile(join(root, name)));
+  return digests;
+}
+
+function sha256(content: string | Buffer): string {
+  return createHash('sha256').update(content).digest('hex');
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}
