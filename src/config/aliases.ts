@@ -175,7 +175,7 @@ function setShared(value: string, draft: Draft): void {
 
 /** The list of servers of SARK's gateway tutorial: `servers: [{name, url, description, enabled, metadata}]`. */
 function setServers(file: string, draft: Draft): void {
-  const listed: unknown = parse(draft.files.text(file), { merge: false, maxAliasCount: 0, logLevel: 'silent' });
+  const listed: unknown = parse(draft.files.text(file), { merge: false, maxAliasCount: 0, logLevel: 'error' });
   if (!isJsonObject(listed) || !Array.isArray(listed.servers)) throw new AliasError('the file has no list "servers"');
   for (const item of listed.servers as unknown[]) {
     if (!isJsonObject(item) || typeof item.name !== 'string') throw new AliasError('a server without a name');

@@ -123,7 +123,7 @@ function parse(text: string, lines: LineCounter) {
     uniqueKeys: true,
     strict: true,
     stringKeys: false,
-    logLevel: 'silent',
+    logLevel: 'error',
   });
 }
 
