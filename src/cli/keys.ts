@@ -85,9 +85,11 @@ export async function keysCommand(argv: readonly string[], io: Io): Promise<numb
   const opened = await open(values, io);
   await using _database = opened.database;
   const { issuing } = opened;
-  if (command === 'create') return create(issuing, values, io);
-  if (command === 'list') return list(issuing, values, io);
-  return command === 'rotate' ? rotate(issuing, id ?? '', values, io) : revoke(issuing, id ?? '', io);
+  // `await`: the database must stay open until the command has ended.
+  if (command === 'create') return await create(issuing, values, io);
+  if (command === 'list') return await list(issuing, values, io);
+  if (command === 'rotate') return await rotate(issuing, id ?? '', values, io);
+  return await revoke(issuing, id ?? '', io);
 }
 
 function configFile(values: Values, io: Io): string {
@@ -108,8 +110,10 @@ async function open(values: Values, io: Io) {
   const pepper = loadPepper(stores.database, loaded.baseDir, stores.pepper as Secret | undefined);
   const database = await openDatabase(stores.database, { baseDir: loaded.baseDir });
   const keys = createApiKeyStore(database);
+  // One reading, so that what a command writes agrees to the millisecond.
+  const now = systemClock.now();
   // A running gateway looks at the database itself: there is nobody to tell from here.
-  const issuing: KeyIssuing = { keys, pepper, environment, clock: systemClock, shared: null };
+  const issuing: KeyIssuing = { keys, pepper, environment, clock: { now: () => now }, shared: null };
   return { database, issuing };
 }
 
