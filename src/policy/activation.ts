@@ -1,0 +1,171 @@
+/** Makes a bundle ready to decide: compile if its sources changed, check, try out, warm up. Source: policy-engine 7. */
+import { access, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
+import type { ClassifiedCall } from '../core/call.ts';
+import { type DecisionRequest, NO_APPROVAL } from '../core/decision.ts';
+import { makePrincipal } from '../core/principal.ts';
+import { type Bundle, type BundleLocation, loadBundle, staleSources } from './bundle.ts';
+import { KeyMaker } from './cache.ts';
+import type { CompileProblem } from './compiler.ts';
+import { buildBatchInput, buildInput } from './input.ts';
+import { type ReadSet, shapeFor } from './input-shape.ts';
+import { readVerdict, readVerdicts } from './result.ts';
+import { BUILTINS } from './wasm/builtins.ts';
+import { PolicyHost } from './wasm/host.ts';
+import type { ShapeSpec } from './wasm/input-writer.ts';
+import { DEFAULT_LIMITS, type HostLimits, PolicyLoadError, PolicyProgram } from './wasm/program.ts';
+
+/**
+ * Compiles the .rego files of a directory into `out` (policy.wasm and manifest.json). Faults of the sources are problems;
+ * a compiler that is not there is a rejection.
+ */
+export type PolicyCompiler = (
+  dir: string,
+  options: { readonly out: string },
+) => Promise<{ readonly problems?: readonly CompileProblem[] }>;
+
+export interface ActivationOptions extends BundleLocation {
+  readonly entrypoint: string;
+  readonly listEntrypoint: string;
+  readonly compile?: PolicyCompiler | undefined;
+  readonly limits?: HostLimits | undefined;
+}
+
+/** A policy that may decide. */
+export interface ActivePolicy {
+  readonly revision: string;
+  readonly host: PolicyHost;
+  readonly readSet: ReadSet;
+  readonly shape: ShapeSpec;
+  readonly listShape: ShapeSpec;
+  readonly keys: KeyMaker;
+}
+
+/** Throws PolicyLoadError: then nothing has changed. */
+export async function activate(options: ActivationOptions): Promise<ActivePolicy> {
+  const bundle = await currentBundle(options);
+  const program = await PolicyProgram.load(bundle.wasm, BUILTINS, options.limits ?? DEFAULT_LIMITS);
+  const host = new PolicyHost(program, bundle.dataText);
+  const policy: ActivePolicy = {
+    revision: bundle.revision,
+    host,
+    readSet: bundle.readSet,
+    shape: shapeFor(bundle.readSet, false),
+    listShape: shapeFor(bundle.readSet, true),
+    keys: new KeyMaker(bundle.readSet, bundle.data),
+  };
+  tryOut(policy, options);
+  await warmUp(policy, options);
+  return policy;
+}
+
+/** The bundle as it lies there, or freshly compiled when its sources have changed since. */
+async function currentBundle(options: ActivationOptions): Promise<Bundle> {
+  const bundle = await loadBundle(options).catch((fault: unknown) => {
+    // Sources without a compiled bundle: a first start.
+    if (options.compile === undefined || !(fault instanceof PolicyLoadError)) throw fault;
+    return null;
+  });
+  if (bundle !== null) {
+    const stale = await staleSources(options.bundleDir, bundle);
+    if (stale.length === 0) return bundle;
+    if (options.compile === undefined) {
+      throw new PolicyLoadError(`the compiled policy is older than ${stale.join(', ')}: run "portcullis policy build"`);
+    }
+  }
+  return compileBundle(options);
+}
+
+async function compileBundle(options: ActivationOptions): Promise<Bundle> {
+  const out = await mkdtemp(join(tmpdir(), 'portcullis-policy-'));
+  try {
+    const { problems = [] } = (await options.compile?.(options.bundleDir, { out })) ?? {};
+    if (problems.length > 0) throw new PolicyLoadError(problems.map(describe).join('\n'));
+    const dataFile = options.dataFile ?? (await ownData(options.bundleDir));
+    return await loadBundle({ bundleDir: out, dataFile });
+  } catch (cause) {
+    if (cause instanceof PolicyLoadError) throw cause;
+    throw new PolicyLoadError(`the policy cannot be compiled: ${(cause as Error).message}`, { cause });
+  } finally {
+    await rm(out, { recursive: true, force: true });
+  }
+}
+
+/** The data beside the sources, if there is any. */
+async function ownData(dir: string): Promise<string | null> {
+  const path = join(dir, 'data.json');
+  return access(path).then(
+    () => path,
+    () => null,
+  );
+}
+
+function describe(problem: CompileProblem): string {
+  return `${problem.file}:${problem.line}: ${problem.message}`;
+}
+
+/** A sample request: what it decides is the policy's business, but it has to decide. */
+const SAMPLE_CALL: ClassifiedCall = {
+  action: 'gateway:tool:invoke',
+  server: null,
+  tool: 'sample',
+  parameters: {},
+  annotations: null,
+  schema_hash: null,
+  resource: { type: 'tool', id: 'sample', tenant_id: 'default', owner_id: null, permissions: null },
+  llm: null,
+  classification: { tool_type: 'query', sensitivity_level: 'low', reasons: ['sample'], resources: [] },
+};
+
+const SAMPLE: DecisionRequest = {
+  facts: {
+    request_id: 'req_sample',
+    now: Date.UTC(2025, 0, 15, 12),
+    endpoint: '/sample',
+    source_ip: '127.0.0.1',
+    source_region: 'unknown',
+    user_agent: null,
+    encryption_enabled: true,
+    rate: { window_seconds: 60, count: 0 },
+    approval: NO_APPROVAL,
+  },
+  principal: makePrincipal({ id: 'sample', roles: ['developer'] }, 'sample', 'api-key'),
+  call: SAMPLE_CALL,
+  entrypoint: null,
+};
+
+function tryOut(policy: ActivePolicy, options: ActivationOptions): void {
+  const { entrypoint, listEntrypoint } = options;
+  const { host } = policy;
+  for (const name of [entrypoint, listEntrypoint]) {
+    if (!host.entrypoints.has(name)) throw new PolicyLoadError(`the policy has no entrypoint ${name}`);
+  }
+  const { now } = SAMPLE.facts;
+  const single = readVerdict(host.evaluate(entrypoint, buildInput(SAMPLE, null), now, policy.shape));
+  if (single.failure !== null) throw refused(entrypoint, single.failure, single.detail);
+  const batch = buildBatchInput([SAMPLE, SAMPLE], () => null);
+  for (const one of readVerdicts(host.evaluate(listEntrypoint, batch, now, policy.listShape), 2)) {
+    if (one.failure !== null) throw refused(listEntrypoint, one.failure, one.detail);
+  }
+}
+
+function refused(entrypoint: string, failure: string, detail: string | null): PolicyLoadError {
+  return new PolicyLoadError(`${entrypoint} gives no decision on a sample request (${failure}): ${detail ?? ''}`);
+}
+
+const WARM_EVALUATIONS = 1000;
+const SLICE = 50;
+
+/** Lets V8 compile what is hot before the first request comes, without keeping other requests waiting. */
+async function warmUp(policy: ActivePolicy, options: ActivationOptions): Promise<void> {
+  const levels = ['low', 'medium', 'high', 'critical'] as const;
+  for (let i = 0; i < WARM_EVALUATIONS; i++) {
+    const sensitivity_level = levels[i % levels.length] ?? 'low';
+    const call = { ...SAMPLE_CALL, classification: { ...SAMPLE_CALL.classification, sensitivity_level } };
+    const input = buildInput({ ...SAMPLE, call }, null);
+    policy.host.evaluate(options.entrypoint, input, SAMPLE.facts.now, policy.shape);
+    if (i % SLICE === SLICE - 1) await setImmediate();
+  }
+}

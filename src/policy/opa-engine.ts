@@ -1,0 +1,273 @@
+/** The PDP: OPA policies as WebAssembly, in process. Source: architecture 3, contracts 3. */
+
+import type { ServerFacts } from '../classification/classifier.ts';
+import type { Clock } from '../core/clock.ts';
+import type { Decision, DecisionFailure, DecisionRequest } from '../core/decision.ts';
+import { makeId } from '../core/ids.ts';
+import type { Logger } from '../core/module.ts';
+import { type ActivationOptions, type ActivePolicy, activate, type PolicyCompiler } from './activation.ts';
+import { type CacheOptions, DecisionCache, type Invalidation } from './cache.ts';
+import { type DecisionLog, openDecisionLog } from './decision-log.ts';
+import type { PolicyEngine, PolicyStatus } from './engine.ts';
+import { type BatchInput, buildBatchInput, buildInput, type PolicyInput } from './input.ts';
+import { failedVerdict, readVerdict, readVerdicts, type Verdict } from './result.ts';
+import type { HostStats } from './wasm/host.ts';
+import { type HostLimits, PolicyLoadError } from './wasm/program.ts';
+
+export interface PolicyEngineOptions {
+  /** Directory with .rego files and the compiled bundle, or a bundle file; absolute. */
+  readonly bundleDir: string;
+  /** Data document instead of the bundle's; absolute. */
+  readonly dataFile: string | null;
+  readonly entrypoint: string;
+  /** Entrypoint that decides many calls at once. */
+  readonly listEntrypoint?: string;
+  readonly clock: Clock;
+  readonly cache: CacheOptions;
+  readonly servers: ReadonlyMap<string, ServerFacts>;
+  readonly decisionLog: { readonly file: string } | null;
+  readonly compile?: PolicyCompiler;
+  readonly limits?: HostLimits;
+  readonly logger: Logger;
+  /** Called once per decision; `evalUs` is 0 for one from the cache. */
+  readonly onDecision?: (allow: boolean, cached: boolean, evalUs: number, failure: DecisionFailure | null) => void;
+}
+
+/** What administration needs besides the pipeline's view. */
+export interface OpaEngine extends PolicyEngine {
+  /** Forgets remembered decisions; gives how many. */
+  invalidate(what: Invalidation): number;
+  /** Takes back the last activation; false when there is none before it. */
+  rollback(): boolean;
+  stats(): EngineStats;
+}
+
+export interface EngineStats {
+  readonly host: Readonly<HostStats> | null;
+  readonly cached: number;
+  readonly hits: number;
+  readonly misses: number;
+  readonly logDropped: number;
+}
+
+/** Calls decided in one evaluation; longer lists are cut into pieces. */
+const MAX_BATCH = 250;
+
+/** Resolves also when no policy could be loaded: then everything is denied, and the status says why. */
+export async function createPolicyEngine(options: PolicyEngineOptions): Promise<OpaEngine> {
+  const engine = new Engine(options);
+  await engine.reload();
+  return engine;
+}
+
+class Engine implements OpaEngine {
+  readonly #options: PolicyEngineOptions;
+  readonly #activation: ActivationOptions;
+  readonly #cache: DecisionCache;
+  readonly #log: DecisionLog | null;
+  #active: ActivePolicy | null = null;
+  #previous: ActivePolicy | null = null;
+  #activatedAt: number | null = null;
+  #lastError: string | null = null;
+  #loading: Promise<void> = Promise.resolve();
+  #hits = 0;
+  #misses = 0;
+
+  constructor(options: PolicyEngineOptions) {
+    this.#options = options;
+    this.#activation = {
+      bundleDir: options.bundleDir,
+      dataFile: options.dataFile,
+      entrypoint: options.entrypoint,
+      listEntrypoint: options.listEntrypoint ?? 'portcullis/main/decisions',
+      compile: options.compile,
+      limits: options.limits,
+    };
+    this.#cache = new DecisionCache(options.cache);
+    this.#log = options.decisionLog === null ? null : openDecisionLog(options.decisionLog.file, options.logger);
+  }
+
+  get revision(): string | null {
+    return this.#active?.revision ?? null;
+  }
+
+  decide(request: DecisionRequest): Decision {
+    const policy = this.#active;
+    const entrypoint = request.entrypoint ?? this.#options.entrypoint;
+    if (policy === null) return this.#answer(request, entrypoint, null, failedVerdict('no_bundle', this.#lastError), 0);
+    const server = this.#server(request.call.server);
+    const key = this.#cache.accepts(request) ? policy.keys.key(entrypoint, request, server) : null;
+    const known = key === null ? null : this.#cache.get(key, request.facts.now);
+    if (known !== null) return this.#remembered(request, entrypoint, policy, known, server);
+    this.#misses++;
+    const input = buildInput(request, server);
+    const started = performance.now();
+    const verdict = readVerdict(policy.host.evaluate(entrypoint, input, request.facts.now, policy.shape));
+    const evalUs = (performance.now() - started) * 1000;
+    if (key !== null) this.#cache.set(key, verdict, request);
+    return this.#answer(request, entrypoint, policy, verdict, evalUs, input);
+  }
+
+  #remembered(
+    request: DecisionRequest,
+    entrypoint: string,
+    policy: ActivePolicy,
+    verdict: Verdict,
+    server: ServerFacts | null,
+  ): Decision {
+    this.#hits++;
+    const decision = makeDecision(request, policy.revision, verdict, true, 0);
+    this.#options.onDecision?.(verdict.allow, true, 0, null);
+    if (this.#log !== null) this.#write(decision, request, entrypoint, buildInput(request, server));
+    return decision;
+  }
+
+  decideMany(requests: readonly DecisionRequest[]): readonly Decision[] {
+    if (requests.length <= 1) return requests.map((request) => this.decide(request));
+    const decisions: Decision[] = [];
+    for (let from = 0; from < requests.length; from += MAX_BATCH) {
+      decisions.push(...this.#decideBatch(requests.slice(from, from + MAX_BATCH)));
+    }
+    return decisions;
+  }
+
+  #decideBatch(requests: readonly DecisionRequest[]): Decision[] {
+    const policy = this.#active;
+    const first = requests[0];
+    const entrypoint = this.#activation.listEntrypoint;
+    // A route with an entrypoint of its own has no list form, and mixed callers share no document.
+    if (policy === null || first === undefined || !belongTogether(requests, first, this.#options.entrypoint)) {
+      return requests.map((request) => this.decide(request));
+    }
+    const started = performance.now();
+    const input = buildBatchInput(requests, (name) => this.#server(name));
+    const outcome = policy.host.evaluate(entrypoint, input, first.facts.now, policy.listShape);
+    const verdicts = readVerdicts(outcome, requests.length);
+    const evalUs = ((performance.now() - started) * 1000) / requests.length;
+    return requests.map((request, i) => {
+      const verdict = verdicts[i] ?? failedVerdict('bad_result', null);
+      return this.#answer(request, entrypoint, policy, verdict, evalUs, i === 0 ? input : null);
+    });
+  }
+
+  #server(name: string | null): ServerFacts | null {
+    return name === null ? null : (this.#options.servers.get(name) ?? null);
+  }
+
+  #answer(
+    request: DecisionRequest,
+    entrypoint: string,
+    policy: ActivePolicy | null,
+    verdict: Verdict,
+    evalUs: number,
+    input: PolicyInput | BatchInput | null = null,
+  ): Decision {
+    const decision = makeDecision(request, policy?.revision ?? '', verdict, false, evalUs);
+    this.#options.onDecision?.(verdict.allow, false, evalUs, verdict.failure);
+    if (verdict.failure !== null) this.#report(request, entrypoint, verdict);
+    if (this.#log !== null) this.#write(decision, request, entrypoint, input);
+    return decision;
+  }
+
+  #report(request: DecisionRequest, entrypoint: string, verdict: Verdict): void {
+    const { failure, detail } = verdict;
+    this.#options.logger.error(
+      { request_id: request.facts.request_id, entrypoint, failure, detail },
+      'no decision could be made; the call is denied',
+    );
+  }
+
+  #write(decision: Decision, request: DecisionRequest, entrypoint: string, input: PolicyInput | null): void {
+    this.#log?.record({ decision, request, entrypoint, input });
+  }
+
+  status(): PolicyStatus {
+    return {
+      revision: this.revision,
+      activated_at: this.#activatedAt,
+      last_error: this.#lastError,
+      entrypoints: this.#active === null ? [] : [...this.#active.host.entrypoints.keys()].sort(),
+    };
+  }
+
+  /** One at a time: a second call waits for the first. */
+  async reload(): Promise<PolicyStatus> {
+    const before = this.#loading;
+    const mine = before.then(() => this.#load());
+    this.#loading = mine;
+    await mine;
+    return this.status();
+  }
+
+  async #load(): Promise<void> {
+    try {
+      this.#swap(await activate(this.#activation));
+      this.#lastError = null;
+      this.#options.logger.info({ revision: this.revision }, 'policy activated');
+    } catch (fault) {
+      const reason = fault instanceof PolicyLoadError ? fault.message : `unexpected fault: ${String(fault)}`;
+      this.#lastError = reason;
+      this.#options.logger.error({ reason, revision: this.revision }, 'policy not activated; the one before stays');
+    }
+  }
+
+  /** One reference changes between two requests; nothing decided by the old one is used again. */
+  #swap(next: ActivePolicy): void {
+    this.#previous = this.#active;
+    this.#active = next;
+    this.#activatedAt = this.#options.clock.now();
+    this.#cache.clear();
+  }
+
+  rollback(): boolean {
+    if (this.#previous === null) return false;
+    this.#swap(this.#previous);
+    return true;
+  }
+
+  invalidate(what: Invalidation): number {
+    return this.#cache.invalidate(what);
+  }
+
+  stats(): EngineStats {
+    return {
+      host: this.#active?.host.stats ?? null,
+      cached: this.#cache.size,
+      hits: this.#hits,
+      misses: this.#misses,
+      logDropped: this.#log?.dropped ?? 0,
+    };
+  }
+
+  async close(): Promise<void> {
+    await this.#loading;
+    await this.#log?.close();
+  }
+}
+
+function belongTogether(requests: readonly DecisionRequest[], first: DecisionRequest, standard: string): boolean {
+  if ((first.entrypoint ?? standard) !== standard) return false;
+  return requests.every(
+    (request) =>
+      request.facts === first.facts && request.principal === first.principal && request.entrypoint === first.entrypoint,
+  );
+}
+
+function makeDecision(
+  request: DecisionRequest,
+  revision: string,
+  verdict: Verdict,
+  cached: boolean,
+  evalUs: number,
+): Decision {
+  return {
+    decision_id: makeId('dec_', request.facts.now),
+    allow: verdict.allow,
+    deny: verdict.deny,
+    obligations: verdict.obligations,
+    revision,
+    cached,
+    eval_us: evalUs,
+    failure: verdict.failure,
+  };
+}

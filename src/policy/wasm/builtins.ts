@@ -1,0 +1,20 @@
+/** Every builtin this host supplies; what OPA compiles into the module itself is not among them. */
+import { DOCUMENTS } from './builtins/documents.ts';
+import { ENCODING } from './builtins/encoding.ts';
+import { JWT } from './builtins/jwt.ts';
+import { NET } from './builtins/net.ts';
+import { REGEX } from './builtins/regex.ts';
+import { STRINGS } from './builtins/strings.ts';
+import { TIME } from './builtins/time.ts';
+import type { BuiltinTable } from './imports.ts';
+
+/** By name. A policy that needs another one is not activated. */
+export const BUILTINS: BuiltinTable = new Map([
+  ...STRINGS,
+  ...TIME,
+  ...ENCODING,
+  ...DOCUMENTS,
+  ...NET,
+  ...REGEX,
+  ...JWT,
+]);

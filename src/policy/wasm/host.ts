@@ -1,0 +1,143 @@
+/**
+ * Evaluates a policy. Never throws: every way in which an evaluation can fail to give a value has a name. A throw
+ * through the module's frames leaks its stack, and enough of them would brick the instance for every caller, so the
+ * instance is replaced after each one; a copy of its memory makes that cheap.
+ */
+import type { DecisionFailure } from '../../core/decision.ts';
+import type { JsonValue } from '../../core/json.ts';
+import { PolicyAbort } from './imports.ts';
+import type { ShapeSpec } from './input-writer.ts';
+import { type JsonText, PolicyInstance, type Snapshot, type Transfer } from './instance.ts';
+import { PolicyLoadError, type PolicyProgram } from './program.ts';
+import { BadValue } from './writer.ts';
+
+/** What an evaluation came to. `volatile`: a builtin was called whose answer changes with time or chance. */
+export type Outcome =
+  | { readonly kind: 'value'; readonly value: JsonValue; readonly volatile: boolean }
+  | { readonly kind: 'undefined'; readonly volatile: boolean }
+  | { readonly kind: 'failed'; readonly failure: DecisionFailure; readonly detail: string };
+
+export interface HostStats {
+  /** Instances made so far. */
+  instances: number;
+  /** Replaced because something was thrown through them. */
+  discarded: number;
+  /** Replaced because they had grown. */
+  recycled: number;
+  readonly failures: Partial<Record<DecisionFailure, number>>;
+  builtinFaults: number;
+}
+
+/** Memory copies beyond this size are not kept; the data is parsed again instead. */
+const MAX_SNAPSHOT_BYTES = 64 * 1024 * 1024;
+
+/** Holds everything the layout check has to see: every type, chained buckets, text of all widths, numbers of both kinds. */
+const SAMPLE: JsonValue = {
+  empty: {},
+  none: null,
+  yes: true,
+  no: false,
+  text: 'Füße ☃ 😀',
+  long: 'x'.repeat(100),
+  list: [1, -1, 0, 2 ** 40, -(2 ** 40), 1.5, [], [[null]]],
+  many: Object.fromEntries(Array.from({ length: 40 }, (_, i) => [`key-${i}`, i])),
+};
+
+export class PolicyHost {
+  readonly entrypoints: ReadonlyMap<string, number>;
+  readonly transfer: Transfer;
+  readonly stats: HostStats = { instances: 0, discarded: 0, recycled: 0, failures: {}, builtinFaults: 0 };
+  readonly #program: PolicyProgram;
+  readonly #data: JsonText;
+  readonly #snapshot: Snapshot | null;
+  #instance: PolicyInstance | null;
+
+  /** Instantiates, loads the data and checks ABI, builtins and layout. Throws PolicyLoadError. */
+  constructor(program: PolicyProgram, data: JsonText) {
+    this.#program = program;
+    this.#data = data;
+    const first = this.#make(null);
+    const [major, minor] = first.abi;
+    if (major !== 1 || minor < 2)
+      throw new PolicyLoadError(`policy.wasm has ABI ${major}.${minor}; 1.2 or later is needed`);
+    this.entrypoints = new Map(Object.entries(first.entrypoints()));
+    const snapshot = first.snapshot();
+    this.#snapshot = snapshot.bytes.length <= MAX_SNAPSHOT_BYTES ? snapshot : null;
+    this.transfer = fits(first) ? 'direct' : 'json';
+    this.#instance = this.transfer === 'direct' ? first : this.#make(this.#snapshot);
+  }
+
+  /** Evaluates an entrypoint. `shape` names the layout of a document that comes often; null for any other input. */
+  evaluate(entrypoint: string, input: unknown, nowMs: number, shape: ShapeSpec | null = null): Outcome {
+    const id = this.entrypoints.get(entrypoint);
+    if (id === undefined) return this.#fail('undefined', `the policy has no entrypoint ${entrypoint}`);
+    let instance: PolicyInstance;
+    try {
+      instance = this.#instance ??= this.#make(this.#snapshot);
+    } catch (cause) {
+      return this.#fail('memory', `no instance could be made: ${messageOf(cause)}`);
+    }
+    try {
+      return this.#run(instance, id, input, nowMs, shape);
+    } catch (cause) {
+      // A bad value is found before the module runs: nothing was thrown through it.
+      if (!(cause instanceof BadValue)) {
+        this.#instance = null;
+        this.stats.discarded++;
+      }
+      return this.#fail(classify(cause, instance), messageOf(cause));
+    }
+  }
+
+  #run(instance: PolicyInstance, id: number, input: unknown, nowMs: number, shape: ShapeSpec | null): Outcome {
+    const direct = this.transfer === 'direct';
+    let address = 0;
+    if (input !== undefined) address = direct ? instance.writeInput(input, shape) : instance.parseInput(input);
+    const result = instance.run(id, address, nowMs);
+    const { volatile, faults } = instance.state;
+    this.stats.builtinFaults += faults;
+    if (result === 0) {
+      this.#recycle(instance);
+      return { kind: 'undefined', volatile };
+    }
+    const value = direct ? instance.reader.json(result) : instance.dumpValue(result);
+    this.#recycle(instance);
+    return { kind: 'value', value, volatile };
+  }
+
+  /** Memory never shrinks, so an instance that had to grow much is not kept. */
+  #recycle(instance: PolicyInstance): void {
+    if (instance.grown <= this.#program.limits.highWaterBytes) return;
+    this.#instance = null;
+    this.stats.recycled++;
+  }
+
+  #make(snapshot: Snapshot | null): PolicyInstance {
+    this.stats.instances++;
+    return new PolicyInstance(this.#program, this.#data, snapshot);
+  }
+
+  #fail(failure: DecisionFailure, detail: string): Outcome {
+    this.stats.failures[failure] = (this.stats.failures[failure] ?? 0) + 1;
+    return { kind: 'failed', failure, detail };
+  }
+}
+
+function fits(instance: PolicyInstance): boolean {
+  try {
+    return instance.layoutFits(SAMPLE);
+  } catch {
+    return false;
+  }
+}
+
+function classify(cause: unknown, instance: PolicyInstance): DecisionFailure {
+  if (cause instanceof BadValue) return 'bad_input';
+  if (instance.outOfFuel) return 'timeout';
+  if (cause instanceof PolicyAbort) return cause.message.includes('malloc') ? 'memory' : 'abort';
+  return 'abort';
+}
+
+function messageOf(cause: unknown): string {
+  return cause instanceof Error ? cause.message : String(cause);
+}
