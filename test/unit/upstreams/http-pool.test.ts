@@ -1,7 +1,11 @@
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createServer as createHttpServer, type IncomingMessage } from 'node:http';
+import { createServer as createHttpsServer } from 'node:https';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { PassThrough, Readable } from 'node:stream';
 import { afterEach, describe, expect, test } from 'vitest';
 import { GatewayError } from '../../../src/core/errors.ts';
@@ -19,13 +23,14 @@ interface Overrides {
   readonly pool?: Partial<HttpUpstreamOptions['options']['pool']>;
   readonly headersTimeout?: number;
   readonly onStateChange?: HttpUpstreamOptions['onStateChange'];
+  readonly ca?: string;
 }
 
 function upstreamTo(url: string, overrides: Overrides = {}): Upstream {
   const upstream = createHttpUpstream({
     name: 'test',
     url,
-    ca: null,
+    ca: overrides.ca ?? null,
     options: {
       headers_timeout_ms: overrides.headersTimeout ?? 2000,
       idle_timeout_ms: 2000,
@@ -469,6 +474,101 @@ describe('faults of an upstream', () => {
     await Promise.all(Array.from({ length: 8 }, () => send(upstream)));
     await closed.promise;
     expect(upstream.health().idle).toBe(2);
+  });
+});
+
+describe('an upstream behind TLS', () => {
+  verifies('S-80');
+
+  /** A self-signed certificate for a host name, made by the system's openssl. */
+  function certificate(host: string): { cert: string; key: string } {
+    const directory = mkdtempSync(join(tmpdir(), 'upstream-tls-'));
+    cleanups.push(() => rmSync(directory, { recursive: true }));
+    const [key, cert] = [join(directory, 'key.pem'), join(directory, 'cert.pem')];
+    const name = /^[\d.]+$/.test(host) ? `IP:${host}` : `DNS:${host}`;
+    const args = `req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=x -addext subjectAltName=${name}`;
+    execFileSync('openssl', [...args.split(' '), '-keyout', key, '-out', cert], { stdio: 'ignore' });
+    return { cert: readFileSync(cert, 'utf8'), key: readFileSync(key, 'utf8') };
+  }
+
+  async function httpsServer(host: string): Promise<{ url: string; ca: string; protocols: string[] }> {
+    const pair = certificate(host);
+    const protocols: string[] = [];
+    const server = createHttpsServer({ ...pair, ALPNProtocols: ['h2', 'http/1.1'] }, (request, response) => {
+      protocols.push(request.httpVersion);
+      response.end('secret');
+    });
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    cleanups.push(() => {
+      server.closeAllConnections();
+      server.close();
+    });
+    return { url: `https://127.0.0.1:${(server.address() as AddressInfo).port}`, ca: pair.cert, protocols };
+  }
+
+  test('is called with the authority that was configured, over HTTP/1.1', async () => {
+    const { url, ca, protocols } = await httpsServer('127.0.0.1');
+    const upstream = upstreamTo(url, { ca });
+    expect((await send(upstream)).body.toString()).toBe('secret');
+    expect([upstream.encrypted, protocols]).toEqual([true, ['1.1']]);
+  });
+
+  test('is not called when its certificate is of an unknown authority or of another host', async () => {
+    const unknown = await httpsServer('127.0.0.1');
+    const other = await httpsServer('other.test');
+    const upstream = upstreamTo(unknown.url, { breaker: { volume: 1 } });
+    expect((await failureOf(send(upstream))).code).toBe('UPSTREAM_ERROR');
+    expect(upstream.health().state).toBe('open');
+    expect((await failureOf(send(upstreamTo(other.url, { ca: other.ca })))).code).toBe('UPSTREAM_ERROR');
+    expect([...unknown.protocols, ...other.protocols]).toEqual([]);
+  });
+
+  test('is not called in the clear when it does not speak TLS', async () => {
+    const seen: string[] = [];
+    const { url } = await rawServer((socket, data) => {
+      seen.push(data);
+      socket.end('HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n');
+    });
+    const refused = await failureOf(send(upstreamTo(url.replace('http:', 'https:'))));
+    expect(refused.code).toBe('UPSTREAM_ERROR');
+    expect(seen.join('')).not.toContain('GET ');
+  });
+});
+
+describe('a flapping upstream', () => {
+  verifies('SF-63');
+
+  test('is never called more often than the breaker lets through, and is used again when it stays up', async () => {
+    let up = false;
+    let calls = 0;
+    const url = await httpServer((_request, response) => {
+      calls++;
+      if (up) response.end('ok');
+      else response.socket?.resetAndDestroy();
+    });
+    let changed = Promise.withResolvers<void>();
+    const upstream = upstreamTo(url, {
+      breaker: { volume: 2, reset_ms: 30 },
+      onStateChange: (state) => state === 'half_open' && changed.resolve(),
+    });
+    for (let round = 0; round < 5; round++) {
+      up = false;
+      // Two faults open it from closed; when half-open one failed probe does.
+      while (upstream.health().state !== 'open') await failureOf(send(upstream));
+      const before = calls;
+      const stampede = await Promise.all(Array.from({ length: 20 }, () => failureOf(send(upstream))));
+      expect(stampede.filter((error) => error.code === 'UPSTREAM_CIRCUIT_OPEN').length).toBeGreaterThanOrEqual(19);
+      expect(calls - before).toBeLessThanOrEqual(1);
+      if (upstream.health().state === 'open') await changed.promise;
+      changed = Promise.withResolvers();
+      up = round % 2 === 1;
+      await send(upstream).catch(() => null);
+    }
+    up = true;
+    if (upstream.health().state === 'open') await changed.promise;
+    expect((await send(upstream)).status).toBe(200);
+    expect(upstream.health().state).toBe('closed');
   });
 });
 
