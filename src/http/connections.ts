@@ -7,9 +7,13 @@ export interface ConnectionLimits {
   readonly connections_per_ip: number;
 }
 
+/** A connection this young may have its first request on the way. */
+const YOUNG_MS = 250;
+
 /** Keeps count of a listener's connections and ends them in an orderly way. */
 export class Connections {
-  readonly sockets = new Set<Socket>();
+  /** With the time each was accepted, milliseconds of `performance.now()`. */
+  readonly sockets = new Map<Socket, number>();
   private readonly perAddress = new Map<string, number>();
   private readonly server: Server;
   private emptied: (() => void) | null = null;
@@ -36,7 +40,7 @@ export class Connections {
         return;
       }
       this.perAddress.set(address, count);
-      this.sockets.add(socket);
+      this.sockets.set(socket, performance.now());
       socket.once('close', () => this.forget(socket, address));
     });
   }
@@ -60,7 +64,8 @@ export class Connections {
     await new Promise((resolve) => setImmediate(resolve));
     await new Promise((resolve) => setImmediate(resolve));
     this.server.closeIdleConnections();
-    for (const socket of this.sockets) if (socket.bytesRead === 0) socket.destroy();
+    const old = performance.now() - YOUNG_MS;
+    for (const [socket, since] of this.sockets) if (socket.bytesRead === 0 && since < old) socket.destroy();
   }
 
   /** Resolves true when no connection is left, false after `ms` milliseconds. */
@@ -76,6 +81,6 @@ export class Connections {
   }
 
   destroyAll(): void {
-    for (const socket of this.sockets) socket.destroy();
+    for (const socket of this.sockets.keys()) socket.destroy();
   }
 }

@@ -1,5 +1,5 @@
 /** The bridge from the door to the control plane's fetch-style app. The data plane does not pass here: it costs 20 µs. */
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { IncomingMessage } from 'node:http';
 import { getRequestListener } from '@hono/node-server';
 import type { Received } from '../core/exchange.ts';
 
@@ -11,27 +11,32 @@ export interface ControlEnv {
 /** A Hono app's `fetch`, or anything like it. */
 export type ControlApp = (request: Request, env: ControlEnv) => Response | Promise<Response>;
 
-/** Serves a request through the app. It sees the canonical path and the cleaned headers only. Rejects when the app does. */
-export function controlListener(app: ControlApp): (received: Received) => Promise<void> {
+/**
+ * Serves requests through the app, which sees the canonical path and the cleaned headers only.
+ * @param failed what is answered when the app throws: node-server would print the error and answer in its own words
+ */
+export function controlListener(
+  app: ControlApp,
+  failed: (thrown: unknown, received: Received) => Response,
+): (received: Received) => Promise<void> {
   const current = new WeakMap<IncomingMessage, Received>();
   const listener = getRequestListener(
-    (request, env) => {
+    async (request, env) => {
       const received = current.get(env.incoming as IncomingMessage);
       if (received === undefined) throw new Error('a control request without its exchange');
-      return app(request, { received });
+      try {
+        return await app(request, { received });
+      } catch (thrown) {
+        return failed(thrown, received);
+      }
     },
-    {
-      overrideGlobalObjects: false,
-      errorHandler: (error) => {
-        throw error;
-      },
-    },
+    { overrideGlobalObjects: false },
   );
   return async (received) => {
     const { incoming, outgoing } = received;
     current.set(incoming, received);
     incoming.url = received.path + received.query;
     incoming.rawHeaders = Object.entries(received.headers).flat();
-    await listener(incoming, outgoing as ServerResponse);
+    await listener(incoming, outgoing);
   };
 }

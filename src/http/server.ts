@@ -7,93 +7,21 @@ import { createServer as createHttpServer } from 'node:http';
 import { createServer as createHttpsServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
-import type { Clock } from '../core/clock.ts';
 import { GatewayError, toGatewayError } from '../core/errors.ts';
-import type { Received, Reply } from '../core/exchange.ts';
+import type { Received } from '../core/exchange.ts';
 import { makeId } from '../core/ids.ts';
-import type { Logger } from '../core/module.ts';
 import { addressMatcher } from './addresses.ts';
-import type { ConnectionLimits } from './connections.ts';
 import { Connections } from './connections.ts';
-import type { ControlApp } from './control.ts';
 import { controlListener } from './control.ts';
-import type { CorsPolicy } from './cors.ts';
 import { createCors } from './cors.ts';
+import type { Door, DoorOptions } from './door.ts';
 import { DoorResponse, Exchange, isOver, lingeringClose, markOver } from './exchange.ts';
-import type { HostRule } from './host.ts';
 import { originAllowed } from './host.ts';
 import type { HygieneRules } from './hygiene.ts';
 import { inspect } from './hygiene.ts';
 import { parserFault, refuseOnSocket } from './refusal.ts';
-import type { TlsFiles } from './tls.ts';
+import type { SecureServer, TlsFiles } from './tls.ts';
 import { readTls, watchTls } from './tls.ts';
-
-/** Limits of a listener, spelled as in the config. */
-export interface DoorLimits extends ConnectionLimits {
-  readonly header_bytes: number;
-  readonly header_count: number;
-  readonly target_bytes: number;
-  readonly headers_timeout_ms: number;
-  readonly request_timeout_ms: number;
-  readonly keep_alive_ms: number;
-  readonly max_in_flight: number;
-}
-
-/** What a refused request is known by: for audit and metrics. `received` is null when the request itself was unreadable. */
-export interface DoorRefusal {
-  readonly id: string;
-  readonly error: GatewayError;
-  readonly method: string | null;
-  /** Raw request target without its query, at most 256 characters; it may hold anything. */
-  readonly target: string | null;
-  readonly address: string;
-  readonly received: Received | null;
-}
-
-export interface DoorOptions {
-  /** `HOST:PORT` or `[V6]:PORT`; port 0 takes a free one. */
-  readonly listen: string;
-  readonly limits: DoorLimits;
-  readonly tls?: TlsFiles | undefined;
-  /** CIDR ranges whose `X-Forwarded-*` and `X-Request-ID` are believed. */
-  readonly trustedProxies: readonly string[];
-  /** Which Host headers are answered: see `hostRule`. */
-  readonly hosts: HostRule;
-  readonly cors: CorsPolicy;
-  /** Paths where a page of a foreign origin is refused with ORIGIN_DENIED instead of merely not being able to read. */
-  guardsOrigin(path: string): boolean;
-  /** Paths of the data plane; all others go to `app`. */
-  isDataPath(path: string): boolean;
-  /** Handles a data-plane request to its end. */
-  onRequest(received: Received): void | Promise<void>;
-  /** Handles a WebSocket upgrade; answers through `outgoing`, or detaches it from the socket and takes that over. */
-  readonly onUpgrade?: ((received: Received, socket: Socket, head: Buffer) => void | Promise<void>) | undefined;
-  readonly app: ControlApp;
-  /** Renders the door's own refusals. */
-  renderError(error: GatewayError, requestId: string): Reply;
-  onRefused?(refusal: DoorRefusal): void;
-  /** A connection over a limit was not taken. */
-  onConnectionRefused?(reason: 'total' | 'address'): void;
-  readonly clock: Clock;
-  readonly logger: Logger;
-}
-
-export interface Door {
-  /** Resolves once connections are accepted. Rejects when the address is taken. */
-  start(): Promise<AddressInfo>;
-  /** Requests being served right now. */
-  readonly inFlight: number;
-  readonly connections: number;
-  readonly draining: boolean;
-  /**
-   * Ends the listener without losing a request: goes on accepting for `settleMs` while answers say `Connection: close`,
-   * then stops accepting and waits for what is in flight, in all at most `ms` milliseconds. What is left is answered with
-   * SHUTTING_DOWN, or cut when its answer had begun.
-   */
-  drain(ms: number, settleMs?: number): Promise<{ readonly drained: boolean }>;
-  /** Cuts everything at once. */
-  close(): Promise<void>;
-}
 
 export function createDoor(options: DoorOptions): Door {
   return new Listener(options);
@@ -125,7 +53,7 @@ class Listener implements Door {
       hosts: options.hosts,
       trusted: addressMatcher(options.trustedProxies),
     };
-    this.#control = controlListener(options.app);
+    this.#control = controlListener(options.app, (thrown, received) => this.#controlFailed(thrown, received));
     this.#cors = createCors(options.cors);
     const local = options.hosts !== 'any' && options.hosts.has('localhost');
     this.#origins = { origins: new Set(options.cors.origins), local };
@@ -180,7 +108,8 @@ class Listener implements Door {
     server.on('connect', (req: IncomingMessage, socket) => this.#refuseConnect(req, socket as Socket));
     server.on('upgrade', (req: IncomingMessage, socket, head) => this.#upgrade(req, socket as Socket, head));
     server.on('clientError', (error: NodeJS.ErrnoException, socket) => this.#clientError(error, socket as Socket));
-    server.on('secureConnection', refuseForeignCertificate);
+    // Before Node's own listener, for with TLS 1.3 the first request may have come along.
+    server.prependListener('secureConnection', refuseForeignCertificate);
     return server as Server;
   }
 
@@ -259,11 +188,20 @@ class Listener implements Door {
 
   /** A handler that throws is a defect; its request still gets an answer. */
   #fail(exchange: Exchange, thrown: unknown): void {
+    this.#refuse(exchange, this.#noteDefect(thrown, exchange.id));
+  }
+
+  #controlFailed(thrown: unknown, { id }: Received): Response {
+    const { status, headers, body } = this.#options.renderError(this.#noteDefect(thrown, id), id);
+    return new Response(typeof body === 'string' ? body : new Uint8Array(body), { status, headers: { ...headers } });
+  }
+
+  #noteDefect(thrown: unknown, id: string): GatewayError {
     const error = toGatewayError(thrown);
     if (error.code === 'INTERNAL_ERROR') {
-      this.#options.logger.error({ err: thrown, request_id: exchange.id }, 'a request handler failed');
+      this.#options.logger.error({ err: thrown, request_id: id }, 'a request handler failed');
     }
-    this.#refuse(exchange, error);
+    return error;
   }
 
   #refuse(exchange: Exchange, error: GatewayError): void {
@@ -306,6 +244,7 @@ class Listener implements Door {
     res.lastOnConnection = true;
     socket.on('error', () => socket.destroy());
     res.on('finish', () => {
+      res.release();
       res.detachSocket(socket);
       socket.resume();
       lingeringClose(socket);
@@ -362,7 +301,10 @@ class Listener implements Door {
     this.#server.off('error', reject);
     this.#server.on('error', (error) => this.#options.logger.error({ err: error }, 'the listener failed'));
     const { tls } = this.#options;
-    if (tls !== undefined) this.#stopWatching = watchTls(this.#server as never, tls, this.#options.logger);
+    if (tls !== undefined) {
+      const secure = this.#server as unknown as SecureServer;
+      this.#stopWatching = watchTls(secure, tls, this.#options.logger, (ok) => this.#options.onTlsReload?.(ok));
+    }
     return this.#server.address() as AddressInfo;
   }
 
@@ -372,6 +314,8 @@ class Listener implements Door {
     this.#draining = true;
     for (const exchange of this.#active) exchange.outgoing.lastOnConnection = true;
     if (settleMs > 0) await new Promise((resolve) => setTimeout(resolve, Math.min(settleMs, ms)));
+    // One turn of the event loop, so that what the kernel has completed is accepted rather than reset.
+    await new Promise((resolve) => setImmediate(resolve));
     this.#connections.stopAccepting();
     let drained = false;
     do {
@@ -418,7 +362,9 @@ function askForCertificate(tls: TlsFiles): { requestCert: boolean; rejectUnautho
 function refuseForeignCertificate(socket: TLSSocket): void {
   if (socket.authorized || socket.authorizationError === undefined) return;
   const shown = socket.getPeerX509Certificate();
-  if (shown !== undefined) socket.destroy();
+  if (shown === undefined) return;
+  markOver(socket);
+  socket.destroy();
 }
 
 /** Says `100 Continue` only when somebody wants the body, so that a refused upload is never sent. */

@@ -48,8 +48,13 @@ export function reloadTls(server: SecureServer, files: TlsFiles, logger: Logger)
 }
 
 /** Polls, because mounted secrets are swapped by renaming links, which directory watches miss. Returns the way to stop. */
-export function watchTls(server: SecureServer, files: TlsFiles, logger: Logger): () => void {
-  const changed = (): void => void reloadTls(server, files, logger);
+export function watchTls(
+  server: SecureServer,
+  files: TlsFiles,
+  logger: Logger,
+  onReload: (ok: boolean) => void,
+): () => void {
+  const changed = (): void => onReload(reloadTls(server, files, logger));
   const paths = [files.cert, files.key, ...(files.client_ca === undefined ? [] : [files.client_ca])];
   for (const path of paths) watchFile(path, { interval: POLL_MS, persistent: false }, changed);
   return () => {

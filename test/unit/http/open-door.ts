@@ -4,7 +4,7 @@ import { connect } from 'node:net';
 import { CATALOGUE, type GatewayError } from '../../../src/core/errors.ts';
 import type { Received, Reply } from '../../../src/core/exchange.ts';
 import type { Logger } from '../../../src/core/module.ts';
-import type { Door, DoorLimits, DoorOptions } from '../../../src/http/server.ts';
+import type { Door, DoorLimits, DoorOptions } from '../../../src/http/door.ts';
 import { createDoor } from '../../../src/http/server.ts';
 
 export const LIMITS: DoorLimits = {
