@@ -12,7 +12,8 @@ export type Era = 'legacy' | 'modern';
 
 export const MODERN_VERSION = '2026-07-28';
 export const LEGACY_VERSIONS: readonly string[] = ['2024-11-05', '2025-03-26', '2025-06-18', '2025-11-25'];
-const SUPPORTED: readonly string[] = [MODERN_VERSION, ...LEGACY_VERSIONS];
+/** Legacy revisions are negotiated by `initialize`, never by this error. */
+const SUPPORTED: readonly string[] = [MODERN_VERSION];
 
 export const META_VERSION = 'io.modelcontextprotocol/protocolVersion';
 export const META_CAPABILITIES = 'io.modelcontextprotocol/clientCapabilities';

@@ -77,10 +77,21 @@ export const METHODS: ReadonlyMap<string, MethodSpec> = new Map([
 
 const UNKNOWN: MethodSpec = on('gateway:method:call', 'none');
 
+/** Gone since 2026-07-28: there a server answers that they do not exist. */
+const REMOVED: ReadonlySet<string> = new Set([
+  'initialize',
+  'ping',
+  'logging/setLevel',
+  'resources/subscribe',
+  'resources/unsubscribe',
+  'tasks/list',
+  'tasks/result',
+]);
+
 /** The entry of a method. Notifications are protocol traffic, but only without an id: with one they ask for an answer. */
-export function methodSpec(method: string, isNotification: boolean): MethodSpec {
+export function methodSpec(method: string, isNotification: boolean, isModern: boolean): MethodSpec {
   const known = METHODS.get(method);
-  if (known !== undefined) return known;
+  if (known !== undefined) return isModern && REMOVED.has(method) ? UNKNOWN : known;
   return isNotification && method.startsWith('notifications/') ? protocol : UNKNOWN;
 }
 

@@ -118,7 +118,7 @@ class McpProtocol implements Protocol {
     checkAccept(headers, isModern, call.id);
     if (isModern) this.#checkHeaders(server, headers, call);
     const session = isModern ? null : this.#ownSession(exchange, server, call.id);
-    const spec = methodSpec(call.method, call.id === undefined);
+    const spec = methodSpec(call.method, call.id === undefined, isModern);
     this.#note(exchange, call, isModern, isUnknownMethod(spec));
     return {
       calls: callsOf(this.#seen, server.facts.name, spec, call),

@@ -119,6 +119,20 @@ describe('actions', () => {
     },
   );
 
+  test.each(['initialize', 'ping', 'logging/setLevel', 'resources/subscribe', 'tasks/list', 'tasks/result'])(
+    '%s does not exist for modern clients',
+    async (method) => {
+      const exchange = admitted(ask(MODERN, method));
+      const message = await protocol.decode(exchange);
+      expect(message.calls[0]?.action).toBe('gateway:method:call');
+      const context = { requestId: 'r', decisionId: 'd', rpcId: 1 };
+      const reply = protocol.encodeError(new GatewayError('POLICY_DENIED'), context, exchange);
+      expect([reply.status, (JSON.parse(String(reply.body)) as { error: { code: number } }).error.code]).toEqual([
+        404, -32601,
+      ]);
+    },
+  );
+
   test('a notification is protocol traffic, with an id it is not', async () => {
     const body = { jsonrpc: '2.0', method: 'notifications/initialized' };
     const notification = await protocol.decode(admitted({ headers: headersFor(LEGACY, body), body }));
