@@ -176,7 +176,7 @@ function mutate(token: string, name: string): string {
     'flip-signature-bit': () => `${h}.${p}.${flip(s)}`,
     'flip-payload-bit': () => `${h}.${flip(p)}.${s}`,
     'drop-signature': () => `${h}.${p}.`,
-    'halve-signature': () => withSignature(Buffer.from(s, 'base64url').subarray(0, 32)),
+    'halve-signature': () => `${h}.${p}.${s.slice(0, (s.length >> 3) * 4)}`,
     'double-signature': () => withSignature(Buffer.from(s + s, 'base64url')),
     'der-signature': () => token,
     'zero-signature': () => withSignature(Buffer.alloc(64)),
