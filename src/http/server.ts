@@ -23,6 +23,9 @@ import { parserFault, refuseOnSocket } from './refusal.ts';
 import type { SecureServer, TlsFiles } from './tls.ts';
 import { readTls, watchTls } from './tls.ts';
 
+export type { Door, DoorLimits, DoorOptions, DoorRefusal } from './door.ts';
+
+/** Makes a listener; nothing is bound before `start`. Throws for ranges, origins or certificates that cannot be used. */
 export function createDoor(options: DoorOptions): Door {
   return new Listener(options);
 }
