@@ -20,7 +20,7 @@ request_violations := array.concat(region_violations, rate_violations)
 
 default source_region := "unknown"
 
-source_region := input.gateway_metadata.source_region
+source_region := input.gateway_metadata.source_region if is_string(input.gateway_metadata.source_region)
 
 default region_violations := []
 

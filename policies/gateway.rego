@@ -18,6 +18,7 @@ allow if permitted(input, input.action, approval_verified)
 anonymous if input.user.type == "anonymous"
 
 authenticated if {
+	is_string(input.user.id)
 	input.user.id != ""
 	not anonymous
 }
@@ -106,7 +107,7 @@ permitted(call, action, _) if {
 discoverable(element) := answer if {
 	element.action == "gateway:tool:discover"
 	levels := object.get(listed_levels, element.gateway_metadata.tool_type, other_levels)
-	answer := (element.gateway_metadata.sensitivity_level in levels)
+	answer := element.gateway_metadata.sensitivity_level in levels
 }
 
 role_or_listed(_) if has_role

@@ -6,12 +6,10 @@ package portcullis.http
 import data.mcp.gateway
 
 # Permissions and scopes of the credential, and what the data gives to the caller's roles.
-held := {permission | some permission in input.user.permissions} |
-	{scope | some scope in input.user.scopes} |
-	{permission |
-		some role in gateway.roles
-		some permission in data.config.role_permissions[role]
-	}
+held := ({permission | some permission in input.user.permissions} | {scope | some scope in input.user.scopes}) | {permission |
+	some role in gateway.roles
+	some permission in data.config.role_permissions[role]
+}
 
 # A method without permissions is open to whoever reached the route: without a credential that takes the route's own
 # `anonymous` line. Open means an explicit null; a document without the member says nothing.
@@ -32,7 +30,9 @@ missing(call) := {wanted |
 	not holds(wanted)
 }
 
-any_held(call) if not is_array(call.resource.permissions.anyOf)
+any_held(call) if not any_asked(call)
+
+any_asked(call) if is_array(call.resource.permissions.anyOf)
 
 any_held(call) if {
 	some wanted in call.resource.permissions.anyOf

@@ -50,13 +50,18 @@ hidden := {
 nothing_in_general if {
 	not customised
 	context.request_violations == []
-	incomplete == []
+	complete
 	server_violations(input) == []
 	context.data_violations(input) == []
 }
 
 # Only a name, a class and a tool of the same server may differ: nothing a rule against the call would look at.
 differs(element) if element.server_name != input.server_name
+
+differs(element) if {
+	element.server_name
+	not input.server_name
+}
 
 differs(element) if {
 	element.server.name
@@ -163,23 +168,42 @@ approval_missing := {
 reasons_against(call, action) := array.concat(
 	array.concat(context.request_violations, context.call_violations(call, action)),
 	array.concat(
-		trust.violations_of(call, action),
-		array.concat(incomplete, array.concat(server_violations(call), tenant_violations(call))),
+		array.concat(trust.violations_of(call, action), facts_missing(call, action)),
+		array.concat(server_violations(call), tenant_violations(call)),
 	),
 )
 
-# Without these facts a rule above could not fire: their absence is never in the caller's favour.
-default incomplete := [{
+# Without these facts a rule could not fire: their absence is never in the caller's favour.
+facts_missing(call, action) := [] if {
+	complete
+	not class_missing(call, action)
+	not tags_missing(call)
+} else := [{
 	"package": "portcullis.main",
 	"code": "POLICY_EVALUATION_ERROR",
 	"message": "The request could not be judged: facts are missing",
 	"severity": "critical",
 }]
 
-incomplete := [] if {
+complete if {
 	is_number(input.rate_limit.count)
 	is_number(context.rate_limit)
 }
+
+class_missing(call, action) if {
+	action == "gateway:tool:invoke"
+	not has_class(call)
+}
+
+has_class(call) if is_string(call.gateway_metadata.sensitivity_level)
+
+tags_missing(call) if {
+	context.unencrypted
+	call.server.name
+	not has_tags(call)
+}
+
+has_tags(call) if is_array(call.server.tags)
 
 server_violations(call) := [{
 	"package": "portcullis.main",
@@ -261,7 +285,10 @@ custom_obligations := [obligation |
 
 custom_reasons := array.concat(
 	[custom_reason(name, violation) | some name; some violation in data.portcullis.custom[name].violations],
-	[custom_reason(name, {"message": message}) | some name; some message in data.portcullis.custom[name].deny],
+	array.concat(
+		[custom_reason(name, {"message": message}) | some name; some message in data.portcullis.custom[name].deny],
+		[custom_reason(name, {}) | some name; data.portcullis.custom[name].deny == true],
+	),
 )
 
 # What a package says badly still denies.

@@ -116,10 +116,7 @@ violations_of(call, action) := array.concat(hours_violations(call), weekend_viol
 hours_violations(call) := [{
 	"package": "mcp.gateway.trust",
 	"code": "OUTSIDE_WORK_HOURS",
-	"message": concat("", [
-		level_name(call), " operations only allowed during work hours (",
-		hour_name(data.config.work_hours.start), " - ", hour_name(data.config.work_hours.end), " UTC)",
-	]),
+	"message": concat("", [level_name(call), " operations only allowed during work hours", hours_text]),
 	"severity": "high",
 }] if {
 	not within_hours
@@ -134,9 +131,17 @@ weekend_violations(call) := [{
 	weekend
 } else := []
 
+# A violation must not get lost because its words cannot be found: hence the fallbacks.
 level_name(call) := concat("", [upper(substring(level, 0, 1)), substring(level, 1, -1)]) if {
 	level := call.gateway_metadata.sensitivity_level
-}
+	is_string(level)
+} else := "Such"
+
+default hours_text := ""
+
+hours_text := concat("", [
+	" (", hour_name(data.config.work_hours.start), " - ", hour_name(data.config.work_hours.end), " UTC)",
+])
 
 # 0 -> "12 AM", 9 -> "9 AM", 17 -> "5 PM"
 hour_name(hour) := concat(" ", [format_int(((hour + 11) % 12) + 1, 10), half_of_day(hour)])

@@ -1,0 +1,69 @@
+package portcullis.http_test
+
+import data.portcullis.main
+import data.portcullis.support_test as support
+
+call(permissions, held) := support.but({
+	"/action": "http:post",
+	"/user/roles": [],
+	"/user/permissions": held,
+	"/server": null,
+	"/server_name": null,
+	"/resource": {"type": "http", "id": "/api/tasks", "tenant_id": null, "owner_id": null, "permissions": permissions},
+})
+
+test_permissions_are_matched_by_segment if {
+	table := [
+		["tasks.create", ["tasks.create"], true], ["tasks.create", ["*"], true], ["tasks.create", ["tasks.*"], true],
+		["tasks:create", ["tasks:*"], true], ["tasks.create.now", ["tasks.*"], true], ["tasksfoo", ["tasks.*"], false],
+		["tasks", ["tasks.*"], false], ["tasks.", ["tasks.*"], false], ["tasks.create", ["task.*"], false],
+		["tasks.create", ["tasks"], false], ["tasks.create", ["*.create"], false], ["tasks.create", ["tasks*"], false],
+		["tasks.create", [], false], ["tasks.create", ["TASKS.CREATE"], false], ["tasks.create", ["tasks:*"], false],
+	]
+	every row in table {
+		row[2] == main.decision.allow with input as call({"allOf": [row[0]]}, row[1])
+	}
+}
+
+test_all_of_needs_all_and_any_of_needs_one if {
+	table := [
+		[{"allOf": ["a", "b"]}, ["a", "b"], true], [{"allOf": ["a", "b"]}, ["a"], false],
+		[{"anyOf": ["a", "b"]}, ["b"], true], [{"anyOf": ["a", "b"]}, ["c"], false],
+		[{"allOf": ["a"], "anyOf": ["b", "c"]}, ["a", "c"], true], [{"allOf": ["a"], "anyOf": ["b", "c"]}, ["c"], false],
+		[{"allOf": [], "anyOf": []}, ["*"], false], [{"allOf": []}, [], true], [null, [], true],
+	]
+	every row in table {
+		row[2] == main.decision.allow with input as call(row[0], row[1])
+	}
+}
+
+test_scopes_count_as_permissions if {
+	document := json.patch(call({"allOf": ["a"]}, []), [{"op": "add", "path": "/user/scopes", "value": ["a"]}])
+	main.decision.allow == true with input as document
+}
+
+test_a_role_gives_permissions_only_where_the_data_says_so if {
+	document := json.patch(call({"allOf": ["a"]}, []), [{"op": "add", "path": "/user/roles", "value": ["admin"]}])
+	main.decision.allow == false with input as document
+	main.decision.allow == true with input as document with data.config.role_permissions as {"admin": ["*"]}
+}
+
+anonymous(permissions) := json.patch(call(permissions, ["*"]), [{"op": "add", "path": "/user/type", "value": "anonymous"}])
+
+test_an_anonymous_caller_passes_only_where_nothing_is_asked if {
+	main.decision.allow == true with input as anonymous(null)
+	every permissions in [{"allOf": []}, {"allOf": ["a"]}, {"anyOf": ["a"]}] {
+		main.decision.allow == false with input as anonymous(permissions)
+	}
+}
+
+test_a_document_without_permissions_says_nothing if {
+	document := json.patch(call(null, ["*"]), [{"op": "remove", "path": "/resource/permissions"}])
+	main.decision.allow == false with input as document
+}
+
+test_a_denial_names_what_is_missing if {
+	decision := main.decision with input as call({"allOf": ["tasks.delete", "tasks.read"]}, ["tasks.read"])
+	support.codes(decision) == {"FORBIDDEN"}
+	support.messages(decision) == {"Permission denied: tasks.delete is required"}
+}
