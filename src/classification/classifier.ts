@@ -41,6 +41,11 @@ export interface Finding {
   /** Stable id such as `sql:drop`, from the closed list in docs/classification.md. */
   readonly reason: string;
   readonly resources?: readonly string[] | undefined;
+  /**
+   * What it rests on. `name`: the tool's name alone, so hints of the server may raise its type. `raise`: it only adds to
+   * what is otherwise known and never stands in for the unknown default. Absent: the arguments themselves.
+   */
+  readonly basis?: 'name' | 'raise' | undefined;
 }
 
 /**
