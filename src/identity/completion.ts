@@ -5,25 +5,22 @@
 
 import type { CredentialKind } from '../core/principal.ts';
 import { type Actor, type AuthFacts, makePrincipal, type Principal, type PrincipalFacts } from '../core/principal.ts';
-import { freezePrincipal } from './credential-cache.ts';
+import { freezePrincipal, isFrozenPrincipal } from './credential-cache.ts';
 
 const LISTS = ['roles', 'teams', 'groups', 'permissions', 'scopes'] as const;
 const TEXTS = ['tenant_id', 'email', 'username'] as const;
 const MAX_ID = 512;
 const MAX_ACTORS = 8;
 
-/** By the object the provider gave: a cached result is checked once and always becomes the same Principal. */
-const completed = new WeakMap<object, Principal>();
-
-/** Throws TypeError when the provider's answer cannot be a principal. */
+/**
+ * Throws TypeError when the provider's answer cannot be a principal. Our own providers' principals come back as they
+ * are, the same object on every cache hit; anything else is copied each time, for its owner may change it for the next
+ * caller.
+ */
 export function completePrincipal(given: unknown, provider: string, method: CredentialKind): Principal {
   if (typeof given !== 'object' || given === null) throw new TypeError('the provider gave no principal');
-  const known = completed.get(given);
-  if (known !== undefined && known.auth.provider === provider) return known;
-  const principal = freezePrincipal(copy(given as Record<string, unknown>, provider, method));
-  completed.set(given, principal);
-  completed.set(principal, principal);
-  return principal;
+  if (isFrozenPrincipal(given) && given.auth.provider === provider) return given;
+  return freezePrincipal(copy(given as Record<string, unknown>, provider, method));
 }
 
 function copy(given: Record<string, unknown>, provider: string, method: CredentialKind): Principal {

@@ -68,6 +68,14 @@ export class CredentialCache {
   }
 }
 
+/** Principals that went through `freezePrincipal`. */
+const frozen = new WeakSet<object>();
+
+/** True for principals made by our own code, which nobody can have changed since. */
+export function isFrozenPrincipal(value: object): value is Principal {
+  return frozen.has(value);
+}
+
 /** A principal nobody can change any more, lists included. */
 export function freezePrincipal(principal: Principal): Principal {
   for (const list of [principal.roles, principal.teams, principal.groups, principal.permissions, principal.scopes]) {
@@ -76,5 +84,6 @@ export function freezePrincipal(principal: Principal): Principal {
   for (let actor = principal.actor; actor !== null; actor = actor.actor) Object.freeze(actor);
   Object.freeze(principal.auth);
   Object.freeze(principal.metadata);
+  frozen.add(principal);
   return Object.freeze(principal);
 }

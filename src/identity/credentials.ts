@@ -34,7 +34,8 @@ export function readCredentials(headers: Readonly<Record<string, string>>): read
 }
 
 function malformed(): GatewayError {
-  return new GatewayError('INVALID_CREDENTIALS');
+  // RFC 9110 15.5.2: every 401 says how to do better.
+  return new GatewayError('INVALID_CREDENTIALS', { challenge: 'Bearer realm="portcullis", error="invalid_token"' });
 }
 
 function readAuthorization(header: string): Credential | null {

@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { GatewayError } from '../../../src/core/errors.ts';
 import { ANONYMOUS, makePrincipal } from '../../../src/core/principal.ts';
 import { type ChainOptions, createIdentityChain } from '../../../src/identity/chain.ts';
+import { freezePrincipal } from '../../../src/identity/credential-cache.ts';
 import type { AuthResult, Credential, IdentityFacts, IdentityProvider } from '../../../src/identity/provider.ts';
 import { verifies } from '../../helpers/verifies.ts';
 import { bearer, keyHeader, NEVER, START } from './setting.ts';
@@ -48,16 +49,23 @@ describe('the chain of providers', () => {
     );
   });
 
-  test('gives the same frozen principal for the same answer of a provider, without a promise', () => {
-    const result = Object.freeze({
-      kind: 'authenticated',
-      principal: makePrincipal({ id: 'alice' }, 'p0', 'bearer'),
-    } as const);
+  test('gives our own providers’ principal as the same frozen object, without a promise', () => {
+    const principal = freezePrincipal(makePrincipal({ id: 'alice' }, 'p0', 'bearer'));
+    const result = Object.freeze({ kind: 'authenticated', principal } as const);
     const chain = createIdentityChain([{ name: 'p0', provider: { authenticate: () => result } }]);
-    const first = chain.authenticate([bearer('x')], facts, NEVER);
-    expect(chain.authenticate([bearer('x')], facts, NEVER)).toBe(first);
-    expect(Object.isFrozen(first)).toBe(true);
-    expect(first).toMatchObject({ id: 'alice' });
+    for (let i = 0; i < 2; i++) expect(chain.authenticate([bearer('x')], facts, NEVER)).toBe(principal);
+  });
+
+  test('copies what a foreign provider gives, which may be one object changed for each caller', async () => {
+    const reused = { id: 'alice', roles: ['admin'] };
+    const result = { kind: 'authenticated', principal: reused };
+    const first = await ask([says(result)]);
+    reused.id = 'bob';
+    reused.roles.pop();
+    const second = await ask([says(result)]);
+    expect(first).toMatchObject({ id: 'alice', roles: ['admin'] });
+    expect(second).toMatchObject({ id: 'bob', roles: [] });
+    expect(Object.isFrozen(second)).toBe(true);
   });
 
   test('without a credential answers 401 with a challenge', async () => {
