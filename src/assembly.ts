@@ -8,6 +8,7 @@ import { resolve } from 'node:path';
 import type { ServerFacts } from './classification/classifier.ts';
 import { createClassificationRegistry } from './classification/registry.ts';
 import type { Config, UpstreamOptions } from './config/schema.ts';
+import { watchFiles } from './config/watch.ts';
 import type { Clock } from './core/clock.ts';
 import { GatewayError } from './core/errors.ts';
 import type { Judge, Received } from './core/exchange.ts';
@@ -27,6 +28,7 @@ import type { FactSources } from './pipeline/stages/classify.ts';
 import { createClassify } from './pipeline/stages/classify.ts';
 import type { Forwarding } from './pipeline/stages/forward.ts';
 import { RouteTable } from './pipeline/stages/route.ts';
+import type { PolicyCompiler } from './policy/activation.ts';
 import { compile } from './policy/compiler.ts';
 import type { PolicyEngine } from './policy/engine.ts';
 import { createPolicyEngine } from './policy/opa-engine.ts';
@@ -77,6 +79,7 @@ export async function assemble(config: Config, platform: Platform): Promise<Gene
   const upstreams = buildUpstreams(config, platform, cleanup);
   const engine = await buildEngine(config, platform, servers);
   cleanup.defer(() => engine.close());
+  if (config.policy.watch) watchPolicy(config, platform, engine, cleanup);
   const classify = createClassify(await buildRegistry(config, platform, servers), servers);
   const facts: FactSources = {
     regionOf: regionTable(config.regions),
@@ -190,6 +193,13 @@ function credentialsByRoute(config: Config): ReadonlyMap<string, Readonly<Record
   return found;
 }
 
+/** The compiler as the engine asks it: faults of the sources are problems, a missing compiler is an error. */
+const compilePolicy: PolicyCompiler = async (dir, { out }) => {
+  const result = await compile(dir, { out });
+  if (result.kind === 'no-compiler') throw new Error(result.message);
+  return result.kind === 'rejected' ? { problems: result.problems } : {};
+};
+
 function buildEngine(
   config: Config,
   platform: Platform,
@@ -204,10 +214,25 @@ function buildEngine(
     cache: policy.cache,
     servers,
     decisionLog: policy.decision_log ? { file: resolve(platform.baseDir, policy.decision_log.file) } : null,
-    compile,
+    compile: compilePolicy,
     logger: platform.logging.component('policy'),
     onDecision: platform.metrics.decision,
   });
+}
+
+/** A changed policy file takes effect by itself; a bad one is logged with its place and changes nothing. */
+function watchPolicy(config: Config, platform: Platform, engine: PolicyEngine, cleanup: AsyncDisposableStack): void {
+  const logger = platform.logging.component('policy');
+  const { bundle, data } = config.policy;
+  const paths = [bundle, ...(data === undefined ? [] : [data])].map((path) => resolve(platform.baseDir, path));
+  const reload = async () => {
+    const status = await engine.reload();
+    platform.metrics.reload('policy', status.last_error === null);
+  };
+  const watcher = watchFiles(paths, () => void reload(), {
+    onError: (error) => logger.error({ err: error }, 'policy_watch_failed'),
+  });
+  cleanup.defer(() => watcher.close());
 }
 
 async function buildRegistry(config: Config, platform: Platform, servers: ReadonlyMap<string, ServerFacts>) {

@@ -130,12 +130,12 @@ class RunningGateway implements Gateway {
   }
 
   async start(): Promise<void> {
-    const data = await this.#data.start();
+    const { listen } = this.#config;
+    const data = await this.#data.start().catch((error: unknown) => refusedAddress(error, listen.data.address));
     const admin = await this.#admin.start().catch(async (error: unknown) => {
       await this.#data.close();
-      throw error;
+      return refusedAddress(error, listen.admin.address);
     });
-    const { listen } = this.#config;
     this.#urls = {
       data: baseUrl(listen.data.tls !== undefined, data),
       admin: baseUrl(listen.admin.tls !== undefined, admin),
@@ -278,6 +278,22 @@ class RunningGateway implements Gateway {
     if (this.#data.draining) failing.push('draining');
     return { ready: failing.length === 0, failing };
   }
+}
+
+/** An address that cannot be had, in words that say what to do. */
+function refusedAddress(error: unknown, address: string): never {
+  const code = (error as NodeJS.ErrnoException).code;
+  if (code === 'EADDRINUSE') {
+    throw new ListenError(`${address} is in use: stop what listens there, or choose another address in \`listen\``);
+  }
+  if (code === 'EACCES') throw new ListenError(`${address} may not be opened: ports below 1024 need privileges`);
+  if (code === 'EADDRNOTAVAIL') throw new ListenError(`${address} is no address of this machine`);
+  throw error;
+}
+
+/** A listener could not be opened; the message is for the operator. */
+export class ListenError extends Error {
+  override readonly name = 'ListenError';
 }
 
 const hostOf = (address: string) => address.slice(0, address.lastIndexOf(':'));

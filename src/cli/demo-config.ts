@@ -12,7 +12,12 @@ export interface DemoFile {
   readonly admin: string;
   readonly admin_token: string;
   readonly model: string;
-  readonly keys: { readonly admin: string; readonly developer: string; readonly analyst: string; readonly guest: string };
+  readonly keys: {
+    readonly admin: string;
+    readonly developer: string;
+    readonly analyst: string;
+    readonly guest: string;
+  };
   readonly servers: readonly DemoServer[];
 }
 

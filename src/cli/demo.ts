@@ -9,9 +9,9 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import type { Gateway } from '../gateway.ts';
-import { demoConfig } from './demo-config.ts';
-import type { DemoFile, DemoUpstreams } from './demo-config.ts';
 import { demoBanner } from './demo-banner.ts';
+import type { DemoFile, DemoUpstreams } from './demo-config.ts';
+import { demoConfig } from './demo-config.ts';
 import type { Io } from './io.ts';
 import { CommandError, EXIT } from './io.ts';
 import { runGateway } from './serve.ts';
@@ -71,7 +71,12 @@ function keepSecret(file: string): string {
   return readFileSync(file, 'utf8').trim();
 }
 
-async function startUpstreams(children: ChildProcess[], home: string, modelKey: string, io: Io): Promise<DemoUpstreams> {
+async function startUpstreams(
+  children: ChildProcess[],
+  home: string,
+  modelKey: string,
+  io: Io,
+): Promise<DemoUpstreams> {
   const [orders, everything, model] = await Promise.all([
     start(children, 'orders-server', { ORDERS_DB: join(home, 'orders.db') }, io),
     start(children, 'everything-server', {}, io),
@@ -92,7 +97,9 @@ function start(children: ChildProcess[], name: string, env: Record<string, strin
   children.push(child);
   return new Promise((done, fail) => {
     child.once('message', (message) => done((message as { url: string }).url));
-    child.once('exit', (code) => fail(new CommandError(`examples/${name}.ts ended with code ${code}; its message stands above`)));
+    child.once('exit', (code) =>
+      fail(new CommandError(`examples/${name}.ts ended with code ${code}; its message stands above`)),
+    );
   });
 }
 
@@ -119,6 +126,7 @@ async function writeDemoFile(home: string, gateway: Gateway, adminToken: string)
   return demo;
 }
 
+/** The least of what each role needs to be tried out; the admin's stands for a person who passed MFA on a managed device. */
 const KEY_FACTS = {
   admin: { roles: ['admin'], permissions: ['*'], mfa_verified: true, device_compliant: true, tenure_months: 24 },
   developer: { roles: ['developer'], tenure_months: 6 },
@@ -130,7 +138,10 @@ async function demoKeys(gateway: Gateway, earlier: Partial<DemoFile['keys']> | u
   const keys: Record<string, string> = {};
   for (const [name, facts] of Object.entries(KEY_FACTS)) {
     const known = earlier?.[name as keyof DemoFile['keys']];
-    keys[name] = known !== undefined && (await gateway.keys.isGood(known)) ? known : await gateway.keys.create(name, facts);
+    keys[name] =
+      known !== undefined && (await gateway.keys.isGood(known))
+        ? known
+        : await gateway.keys.create({ name: `demo-${name}`, tenant_id: 'default', owner_id: `demo-${name}`, ...facts });
   }
   return keys as DemoFile['keys'];
 }

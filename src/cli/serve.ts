@@ -1,11 +1,10 @@
 /** `portcullis serve -c FILE`: runs the gateway until it is told to stop, and drains before it ends. */
-import { dirname, resolve } from 'node:path';
+import { dirname } from 'node:path';
 import { parseArgs } from 'node:util';
-import { loadConfig } from '../config/load.ts';
 import { watchFiles } from '../config/watch.ts';
 import type { Gateway } from '../gateway.ts';
-import { createGateway } from '../gateway.ts';
-import { IDENTITY_SCHEMA } from '../modules.ts';
+import { createGateway, ListenError } from '../gateway.ts';
+import { configFile, requireConfig } from './config-file.ts';
 import type { Io } from './io.ts';
 import { CommandError, EXIT, UsageError } from './io.ts';
 
@@ -29,16 +28,19 @@ export async function serveCommand(argv: readonly string[], io: Io): Promise<num
     return EXIT.ok;
   }
   if (positionals.length > 0) throw new UsageError(`unexpected argument ${positionals[0]}`);
-  const file = resolve(io.cwd, values.config ?? io.env.PORTCULLIS_CONFIG ?? 'portcullis.yaml');
-  return runGateway(file, io);
+  return runGateway(configFile(values.config, io), io);
 }
 
 /** Starts, serves, reloads on request, and resolves with the exit code once everything is closed. */
-export async function runGateway(file: string, io: Io, onReady?: (gateway: Gateway) => void | Promise<void>): Promise<number> {
-  const gateway = await createGateway(await readConfig(file, io), { baseDir: dirname(file) });
+export async function runGateway(
+  file: string,
+  io: Io,
+  onReady?: (gateway: Gateway) => void | Promise<void>,
+): Promise<number> {
+  const gateway = await createGateway((await requireConfig(file, io)).config, { baseDir: dirname(file) });
   const reload = async () => {
     try {
-      await gateway.reload(await readConfig(file, io));
+      await gateway.reload((await requireConfig(file, io)).config);
     } catch (error) {
       // The running configuration stays; the reason is for the operator.
       gateway.logger.error({ reason: error instanceof Error ? error.message : String(error) }, 'config_reload_refused');
@@ -48,7 +50,9 @@ export async function runGateway(file: string, io: Io, onReady?: (gateway: Gatew
   process.on('SIGHUP', onHangup);
   const watcher = watchFiles([file], () => void reload());
   try {
-    await gateway.start();
+    await gateway.start().catch((error: unknown) => {
+      throw error instanceof ListenError ? new CommandError(error.message) : error;
+    });
     await onReady?.(gateway);
     await aborted(io.signal);
   } finally {
@@ -57,12 +61,6 @@ export async function runGateway(file: string, io: Io, onReady?: (gateway: Gatew
     await gateway.close();
   }
   return EXIT.ok;
-}
-
-async function readConfig(file: string, io: Io) {
-  const loaded = await loadConfig(file, { env: io.env, providers: IDENTITY_SCHEMA });
-  if (loaded.config === null) throw new CommandError(loaded.problems.map((problem) => problem.text).join('\n'));
-  return loaded.config;
 }
 
 function aborted(signal: AbortSignal): Promise<void> {

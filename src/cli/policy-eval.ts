@@ -1,0 +1,97 @@
+/** `portcullis policy eval`: one entrypoint on one document or on many lines, with the host the gateway uses. */
+import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { text as readAll } from 'node:stream/consumers';
+import type { JsonValue } from '../core/json.ts';
+import { isJsonObject } from '../core/json.ts';
+import { loadBundle } from '../policy/bundle.ts';
+import { BUILTINS } from '../policy/wasm/builtins.ts';
+import { PolicyHost } from '../policy/wasm/host.ts';
+import { DEFAULT_LIMITS, PolicyProgram } from '../policy/wasm/program.ts';
+import { parseStrict } from '../protocols/json.ts';
+import type { Io } from './io.ts';
+import { CommandError, EXIT, line, UsageError } from './io.ts';
+
+export interface EvaluateOptions {
+  readonly data?: string | undefined;
+  /** Directory of the compiled policy. */
+  readonly bundle: string;
+  readonly jsonl?: string | undefined;
+  readonly clock?: string | undefined;
+}
+
+const DEFAULT_ENTRYPOINT = 'portcullis/main/decision';
+
+type Evaluation = { readonly value: JsonValue } | { readonly code: string; readonly message: string };
+
+export async function evaluateCommand(rest: readonly string[], options: EvaluateOptions, io: Io): Promise<number> {
+  const [entrypoint = DEFAULT_ENTRYPOINT, file, extra] = rest;
+  if (extra !== undefined) throw new UsageError(`unexpected argument ${extra}`);
+  const now = options.clock === undefined ? Date.now() : instant(options.clock);
+  if (now === null) throw new UsageError(`--clock is not an RFC 3339 time: ${options.clock}`);
+  const host = await openHost(options, io);
+  if (!host.entrypoints.has(entrypoint)) {
+    throw new UsageError(`no entrypoint ${entrypoint}; there are ${[...host.entrypoints.keys()].sort().join(', ')}`);
+  }
+  const lines = options.jsonl !== undefined;
+  const text = await readSource(options.jsonl ?? file ?? '-', io);
+  const documents = lines ? text.split('\n') : [text];
+  let failed = false;
+  for (const [index, document] of documents.entries()) {
+    if (lines && document.trim() === '') continue;
+    const outcome = evaluate(host, entrypoint, document, now);
+    failed ||= 'code' in outcome;
+    line(
+      io,
+      JSON.stringify('value' in outcome ? outcome.value : { ...(lines ? { line: index + 1 } : {}), error: outcome }),
+    );
+  }
+  return failed ? EXIT.failed : EXIT.ok;
+}
+
+async function readSource(name: string, io: Io): Promise<string> {
+  if (name === '-') return readAll(io.stdin);
+  const file = resolve(io.cwd, name);
+  try {
+    return readFileSync(file, 'utf8');
+  } catch {
+    throw new CommandError(`cannot read ${file}`);
+  }
+}
+
+async function openHost({ bundle, data }: EvaluateOptions, io: Io): Promise<PolicyHost> {
+  const dataFile = data === undefined ? null : resolve(io.cwd, data);
+  const loaded = await loadBundle({ bundleDir: bundle, dataFile }).catch((error: unknown) => {
+    throw new CommandError(error instanceof Error ? error.message : String(error));
+  });
+  return new PolicyHost(await PolicyProgram.load(loaded.wasm, BUILTINS, DEFAULT_LIMITS), loaded.dataText);
+}
+
+/** A bare document, or one wrapped as `{"input": …}` with an optional `clock`. */
+function evaluate(host: PolicyHost, entrypoint: string, text: string, now: number): Evaluation {
+  let document: JsonValue;
+  try {
+    document = parseStrict(Buffer.from(text.trim()));
+  } catch (error) {
+    return { code: 'INVALID_REQUEST', message: error instanceof Error ? error.message : 'not JSON' };
+  }
+  const wrapped = isJsonObject(document) && 'input' in document ? document : null;
+  const time = typeof wrapped?.clock === 'string' ? instant(wrapped.clock) : now;
+  if (time === null) return { code: 'INVALID_REQUEST', message: 'clock is not an RFC 3339 time' };
+  const outcome = host.evaluate(entrypoint, wrapped === null ? document : wrapped.input, time);
+  switch (outcome.kind) {
+    case 'value':
+      return { value: outcome.value };
+    case 'undefined':
+      return { code: 'UNDEFINED', message: `${entrypoint} is undefined for this input` };
+    case 'failed':
+      return { code: 'POLICY_EVALUATION_ERROR', message: `${outcome.failure}: ${outcome.detail}` };
+  }
+}
+
+/** Epoch milliseconds, or null. */
+function instant(text: string): number | null {
+  const shape = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d+)?(?:Z|[+-]\d{2}:\d{2})$/;
+  const time = shape.test(text) ? Date.parse(text) : Number.NaN;
+  return Number.isNaN(time) ? null : time;
+}

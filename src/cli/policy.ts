@@ -1,0 +1,123 @@
+/** `portcullis policy`: build, check, test, evaluate, reload. Source: contracts 5. */
+import { join, resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import { isJsonObject } from '../core/json.ts';
+import type { CompileProblem, CompileResult } from '../policy/compiler.ts';
+import { compile, runOpaTests } from '../policy/compiler.ts';
+import { callAdmin, findAdmin } from './gateway-address.ts';
+import type { Io } from './io.ts';
+import { CommandError, EXIT, line, UsageError } from './io.ts';
+import { evaluateCommand } from './policy-eval.ts';
+
+export const POLICY_HELP = `Usage: portcullis policy build [DIR] [--out DIR]
+       portcullis policy check [DIR]
+       portcullis policy test [DIR]
+       portcullis policy eval [ENTRYPOINT] [FILE] [--jsonl FILE] [--data FILE] [--bundle DIR] [--clock TIME]
+       portcullis policy reload | status [--url URL]
+
+  build   compiles the .rego files of DIR (default: policies) to DIR/bundle
+  check   compiles without writing; problems have file, line and column
+  test    runs the *_test.rego of DIR
+  eval    evaluates ENTRYPOINT (default: portcullis/main/decision) on the JSON
+          of FILE or standard input: a document or {"input": …, "clock": "…"};
+          --jsonl takes one per line; --clock (RFC 3339) sets the time
+  reload  makes a running gateway load its policy again; status shows it
+
+build, check and test need a compiler: opa of the pinned version on PATH or in
+$OPA_BIN, or Go. Everything else needs Node alone. All take --json.
+`;
+
+const OPTIONS = {
+  out: { type: 'string' },
+  data: { type: 'string' },
+  bundle: { type: 'string' },
+  jsonl: { type: 'string' },
+  clock: { type: 'string' },
+  url: { type: 'string' },
+  json: { type: 'boolean' },
+  help: { type: 'boolean', short: 'h' },
+} as const;
+
+type PolicyArguments = ReturnType<typeof parse>;
+
+const parse = (argv: readonly string[]) => parseArgs({ args: [...argv], options: OPTIONS, allowPositionals: true });
+
+/** Where the product's own policies are, beside `src` or `dist`. */
+const OWN_POLICIES = join(import.meta.dirname, '../../policies');
+
+export async function policyCommand(argv: readonly string[], io: Io): Promise<number> {
+  const { values, positionals } = parse(argv);
+  const [verb, ...rest] = positionals;
+  if (values.help || verb === undefined) {
+    io.out(POLICY_HELP);
+    return values.help ? EXIT.ok : EXIT.usage;
+  }
+  switch (verb) {
+    case 'build':
+      return build(folder(rest, io), { values, positionals }, io);
+    case 'check':
+      return report(await compile(folder(rest, io), { env: io.env as NodeJS.ProcessEnv }), values.json === true, io);
+    case 'test':
+      return test(folder(rest, io), values.json === true, io);
+    case 'eval':
+      return evaluateCommand(
+        rest,
+        { ...values, bundle: folder(values.bundle === undefined ? [] : [values.bundle], io) },
+        io,
+      );
+    case 'reload':
+    case 'status':
+      return remote(verb, values.url, io);
+    default:
+      throw new UsageError(`no such command: policy ${verb}`);
+  }
+}
+
+function folder(rest: readonly string[], io: Io): string {
+  if (rest.length > 1) throw new UsageError(`unexpected argument ${rest[1]}`);
+  return rest[0] === undefined ? OWN_POLICIES : resolve(io.cwd, rest[0]);
+}
+
+async function build(dir: string, { values }: PolicyArguments, io: Io): Promise<number> {
+  io.err(`compiling ${dir} …\n`);
+  const out = values.out === undefined ? join(dir, 'bundle') : resolve(io.cwd, values.out);
+  return report(await compile(dir, { out, env: io.env as NodeJS.ProcessEnv }), values.json === true, io);
+}
+
+const problemText = ({ file, line: row, column, message }: CompileProblem) => `${file}:${row}:${column}: ${message}`;
+
+function report(result: CompileResult, json: boolean, io: Io): number {
+  if (result.kind === 'no-compiler') throw new CommandError(result.message);
+  if (result.kind === 'rejected') {
+    if (json) line(io, JSON.stringify({ ok: false, problems: result.problems }));
+    else for (const problem of result.problems) io.err(`${problemText(problem)}\n`);
+    return EXIT.failed;
+  }
+  const { manifest, wasm, out } = result;
+  if (json) line(io, JSON.stringify({ ok: true, out, bytes: wasm.length, ...manifest }));
+  else line(io, out === null ? 'no problems' : `${out}: ${wasm.length} bytes, revision ${manifest.revision}`);
+  return EXIT.ok;
+}
+
+async function test(dir: string, json: boolean, io: Io): Promise<number> {
+  const result = await runOpaTests(dir, io.env as NodeJS.ProcessEnv);
+  if (result.error !== null) throw new CommandError(result.error);
+  if (json) line(io, JSON.stringify(result));
+  else {
+    for (const { outcome, file, line: row, name } of result.tests) {
+      if (outcome === 'failed') io.err(`${file}:${row}: ${name} failed\n`);
+    }
+    line(io, `${result.passed} passed, ${result.failed} failed, ${result.skipped} skipped`);
+  }
+  // A directory without tests has not been tested.
+  return result.failed === 0 && result.passed > 0 ? EXIT.ok : EXIT.failed;
+}
+
+async function remote(verb: 'reload' | 'status', url: string | undefined, io: Io): Promise<number> {
+  const address = findAdmin(url, io);
+  const answer = await callAdmin(address, verb === 'reload' ? 'POST' : 'GET', `/policy/${verb}`, io);
+  if (answer.status === 401) throw new CommandError(`the gateway at ${address.url} refuses the administration token`);
+  line(io, JSON.stringify(answer.body));
+  const failed = isJsonObject(answer.body) && verb === 'reload' && answer.body.last_error !== null;
+  return answer.status < 300 && !failed ? EXIT.ok : EXIT.failed;
+}
