@@ -228,6 +228,9 @@ class FileRecorder implements FileAuditRecorder {
     this.#closed = true;
     await this.flush();
     if (this.#timer !== null) clearTimeout(this.#timer);
+    if (this.#waitingSize > 0) {
+      this.#options.logger.error({ characters: this.#waitingSize }, 'audit events could not be written before the end');
+    }
     await closeFile(this.#fd);
   }
 }
