@@ -3,12 +3,14 @@
  * a forgotten token opens nothing. Source: contracts 4 and 5, design "Operations".
  */
 import { Hono } from 'hono';
+import { z } from 'zod';
 import type { GatewayError } from '../core/errors.ts';
 import { GatewayError as Failure, toGatewayError } from '../core/errors.ts';
 import type { Received, Reply } from '../core/exchange.ts';
 import type { Secret } from '../core/secret.ts';
 import type { PolicyEngine } from '../policy/engine.ts';
 import type { UpstreamHealth } from '../upstreams/upstream.ts';
+import { readBody } from './body.ts';
 import type { KeyAdmin } from './keys.ts';
 import { keyRoutes } from './keys.ts';
 
@@ -89,6 +91,8 @@ function isProtected(path: string): boolean {
   return !open.includes(path);
 }
 
+const resetRequest = z.strictObject({ name: z.string().min(1).max(256) });
+
 const CHALLENGE = 'Bearer realm="portcullis-admin"';
 
 /** Runs before a path is even looked up, so that a caller without the token cannot tell which paths exist. */
@@ -120,13 +124,14 @@ function upstreamRoutes(app: AdminHono, parts: AdminParts): void {
     const states = parts.upstreams.states();
     return c.json({ items: Object.entries(states).map(([name, health]) => ({ name, ...health })) });
   });
-  app.post('/breakers/:name/reset', (c) => {
-    const { received } = c.env;
-    const name = c.req.param('name');
+  const reset = (received: Received, name: string): object => {
     const known = parts.upstreams.reset(name);
     const outcome = known ? 'allowed' : 'failed';
     parts.onAction({ received, operation: 'breaker:reset', outcome, details: { upstream: name.slice(0, 128) } });
     if (!known) throw new Failure('NOT_FOUND', { message: 'No such upstream' });
-    return c.json({ name, ...parts.upstreams.states()[name] });
-  });
+    return { name, ...parts.upstreams.states()[name] };
+  };
+  app.post('/breakers/:name/reset', (c) => c.json(reset(c.env.received, c.req.param('name'))));
+  // Names of plain HTTP upstreams hold slashes, which a path cannot carry unambiguously.
+  app.post('/breakers/reset', async (c) => c.json(reset(c.env.received, (await readBody(c, resetRequest)).name)));
 }

@@ -3,6 +3,7 @@ import type { Context } from 'hono';
 import { z } from 'zod';
 import { GatewayError } from '../core/errors.ts';
 import type { AdminAction, AdminEnv, AdminHono } from './app.ts';
+import { invalid, readBody } from './body.ts';
 
 /** What may be asked of a new key; the rest is the store's business. Times are RFC 3339. */
 const request = z.strictObject({
@@ -45,7 +46,6 @@ interface KeyEvents {
 
 type C = Context<{ Bindings: AdminEnv }>;
 
-const BODY_LIMIT = 65_536;
 const PAGE_LIMIT = 1000;
 
 export function keyRoutes(app: AdminHono, keys: KeyAdmin, events: KeyEvents): void {
@@ -83,28 +83,4 @@ export function keyRoutes(app: AdminHono, keys: KeyAdmin, events: KeyEvents): vo
     if (made === null) throw new GatewayError('NOT_FOUND', { message: 'No such key' });
     return c.json(made, 201);
   });
-}
-
-function invalid(field: string, problem: string): GatewayError {
-  return new GatewayError('UNPROCESSABLE', { details: { problems: [`${field}: ${problem}`] } });
-}
-
-/** A small JSON body that fits the schema; an empty one counts as `{}`. */
-async function readBody<T>(c: C, schema: z.ZodType<T>): Promise<T> {
-  const { headers } = c.env.received;
-  if (headers['transfer-encoding'] !== undefined) {
-    throw new GatewayError('INVALID_REQUEST', { message: 'Content-Length is required here' });
-  }
-  if (Number(headers['content-length'] ?? 0) > BODY_LIMIT) throw new GatewayError('PAYLOAD_TOO_LARGE');
-  const text = await c.req.text();
-  let value: unknown;
-  try {
-    value = text === '' ? {} : JSON.parse(text);
-  } catch {
-    throw new GatewayError('INVALID_REQUEST', { message: 'The body is not JSON' });
-  }
-  const parsed = schema.safeParse(value);
-  if (parsed.success) return parsed.data;
-  const problems = parsed.error.issues.map((issue) => `${issue.path.join('.') || 'body'}: ${issue.message}`);
-  throw new GatewayError('UNPROCESSABLE', { details: { problems } });
 }

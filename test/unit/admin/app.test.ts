@@ -167,8 +167,11 @@ describe('the administration listener', () => {
     });
     expect((await ask('POST', '/breakers/orders/reset')).status).toBe(200);
     expect((await ask('POST', '/breakers/other/reset')).status).toBe(404);
-    expect(resets).toEqual(['orders', 'other']);
-    expect(actions.map(({ outcome }) => outcome)).toEqual(['allowed', 'failed']);
+    expect((await ask('POST', '/breakers/reset', undefined, { name: 'http:/api/tasks' })).status).toBe(404);
+    expect((await ask('POST', '/breakers/reset', undefined, { name: 'orders' })).status).toBe(200);
+    expect((await ask('POST', '/breakers/reset', undefined, {})).status).toBe(422);
+    expect(resets).toEqual(['orders', 'other', 'http:/api/tasks', 'orders']);
+    expect(actions.map(({ outcome }) => outcome)).toEqual(['allowed', 'failed', 'failed', 'allowed']);
   });
 
   test('a defect is answered without its message', async () => {
