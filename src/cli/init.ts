@@ -105,7 +105,7 @@ ${serverLines(answers)}
     #   echo: { type: query, sensitivity: low }
 ${models}
 routes:
-  - { match: "/mcp/${answers.serverName}", protocol: mcp, server: ${quoted(answers.serverName)}, identity: [keys] }
+  - { match: ${quoted(`/mcp/${answers.serverName}`)}, protocol: mcp, server: ${quoted(answers.serverName)}, identity: [keys] }
 ${route}  # The same tools over plain HTTP: GET /tools, POST /tools/invoke
   - { match: "/tools", protocol: tools, identity: [keys] }
 
@@ -122,6 +122,10 @@ function answersFrom(values: Record<string, string | boolean | undefined>): Answ
   if (serverUrl === undefined) throw new UsageError('--server-url is needed');
   for (const name of ['port', 'admin-port']) {
     if (!/^\d{1,5}$/.test(text(name) ?? '')) throw new UsageError(`--${name} takes a port number`);
+  }
+  for (const name of ['server-name', 'model-name']) {
+    if (!/^[A-Za-z0-9][\w.-]{0,63}$/.test(text(name) ?? ''))
+      throw new UsageError(`--${name} is letters, digits, "_", "." and "-"`);
   }
   return {
     serverUrl,

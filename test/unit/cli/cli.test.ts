@@ -1,0 +1,97 @@
+import { execFile } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { parseAst } from 'rolldown/parseAst';
+import { describe, expect, test } from 'vitest';
+import { main } from '../../../src/cli/cli.ts';
+import { COMMANDS } from '../../../src/cli/commands.ts';
+import { fakeIo } from './fake-io.ts';
+
+const ENTRY = join(import.meta.dirname, '../../../src/main.ts');
+const program = promisify(execFile);
+
+async function run(...argv: string[]) {
+  const { io, written } = fakeIo({ cwd: '/nonexistent' });
+  return { code: await main(argv, io), ...written };
+}
+
+describe('the command line', () => {
+  test('--version prints the package’s version alone', async () => {
+    const { version } = JSON.parse(readFileSync(join(ENTRY, '../../package.json'), 'utf8')) as { version: string };
+    expect(await run('--version')).toEqual({ code: 0, out: `${version}\n`, err: '' });
+  });
+
+  test('--help lists every command on standard output', async () => {
+    const { code, out } = await run('--help');
+    expect(code).toBe(0);
+    for (const { name, summary } of COMMANDS) expect(out).toMatch(new RegExp(`^ {2}${name} +${summary}$`, 'm'));
+  });
+
+  test.each(COMMANDS.map(({ name }) => name))('%s --help says how it is used and exits with 0', async (name) => {
+    const { code, out } = await run(name, '--help');
+    expect(out).toMatch(new RegExp(`^Usage: portcullis ${name}`));
+    expect(code).toBe(0);
+  });
+
+  test('no command, an unknown one and an unknown option are usage errors with nothing on standard output', async () => {
+    expect(await run()).toMatchObject({ code: 2, out: '' });
+    const typo = await run('sevre');
+    expect(typo).toMatchObject({ code: 2, out: '', err: expect.stringContaining('did you mean "serve"?') });
+    expect(await run('config', '--nope')).toMatchObject({ code: 2, out: '', err: expect.stringContaining('--help') });
+    expect(await run('config', 'explain')).toMatchObject({ code: 2, out: '' });
+    expect(await run('audit', 'tail', '-n', 'many')).toMatchObject({ code: 2, out: '' });
+  });
+
+  test('what cannot be reached exits with 3', async () => {
+    expect(await run('config', 'check', '-c', 'absent.yaml')).toMatchObject({ code: 3, out: '' });
+    expect(await run('audit', 'tail', '--file', 'absent.jsonl')).toMatchObject({ code: 3, out: '' });
+    expect(await run('status', '--url', 'http://127.0.0.1:1')).toMatchObject({ code: 3, out: '' });
+  });
+});
+
+/** Runs the entry as it is in a process that believes to be another runtime. */
+async function pretend(prelude: string) {
+  const source = readFileSync(ENTRY, 'utf8').replace(/^#!.*/, '');
+  try {
+    return { code: 0, ...(await program(process.execPath, ['--input-type=module', '-e', `${prelude}\n${source}`])) };
+  } catch (error) {
+    return error as { code: number; stdout: string; stderr: string };
+  }
+}
+
+describe('the process', () => {
+  test('runs as a program and gives the exit code', async () => {
+    const { stdout } = await program(process.execPath, [ENTRY, '--version']);
+    expect(stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
+    const failed: unknown = await program(process.execPath, [ENTRY, 'nothing']).catch((error: unknown) => error);
+    expect(failed).toMatchObject({ code: 2, stdout: '' });
+  });
+
+  test('an output that is closed early is an end, not an error', async () => {
+    const command = `"${process.execPath}" "${ENTRY}" config schema | head -c 1`;
+    const { stdout, stderr } = await program('bash', ['-c', command]);
+    expect({ stdout, stderr }).toEqual({ stdout: '{', stderr: '' });
+  });
+
+  test('an older Node gets one sentence', async () => {
+    const old = await pretend("Object.defineProperty(process, 'versions', { value: { node: '20.19.2' } });");
+    expect(old).toMatchObject({
+      code: 1,
+      stdout: '',
+      stderr: 'portcullis needs Node.js 24 or newer; this is 20.19.2.\n',
+    });
+  });
+
+  test('Windows gets one sentence', async () => {
+    const windows = await pretend("Object.defineProperty(process, 'platform', { value: 'win32' });");
+    expect(windows).toMatchObject({ code: 1, stdout: '' });
+    expect(windows.stderr).toMatch(/^portcullis runs on Linux and macOS; .*\n$/);
+  });
+
+  test('the entry is plain JavaScript and imports nothing before its checks', () => {
+    const ast = JSON.stringify(parseAst(readFileSync(ENTRY, 'utf8'), { lang: 'js' }));
+    expect(ast).not.toContain('"ImportDeclaration"');
+    expect(ast).toContain('"ImportExpression"');
+  });
+});
