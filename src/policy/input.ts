@@ -9,6 +9,7 @@ import type { ClassifiedCall } from '../core/call.ts';
 import type { ApprovalFacts, DecisionRequest, RequestFacts } from '../core/decision.ts';
 import type { JsonObject, JsonValue } from '../core/json.ts';
 import type { Principal } from '../core/principal.ts';
+import { list, part } from './sized-text.ts';
 import { markLasting } from './wasm/input-writer.ts';
 
 /** Version of the document's shape. */
@@ -272,19 +273,9 @@ function element(call: ClassifiedCall, server: ServerFacts | null, document: Pol
 
 function elementKey(call: ClassifiedCall): string {
   const { classification: c, resource: r } = call;
-  return JSON.stringify([
-    call.action,
-    call.tool,
-    call.schema_hash,
-    c.tool_type,
-    c.sensitivity_level,
-    c.reasons,
-    c.resources,
-    r.type,
-    r.id,
-    r.tenant_id,
-    r.owner_id,
-  ]);
+  const about = `${call.action},${part(call.tool)}${part(call.schema_hash)}`;
+  const level = `${part(c.tool_type)}${c.sensitivity_level},${list(c.reasons)}${list(c.resources)}`;
+  return `${about}${level}${r.type},${part(r.id)}${part(r.tenant_id)}${part(r.owner_id)}`;
 }
 
 function makeElement(

@@ -53,6 +53,8 @@ export interface EngineStats {
 /** Calls decided in one evaluation; longer lists are cut into pieces. */
 const MAX_BATCH = 250;
 
+const REPORT_EVERY_MS = 1000;
+
 /** Resolves also when no policy could be loaded: then everything is denied, and the status says why. */
 export async function createPolicyEngine(options: PolicyEngineOptions): Promise<OpaEngine> {
   const engine = new Engine(options);
@@ -72,6 +74,8 @@ class Engine implements OpaEngine {
   #loading: Promise<void> = Promise.resolve();
   #hits = 0;
   #misses = 0;
+  #reportedAt = Number.NEGATIVE_INFINITY;
+  #unreported = 0;
 
   constructor(options: PolicyEngineOptions) {
     this.#options = options;
@@ -169,10 +173,17 @@ class Engine implements OpaEngine {
     return decision;
   }
 
+  /** At most one line a second: a policy that fails on every request must not flood the log as well. */
   #report(request: DecisionRequest, entrypoint: string, verdict: Verdict): void {
     const { failure, detail } = verdict;
+    this.#unreported++;
+    const { now } = request.facts;
+    if (Math.abs(now - this.#reportedAt) < REPORT_EVERY_MS) return;
+    const failures = this.#unreported;
+    this.#unreported = 0;
+    this.#reportedAt = now;
     this.#options.logger.error(
-      { request_id: request.facts.request_id, entrypoint, failure, detail },
+      { request_id: request.facts.request_id, entrypoint, failure, detail, failures },
       'no decision could be made; the call is denied',
     );
   }

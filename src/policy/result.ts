@@ -64,7 +64,20 @@ export function readVerdicts(outcome: Outcome, count: number): readonly Verdict[
   if (!Array.isArray(value) || value.length !== count) {
     return all(failedVerdict('bad_result', `a list of ${count} decisions was expected`));
   }
-  return value.map((item: JsonValue) => parseVerdict(item, outcome.volatile));
+  return parseList(value as readonly JsonValue[], outcome.volatile);
+}
+
+/** Equal neighbours are the same object: what was checked once need not be checked again. */
+function parseList(items: readonly JsonValue[], volatile: boolean): Verdict[] {
+  const out: Verdict[] = [];
+  let last: JsonValue | undefined;
+  let verdict: Verdict | undefined;
+  for (const item of items) {
+    if (verdict === undefined || item !== last) verdict = parseVerdict(item, volatile);
+    last = item;
+    out.push(verdict);
+  }
+  return out;
 }
 
 function parseVerdict(value: JsonValue, volatile: boolean): Verdict {

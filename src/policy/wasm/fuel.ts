@@ -14,6 +14,7 @@ export function meter(module: Uint8Array): Uint8Array {
   const globals = sections.find((one) => one.id === SECTION.global);
   const own = globals === undefined ? 0 : new ByteReader(globals.body).u32();
   const fuel = readShape(sections).importedGlobals + own;
+  const signatures = readSignatures(sections);
   const out: Uint8Array[] = [module.subarray(0, 8)];
   let placed = false;
   for (const section of sections) {
@@ -22,7 +23,7 @@ export function meter(module: Uint8Array): Uint8Array {
       out.push(encodeSection(SECTION.global, [Uint8Array.from([1, ...FUEL_GLOBAL])]));
       placed = true;
     }
-    out.push(...rewrite(section, fuel));
+    out.push(...rewrite(section, fuel, signatures));
   }
   return Buffer.concat(out);
 }
@@ -30,13 +31,13 @@ export function meter(module: Uint8Array): Uint8Array {
 /** `(mut i32)` starting at 2^31 - 1, so that start functions run. */
 const FUEL_GLOBAL = [0x7f, 0x01, 0x41, 0xff, 0xff, 0xff, 0xff, 0x07, 0x0b];
 
-function rewrite(section: Section, fuel: number): Uint8Array[] {
+function rewrite(section: Section, fuel: number, signatures: readonly Signature[]): Uint8Array[] {
   if (section.id === SECTION.global) return [append(section, Uint8Array.from(FUEL_GLOBAL))];
   if (section.id === SECTION.export) {
     const name = Buffer.from(FUEL_EXPORT);
     return [append(section, Uint8Array.from([...encodeU32(name.length), ...name, 0x03, ...encodeU32(fuel)]))];
   }
-  if (section.id === SECTION.code) return [meterCode(section.body, fuel)];
+  if (section.id === SECTION.code) return [meterCode(section.body, fuel, signatures)];
   return [encodeSection(section.id, [section.body])];
 }
 
@@ -52,46 +53,119 @@ function encodeSection(id: number, parts: readonly Uint8Array[]): Uint8Array {
   return Buffer.concat([Uint8Array.from([id, ...encodeU32(size)]), ...parts]);
 }
 
-function meterCode(body: Uint8Array, fuel: number): Uint8Array {
-  const check = checkpoint(fuel);
+/** What the wrapper of a function body needs to know of its type. */
+interface Signature {
+  readonly parameters: number;
+  /** Block type of its result: 0x40 for none, else the value type. */
+  readonly result: number;
+}
+
+/** Signatures of the module's own functions, in the order of their code. */
+function readSignatures(sections: readonly Section[]): readonly Signature[] {
+  const types = new ByteReader(sections.find((one) => one.id === SECTION.type)?.body ?? new Uint8Array([0]));
+  const known: Signature[] = [];
+  for (let left = types.u32(); left > 0; left--) {
+    if (types.byte() !== 0x60) throw new RangeError('a type of the module is no function');
+    const parameters = types.u32();
+    types.skip(parameters);
+    const results = types.u32();
+    if (results > 1) throw new RangeError('a function of the module has several results');
+    known.push({ parameters, result: results === 0 ? 0x40 : types.byte() });
+  }
+  const functions = new ByteReader(sections.find((one) => one.id === SECTION.function)?.body ?? new Uint8Array([0]));
+  return Array.from({ length: functions.u32() }, () => {
+    const signature = known[functions.u32()];
+    if (signature === undefined) throw new RangeError('a function of the module has no type');
+    return signature;
+  });
+}
+
+function meterCode(body: Uint8Array, fuel: number, signatures: readonly Signature[]): Uint8Array {
   const reader = new ByteReader(body);
   const count = reader.u32();
   const parts: Uint8Array[] = [Uint8Array.from(encodeU32(count))];
-  for (let left = count; left > 0; left--) {
+  for (let i = 0; i < count; i++) {
     const size = reader.u32();
     const code = body.subarray(reader.at, reader.at + size);
     reader.skip(size);
-    const pieces = meterFunction(code, check);
+    const pieces = meterFunction(code, fuel, signatures[i] ?? { parameters: 0, result: 0x40 });
     const length = pieces.reduce((sum, piece) => sum + piece.length, 0);
     parts.push(Uint8Array.from(encodeU32(length)), ...pieces);
   }
   return encodeSection(SECTION.code, parts);
 }
 
-/** fuel -= 1; if (fuel == 0) unreachable */
-function checkpoint(fuel: number): Uint8Array {
-  const index = encodeU32(fuel);
-  return Uint8Array.from([
-    ...[0x23, ...index, 0x41, 0x01, 0x6b, 0x24, ...index],
-    ...[0x23, ...index, 0x45, 0x04, 0x40, 0x00, 0x0b],
-  ]);
+const OP = { loop: 0x03, end: 0x0b, branch: 0x0c, return: 0x0f, call: 0x10, callIndirect: 0x11 } as const;
+
+/** Code pieces that work on the counter. `local` holds it inside functions with loops: registers are cheaper. */
+function snippets(fuel: number, local: number) {
+  const global = encodeU32(fuel);
+  const held = encodeU32(local);
+  // if (!counter) { fuel = 0; unreachable }
+  const trap = [0x45, 0x04, 0x40, 0x41, 0x00, 0x24, ...global, 0x00, 0x0b];
+  return {
+    /** Takes one step off the global counter. */
+    entry: Uint8Array.from([0x23, ...global, 0x41, 0x01, 0x6b, 0x24, ...global, 0x23, ...global, ...trap]),
+    load: Uint8Array.from([0x23, ...global, 0x21, ...held]),
+    store: Uint8Array.from([0x20, ...held, 0x24, ...global]),
+    /** Takes one step off the local counter. */
+    step: Uint8Array.from([0x20, ...held, 0x41, 0x01, 0x6b, 0x22, ...held, ...trap]),
+  };
 }
 
-const LOOP = 0x03;
-
-function meterFunction(code: Uint8Array, check: Uint8Array): Uint8Array[] {
+function meterFunction(code: Uint8Array, fuel: number, signature: Signature): Uint8Array[] {
   const reader = new ByteReader(code);
-  for (let groups = reader.u32(); groups > 0; groups--) {
-    reader.u32();
+  const groups = reader.u32();
+  const firstGroup = reader.at;
+  let locals = signature.parameters;
+  for (let left = groups; left > 0; left--) {
+    locals += reader.u32();
     reader.byte();
   }
-  const pieces: Uint8Array[] = [code.subarray(0, reader.at), check];
-  let from = reader.at;
+  const start = reader.at;
+  const { loops, calls } = survey(code, start);
+  // Neither loop nor call: it ends by itself.
+  if (!loops && !calls) return [code];
+  const make = snippets(fuel, locals);
+  if (!loops) return [code.subarray(0, start), make.entry, code.subarray(start)];
+  const declared = Uint8Array.from([...encodeU32(groups + 1), ...code.subarray(firstGroup, start), 0x01, 0x7f]);
+  // The body becomes a block, so that every way out but a trap leads past the store behind it.
+  const opening = Uint8Array.from([0x02, signature.result]);
+  return [declared, make.load, make.step, opening, ...body(code, start, make), make.store, Uint8Array.from([OP.end])];
+}
+
+function survey(code: Uint8Array, start: number): { readonly loops: boolean; readonly calls: boolean } {
+  const reader = new ByteReader(code, start);
+  let loops = false;
+  let calls = false;
   while (reader.at < code.length) {
     const opcode = reader.byte();
     skipImmediates(reader, opcode);
-    if (opcode !== LOOP) continue;
-    pieces.push(code.subarray(from, reader.at), check);
+    if (opcode === OP.loop) loops = true;
+    else if (opcode === OP.call || opcode === OP.callIndirect) calls = true;
+  }
+  return { loops, calls };
+}
+
+/** The instructions with steps in loops, the counter handed over around calls, and returns turned into branches. */
+function body(code: Uint8Array, start: number, make: ReturnType<typeof snippets>): Uint8Array[] {
+  const reader = new ByteReader(code, start);
+  const pieces: Uint8Array[] = [];
+  let from = start;
+  let depth = 0;
+  while (reader.at < code.length) {
+    const at = reader.at;
+    const opcode = reader.byte();
+    skipImmediates(reader, opcode);
+    if (opcode >= 0x02 && opcode <= 0x04) depth++;
+    else if (opcode === OP.end) depth--;
+    if (opcode === OP.loop) {
+      pieces.push(code.subarray(from, reader.at), make.step);
+    } else if (opcode === OP.call || opcode === OP.callIndirect) {
+      pieces.push(code.subarray(from, at), make.store, code.subarray(at, reader.at), make.load);
+    } else if (opcode === OP.return) {
+      pieces.push(code.subarray(from, at), Uint8Array.from([OP.branch, ...encodeU32(depth)]));
+    } else continue;
     from = reader.at;
   }
   pieces.push(code.subarray(from));

@@ -30,7 +30,7 @@ export class HeapReader {
       case TYPE.stringInterned:
         return this.text(at);
       case TYPE.array:
-        return this.#items(at, depth).map((item) => this.json(item, depth + 1));
+        return this.#jsonArray(at, depth);
       case TYPE.set: {
         const items = this.#members(at, depth).map((elem) => this.json(view.getUint32(elem, true), depth + 1));
         return items.length > 1 ? items.sort((a, b) => compareRego(fromJson(a), fromJson(b))) : items;
@@ -40,6 +40,19 @@ export class HeapReader {
       default:
         throw new RangeError('not a value');
     }
+  }
+
+  /** Lists of decisions often hold one and the same value many times over: it is read once. */
+  #jsonArray(at: number, depth: number): JsonValue {
+    const out: JsonValue[] = [];
+    let last = 0;
+    let value: JsonValue = null;
+    for (const item of this.#items(at, depth)) {
+      if (item !== last) value = this.json(item, depth + 1);
+      last = item;
+      out.push(value);
+    }
+    return out;
   }
 
   #jsonObject(at: number, depth: number): JsonValue {
