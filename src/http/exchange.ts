@@ -101,19 +101,25 @@ export class DoorResponse extends ServerResponse<IncomingMessage> {
     const given = typeof reason === 'string' ? headers : reason;
     const text = typeof reason === 'string' ? reason : undefined;
     if (this.lastOnConnection) this.endConnection();
-    else if (this.hasUnreadBody()) this.leaveBodyUnread();
+    else if (!this.req.complete) this.settleBody();
     const found = scan(given);
     const final = this.grant === null && !found.grants ? given : withGrant(given, this.grant);
     if (!found.id && this.id !== '') this.setHeader('x-request-id', this.id);
     return text === undefined ? super.writeHead(status, final) : super.writeHead(status, text, final);
   }
 
-  /** Bytes of the request are still to come, so the next request on this connection could not be found. */
-  private hasUnreadBody(): boolean {
-    const { req, exchange } = this;
-    if (req.complete || exchange === null) return false;
-    const { headers } = exchange;
-    return headers['transfer-encoding'] !== undefined || (headers['content-length'] ?? '0') !== '0';
+  /**
+   * Part of the request body is still to come while the answer begins. A small rest is read and thrown away, so that the
+   * next request is found where it starts; for more, or where the client waits for `100 Continue`, the connection ends.
+   */
+  private settleBody(): void {
+    if (this.exchange === null) return;
+    const { headers } = this.exchange;
+    const length = Number(headers['content-length'] ?? 0);
+    const chunked = headers['transfer-encoding'] !== undefined;
+    if (!chunked && length === 0) return;
+    if (chunked || length > DISCARDED_BYTES || headers.expect !== undefined) this.leaveBodyUnread();
+    else this.once('finish', discardBody);
   }
 
   private endConnection(): void {
@@ -125,7 +131,7 @@ export class DoorResponse extends ServerResponse<IncomingMessage> {
   leaveBodyUnread(): void {
     this.endConnection();
     this.req.socket.destroySoon = lingering;
-    this.once('finish', () => this.req.resume());
+    this.once('finish', discardBody);
   }
 }
 
@@ -159,6 +165,13 @@ const isIdName = (name: string): boolean => name.length === 12 && name.toLowerCa
 
 const isGrantName = (name: string): boolean =>
   name.length > 15 && (name.charCodeAt(0) | 32) === 0x61 && name.toLowerCase().startsWith('access-control-');
+
+/** A body of up to this many bytes is cheaper to read than a new connection. */
+const DISCARDED_BYTES = 65_536;
+
+function discardBody(this: DoorResponse): void {
+  this.req.resume();
+}
 
 function lingering(this: Socket): void {
   lingeringClose(this);

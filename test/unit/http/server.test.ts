@@ -205,11 +205,23 @@ describe('limits', () => {
   test('what follows a refused upload on the same connection has no effect', async () => {
     await using opened = await openDoor({ onRequest: () => Promise.reject(new GatewayError('PAYLOAD_TOO_LARGE')) });
     await using client = new RawClient(opened.port);
-    client.send(post(5));
+    client.send(post(100_000));
     expect((await client.answer())?.status).toBe(413);
-    client.send(`abcde${GET}`).socket.end();
+    client.send(`${'x'.repeat(100_000)}${GET}`).socket.end();
     await client.closed();
     expect(opened.seen).toHaveLength(1);
+  });
+
+  test('a small body nobody wanted is thrown away and the connection stays in use', async () => {
+    await using opened = await openDoor({ onRequest: () => Promise.reject(new GatewayError('MISSING_CREDENTIALS')) });
+    await using client = new RawClient(opened.port);
+    for (const rest of ['abcde', '']) {
+      client.send(`${post(5)}${rest}`);
+      expect(await client.answer()).toMatchObject({ status: 401, headers: { connection: 'keep-alive' } });
+      if (rest === '') client.send('abcde');
+    }
+    expect((await client.send(GET).answer())?.status).toBe(401);
+    expect(opened.seen).toHaveLength(3);
   });
 
   test('100 Continue is said when the body is wanted and not before', async () => {
