@@ -158,6 +158,31 @@ function recordViolations(recorder: AuditRecorder, end: EndOfRequest, call: Clas
   }
 }
 
+/** A list is one question with many answers: what was left out of it is not an attempt, so it is no violation. */
+function recordList(
+  recorder: AuditRecorder,
+  end: EndOfRequest,
+  calls: readonly ClassifiedCall[],
+  decisions: readonly Decision[],
+): void {
+  const [first] = calls;
+  const oneServer = calls.every((call) => call.server === first?.server);
+  const shown = decisions.filter((decision) => decision.allow).length;
+  recorder.record({
+    event_type: 'authorization_decision',
+    ...who(end),
+    ...what(end, first),
+    server_name: oneServer ? (first?.server ?? null) : null,
+    tool_name: null,
+    // That a list was shortened is no refusal; only an error makes it one.
+    ...how(end, undefined),
+    ...why(decisions.find((decision) => decision.allow) ?? decisions[0]),
+    reasons: NO_REASONS,
+    offered: calls.length,
+    shown,
+  });
+}
+
 function recordEarlyEnd(recorder: AuditRecorder, end: EndOfRequest): void {
   const facts = { ...who(end), ...what(end, end.calls?.[0]), ...how(end, undefined) };
   if (end.error?.code === 'RATE_LIMIT_EXCEEDED') {
@@ -180,8 +205,7 @@ export function auditEnd(recorder: AuditRecorder, end: EndOfRequest): void {
     return;
   }
   if (end.message?.mode === 'filter') {
-    // A list is one question with many answers: what was left out of it is not an attempt, so it is no violation.
-    recordCall(recorder, end, first, decisions.find((decision) => decision.allow) ?? decisions[0]);
+    recordList(recorder, end, calls ?? [], decisions);
     return;
   }
   for (const [index, call] of (calls ?? []).entries()) {

@@ -61,7 +61,12 @@ export type AuthorizationDecision = Base &
   RequestFactsEvent &
   Outcome &
   DecisionFacts &
-  Partial<ClassFacts> & { readonly event_type: 'authorization_decision' };
+  Partial<ClassFacts> & {
+    readonly event_type: 'authorization_decision';
+    /** Of a filtered list: how many entries there were, and how many the caller was shown. */
+    readonly offered?: number;
+    readonly shown?: number;
+  };
 
 export type DataAccess = Base &
   RequestFactsEvent &

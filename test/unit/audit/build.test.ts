@@ -155,7 +155,16 @@ describe('the record of a request', () => {
     const calls = Array.from({ length: 100 }, () => call('gateway:tool:discover'));
     const decisions = calls.map((_, i) => (i % 2 === 0 ? DENY : ALLOW));
     const events = record({ calls, decisions, message: { mode: 'filter' } });
-    expect(events).toMatchObject([{ event_type: 'authorization_decision', outcome: 'allowed' }]);
+    expect(events).toMatchObject([
+      {
+        event_type: 'authorization_decision',
+        outcome: 'allowed',
+        server_name: 'orders',
+        tool_name: null,
+        offered: 100,
+        shown: 50,
+      },
+    ]);
   });
 
   test('an empty list is an end like any other', () => {
