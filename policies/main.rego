@@ -11,6 +11,19 @@ import data.mcp.gateway.trust
 import data.portcullis.http
 import data.portcullis.llm
 
+# Where no rule below comes to an end, whatever the reason.
+default decision := {
+	"allow": false,
+	"deny": [{
+		"package": "portcullis.main",
+		"code": "POLICY_EVALUATION_ERROR",
+		"message": "The request could not be judged",
+		"severity": "critical",
+	}],
+	"obligations": [],
+	"valid_until": null,
+}
+
 # METADATA
 # entrypoint: true
 # description: The decision on `input`.

@@ -36,16 +36,20 @@ export async function readSet(
   for (const file of files) {
     const { status, stdout } = await run(opa.path, ['parse', '--format', 'json', file], { cwd: dir });
     if (status !== 0) return null;
-    scopes.push(...scopesOf(JSON.parse(stdout) as Node));
+    const found = scopesOf(JSON.parse(stdout) as Node);
+    if (found === null) return null;
+    scopes.push(...found);
   }
   return new Analysis(scopes).paths();
 }
 
-function scopesOf(tree: Node): FunctionScope[] {
+/** Null when the document is imported under another name. */
+function scopesOf(tree: Node): FunctionScope[] | null {
   const prefix = nameOf((tree.package as Node).path as Node[]);
   const imports = new Map<string, string>();
   for (const each of (tree.imports ?? []) as Node[]) {
     const target = nameOf((each.path as Node).value as Node[]);
+    if (target.split('.')[0] === 'input') return null;
     const alias = typeof each.alias === 'string' ? each.alias : target.slice(target.lastIndexOf('.') + 1);
     imports.set(alias, target);
   }
@@ -98,12 +102,17 @@ class Analysis {
     const head = rule.head as Node;
     for (const term of [head.value, head.key]) {
       if (term === undefined) continue;
-      if (this.#isDocument(scope, term as Node)) this.#mark(this.#givesDocument, scope.id);
-      else this.#node(scope, term as Node);
-      if (this.#isMerge(scope, term as Node)) this.#mark(this.#givesDocument, scope.id);
+      if (this.#isDocument(scope, term as Node)) this.#gives(scope);
+      if (!this.#isBare(scope, term as Node)) this.#node(scope, term as Node);
     }
     for (const part of ((head.ref ?? []) as Node[]).slice(1)) this.#node(scope, part);
     if (rule.else !== undefined) this.#rule(scope, rule.else as Node);
+  }
+
+  /** Whoever calls the function reads the document; who names a rule without parameters cannot be followed. */
+  #gives(scope: FunctionScope): void {
+    if (scope.parameters.length === 0) throw new Unbounded();
+    this.#mark(this.#givesDocument, scope.id);
   }
 
   #mark(set: Set<string>, name: string): void {
@@ -112,13 +121,16 @@ class Analysis {
     this.#changed = true;
   }
 
+  #isBare(scope: FunctionScope, term: Node): boolean {
+    if (term.type === 'var') return scope.documents.has(String(term.value));
+    if (term.type !== 'ref') return false;
+    const parts = term.value as Node[];
+    return parts.length === 1 && scope.documents.has(String(parts[0]?.value));
+  }
+
   /** A bare name of the document, or a call of a function that gives it. */
   #isDocument(scope: FunctionScope, term: Node): boolean {
-    if (term.type === 'var') return scope.documents.has(String(term.value));
-    if (term.type === 'ref') {
-      const parts = term.value as Node[];
-      return parts.length === 1 && scope.documents.has(String(parts[0]?.value));
-    }
+    if (this.#isBare(scope, term)) return true;
     if (term.type !== 'call') return false;
     return this.#givesDocument.has(this.#callee(scope, (term.value as Node[])[0])) || this.#isMerge(scope, term);
   }
@@ -159,8 +171,10 @@ class Analysis {
 
   /** `with input as …`: rules read the other document by their own references. */
   #replacement(scope: FunctionScope, replacement: Node): void {
-    const value = replacement.value as Node;
-    if (!this.#isDocument(scope, value)) this.#node(scope, value);
+    const [target, value] = [replacement.target as Node, replacement.value as Node];
+    const ofInput = target.type === 'ref' && nameOf(target.value as Node[]) === 'input';
+    if (this.#isDocument(scope, value) && !ofInput) throw new Unbounded();
+    if (!this.#isBare(scope, value)) this.#node(scope, value);
   }
 
   #bare(scope: FunctionScope, term: Node): void {
@@ -169,14 +183,10 @@ class Analysis {
 
   #reference(scope: FunctionScope, parts: readonly Node[]): void {
     const [head, ...rest] = parts;
-    const name = String(head?.value);
-    if (head?.type !== 'var' || !scope.documents.has(name)) {
-      for (const part of parts) if (part.type !== 'var') this.#node(scope, part);
-      for (const part of rest) if (part.type === 'var') this.#bare(scope, part);
-      return;
-    }
+    if (head === undefined) return;
     for (const part of rest) this.#node(scope, part);
-    this.#read(groundPrefix(rest));
+    if (head.type !== 'var') this.#node(scope, head);
+    if (this.#isDocument(scope, head)) this.#read(groundPrefix(rest));
   }
 
   #read(path: readonly string[]): void {
@@ -190,10 +200,10 @@ class Analysis {
     if (this.#iteratesCalls(scope, callee, args)) return;
     const functions = this.#byId.get(callee);
     for (const [index, arg] of args.entries()) {
-      if (!this.#isDocument(scope, arg)) this.#node(scope, arg);
-      else if (functions !== undefined) for (const each of functions) this.#bind(each, index);
+      if (!this.#isBare(scope, arg)) this.#node(scope, arg);
+      if (!this.#isDocument(scope, arg)) continue;
+      if (functions !== undefined) for (const each of functions) this.#bind(each, index);
       else this.#builtin(callee, args, index);
-      if (this.#isMerge(scope, arg)) this.#node(scope, arg);
     }
   }
 
