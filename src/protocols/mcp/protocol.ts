@@ -242,7 +242,9 @@ class McpProtocol implements Protocol {
       headersTimeoutMs: server.headersTimeoutMs,
       idleTimeoutMs: server.idleTimeoutMs,
     };
-    server.upstream.request(request, received.signal, MAX_IGNORED_BYTES).catch((cause: unknown) => {
+    // Not the client's signal: the upstream waits even when the client has left.
+    const { signal } = new AbortController();
+    server.upstream.request(request, signal, MAX_IGNORED_BYTES).catch((cause: unknown) => {
       this.#logger.warn({ server: server.facts.name, request_id: received.id, cause }, 'refusal not delivered');
     });
   }
