@@ -27,5 +27,6 @@ export async function requireConfig(file: string, io: Io): Promise<LoadResult & 
   if (loaded.config === null) {
     throw new CommandError(`the configuration is not usable\n${loaded.problems.map(({ text }) => text).join('\n')}`);
   }
+  for (const { text } of loaded.warnings) io.err(`${text}\n`);
   return loaded;
 }

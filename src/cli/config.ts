@@ -30,8 +30,7 @@ async function check(file: string, json: boolean, io: Io): Promise<number> {
 }
 
 async function print(file: string, json: boolean, io: Io): Promise<number> {
-  const { config, warnings } = await requireConfig(file, io);
-  for (const { text } of warnings) io.err(`${text}\n`);
+  const { config } = await requireConfig(file, io);
   if (json) line(io, JSON.stringify(redactConfig(config)));
   else io.out(configYaml(config));
   return EXIT.ok;

@@ -41,17 +41,15 @@ describe('logging', () => {
     const error = new Error(`upstream said ${token}`, {
       cause: { authorization: `Bearer ${token}`, url: 'https://u:hunter2@x/' },
     });
-    logging
-      .component('x')
-      .error(
-        {
-          err: error,
-          password: 'hunter2',
-          nested: { headers: { cookie: 'hunter2' }, list: [new Secret('hunter2')] },
-          key: new Secret('hunter2'),
-        },
-        `failed for Bearer ${token}`,
-      );
+    logging.component('x').error(
+      {
+        err: error,
+        password: 'hunter2',
+        nested: { headers: { cookie: 'hunter2' }, list: [new Secret('hunter2')] },
+        key: new Secret('hunter2'),
+      },
+      `failed for Bearer ${token}`,
+    );
     expect(lines.join('')).not.toContain('hunter2');
     expect(lines.join('')).not.toContain(token.slice(0, 20));
     expect(lines.join('')).toContain('upstream said');
