@@ -21,6 +21,8 @@ const HASHED = ['annotations', 'description', 'inputSchema', 'name', 'outputSche
 
 export class ToolCatalog {
   readonly #servers = new Map<string, Map<string, ToolDefinition>>();
+  /** Hashing a definition costs more than judging it; the same parsed item is read once. */
+  readonly #read = new WeakMap<JsonObject, ToolDefinition>();
 
   get(server: string, tool: string): ToolDefinition | null {
     return this.#servers.get(server)?.get(tool) ?? null;
@@ -29,7 +31,11 @@ export class ToolCatalog {
   /** Reads and keeps one definition; null when it has no name. The newest answer of the server counts. */
   record(server: string, item: JsonValue): ToolDefinition | null {
     if (!isJsonObject(item) || typeof item.name !== 'string') return null;
-    const definition = readDefinition(item, item.name);
+    let definition = this.#read.get(item);
+    if (definition === undefined) {
+      definition = readDefinition(item, item.name);
+      this.#read.set(item, definition);
+    }
     let tools = this.#servers.get(server);
     if (tools === undefined) {
       tools = new Map();

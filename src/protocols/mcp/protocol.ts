@@ -22,6 +22,7 @@ import { acceptedTypes, isJsonType, upstreamHeaders } from './headers.ts';
 import type { ListSpec } from './methods.ts';
 import { ALL_LISTS, isUnknownMethod, methodSpec } from './methods.ts';
 import { isOwner, OwnerTable } from './owners.ts';
+import { ParsedLists } from './parsed-lists.ts';
 import type { RewriterContext } from './rewriter.ts';
 import { McpRewriter } from './rewriter.ts';
 import type { McpServer } from './server.ts';
@@ -64,6 +65,7 @@ class McpProtocol implements Protocol {
   readonly #logger: Logger;
   readonly #problem: Protocol['encodeError'];
   readonly #sessions: OwnerTable;
+  readonly #parsed = new ParsedLists();
   readonly #seen: { readonly catalog: ToolCatalog; readonly tasks: OwnerTable };
   /** Only for the few requests whose refusal is told differently. */
   readonly #notes = new WeakMap<Received, DenialNote>();
@@ -200,6 +202,7 @@ class McpProtocol implements Protocol {
       catalog,
       tasks,
       sessions: this.#sessions,
+      parsed: this.#parsed,
       isModern: reading.isModern,
       rpcId: reading.rpcId,
       lists: reading.lists,

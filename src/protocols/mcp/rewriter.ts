@@ -7,7 +7,6 @@ import { GatewayError } from '../../core/errors.ts';
 import type { MessageRewriter, ResponseHeaders } from '../../core/exchange.ts';
 import type { JsonObject, JsonValue } from '../../core/json.ts';
 import { isJsonObject } from '../../core/json.ts';
-import { parseStrict } from '../json.ts';
 import { errorText } from './answers.ts';
 import { protocolCall } from './calls.ts';
 import type { RpcId } from './envelope.ts';
@@ -17,9 +16,12 @@ import { filterList } from './lists.ts';
 import type { ListSpec } from './methods.ts';
 import { serverRequestAction } from './methods.ts';
 import type { OwnerTable } from './owners.ts';
+import type { ParsedLists, ParsedText } from './parsed-lists.ts';
+import { parseText } from './parsed-lists.ts';
 
 export interface RewriterContext extends ListContext {
   readonly sessions: OwnerTable;
+  readonly parsed: ParsedLists;
   /** Id of the client's request; undefined for notifications and streams. */
   readonly rpcId: RpcId | undefined;
   /** Lists an answer on this response can hold. */
@@ -87,13 +89,18 @@ export class McpRewriter implements MessageRewriter {
   message(text: string): string | null | 'drop' {
     const { lists } = this.#context;
     if (lists.length === 0 && !INTERESTING.test(text)) return null;
-    const strict = readStrict(text);
-    const value = strict ?? readLoose(text);
+    const { value, isLoose } = this.#parse(text);
     if (!isJsonObject(value) || hasTwinKey(value)) return this.#unreadable();
-    if ('method' in value) return strict === undefined ? this.#unreadable() : this.#fromServer(value);
+    if ('method' in value) return isLoose ? this.#unreadable() : this.#fromServer(value);
     const { result } = value;
     if (!isJsonObject(result)) return null;
-    return this.#answer(value, result, strict === undefined);
+    return this.#answer(value, result, isLoose);
+  }
+
+  /** Only answers to a list request are worth remembering. */
+  #parse(text: string): ParsedText {
+    const { lists, parsed } = this.#context;
+    return lists.length === 1 ? parsed.parse(text) : parseText(text);
   }
 
   /** What cannot be read in exactly one way is not passed on. */
@@ -173,21 +180,4 @@ export class McpRewriter implements MessageRewriter {
 
 function methodOf(request: JsonValue): string | null {
   return isJsonObject(request) && typeof request.method === 'string' ? request.method : null;
-}
-
-function readStrict(text: string): JsonValue | undefined {
-  try {
-    return parseStrict(Buffer.from(text));
-  } catch {
-    return undefined;
-  }
-}
-
-/** Tools may answer with numbers or depths that a request may not have. */
-function readLoose(text: string): JsonValue | undefined {
-  try {
-    return JSON.parse(text) as JsonValue;
-  } catch {
-    return undefined;
-  }
 }

@@ -251,6 +251,21 @@ describe('lists', () => {
     expect(judged[0]?.[0]?.schema_hash).toMatch(/^sha256:[0-9a-f]{64}$/);
   });
 
+  test('of equal text are decided anew for every caller, and parsed once', async () => {
+    const text = answer({ tools });
+    const seen: unknown[] = [];
+    for (const hidden of ['secret', 'safe', 'nothing']) {
+      allowed = (call) => call.tool !== hidden;
+      const rewriter = rewriterOf(await protocol.decode(admitted(ask(LEGACY, 'tools/list'))));
+      rewriter.head?.(200, JSON_HEAD);
+      const shown = rewriter.message(text);
+      seen.push(shown === null ? 'all' : tools.filter((tool) => String(shown).includes(`"${tool.name}"`)).length);
+    }
+    expect(seen).toEqual([2, 2, 'all']);
+    expect(judged.map((calls) => calls.length)).toEqual([3, 3, 3]);
+    expect(judged[2]?.[1]?.schema_hash).toBe(judged[0]?.[1]?.schema_hash);
+  });
+
   test('keep their bytes when everything may be seen', async () => {
     expect(await listed(LEGACY, { tools })).toBeNull();
     expect(await listed(MODERN, { tools, cacheScope: 'private' })).toBeNull();
