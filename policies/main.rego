@@ -89,6 +89,8 @@ differs(element) if is_string(element.parameters.data_region)
 
 differs(element) if element.data_region != null
 
+differs(element) if is_string(element.gateway_metadata.environment)
+
 other_server(element) if element.server.name != input.server.name
 
 other_server(element) if element.server.environment != input.server.environment

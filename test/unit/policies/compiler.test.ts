@@ -211,6 +211,21 @@ describe.skipIf(missing !== null)('the policies’ own tests', () => {
     expect(result.passed).toBeGreaterThanOrEqual(79);
   });
 
+  test('of the documentation’s first policy pass beside the shipped ones', async () => {
+    const dir = join(scratch, 'documented');
+    await cp(policies, dir, { recursive: true });
+    const text = await readFile(join(root, 'docs/policies.md'), 'utf8');
+    const [rule, its] = [...text.matchAll(/```rego\n(.*?)```/gs)].map((match) =>
+      (match[1] ?? '').replaceAll(/^ {3}/gm, ''),
+    );
+    await writeFile(join(dir, 'freeze.rego'), rule ?? '');
+    await writeFile(join(dir, 'freeze_test.rego'), its ?? '');
+    const result = await runOpaTests(dir);
+    expect(result.failed).toBe(0);
+    expect(result.tests.map(({ name }) => name)).toContain('test_a_frozen_deployment_is_refused');
+    expect(await compile(dir)).toMatchObject({ kind: 'compiled' });
+  });
+
   test('that fail are named with their place', async () => {
     const dir = await sources('failing', {
       'a_test.rego': 'package a_test\n\ntest_no if 1 == 2\n\ntest_yes if true\n',

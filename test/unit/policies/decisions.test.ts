@@ -91,6 +91,36 @@ test('several roles allow what any of them allows, and a denial still wins', () 
   expect(decide({ ...input, user: { ...input.user, roles: ['admin'] }, gateway_metadata: abroad }).allow).toBe(false);
 });
 
+test('the read set of the manifest is enough to decide', () => {
+  const { input_paths } = json('policies/bundle/manifest.json') as { input_paths: string[][] };
+  const abroad = { source_region: 'cn-north-1', encryption_enabled: false };
+  for (const row of json('test/corpus/policy/matrix.json') as Row[]) {
+    const input = policyInput(row);
+    const worse = {
+      ...input,
+      gateway_metadata: { ...input.gateway_metadata, ...abroad },
+      server: { ...input.server, tags: ['phi'] },
+    };
+    for (const whole of [input, worse]) expect(decide(project(whole, input_paths))).toEqual(decide(whole));
+  }
+});
+
+/** The document with nothing but the given paths. */
+function project(document: unknown, paths: readonly (readonly string[])[]): Record<string, unknown> {
+  const out: Record<string, unknown> = {};
+  for (const path of paths) {
+    let [from, to] = [document as Record<string, unknown> | null | undefined, out];
+    for (const [index, name] of path.entries()) {
+      if (from === null || from === undefined || !(name in from)) break;
+      if (index === path.length - 1 || from[name] === null) to[name] = from[name];
+      else to[name] ??= {};
+      if (to[name] === null) break;
+      [from, to] = [from[name] as Record<string, unknown>, to[name] as Record<string, unknown>];
+    }
+  }
+  return out;
+}
+
 describe('three evaluations by hand', () => {
   test('delegation follows trust and depth', () => {
     verifies('S-42', 'S-57', 'SF-35');
