@@ -75,7 +75,9 @@ export function permissionsFor(route: Pick<Route, 'permissions'>, method: string
   const { permissions } = route;
   const named = Object.hasOwn(permissions, method) ? permissions[method] : undefined;
   const asGet = method === 'HEAD' && Object.hasOwn(permissions, 'GET') ? permissions.GET : undefined;
-  return named ?? asGet ?? (Object.hasOwn(permissions, '*') ? permissions['*'] : undefined) ?? null;
+  const rule = named ?? asGet ?? (Object.hasOwn(permissions, '*') ? permissions['*'] : undefined) ?? null;
+  // An empty list asks for nothing, as the absence of one does: `GET: []` beside `anonymous: true` is open to everyone.
+  return rule === null || (rule.anyOf === undefined && (rule.allOf ?? []).length === 0) ? null : rule;
 }
 
 /** The path on the upstream: `rewrite` in the place of the match, or the path as it is. */
