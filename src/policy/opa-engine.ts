@@ -120,7 +120,7 @@ class Engine implements OpaEngine {
     server: ServerFacts | null,
   ): Decision {
     this.#hits++;
-    const decision = makeDecision(request, policy.revision, verdict, true, 0);
+    const decision = makeDecision(makeId('dec_', request.facts.now), policy.revision, verdict, true, 0);
     this.#options.onDecision?.(verdict.allow, true, 0, null);
     if (this.#log !== null) this.#write(decision, request, entrypoint, buildInput(request, server));
     return decision;
@@ -148,9 +148,10 @@ class Engine implements OpaEngine {
     const outcome = policy.host.evaluate(entrypoint, input, first.facts.now, policy.listShape);
     const verdicts = readVerdicts(outcome, requests.length);
     const evalUs = ((performance.now() - started) * 1000) / requests.length;
+    const batchId = makeId('dec_', first.facts.now);
     return requests.map((request, i) => {
       const verdict = verdicts[i] ?? failedVerdict('bad_result', null);
-      return this.#answer(request, entrypoint, policy, verdict, evalUs, i === 0 ? input : null);
+      return this.#answer(request, entrypoint, policy, verdict, evalUs, i === 0 ? input : null, `${batchId}-${i}`);
     });
   }
 
@@ -165,8 +166,9 @@ class Engine implements OpaEngine {
     verdict: Verdict,
     evalUs: number,
     input: PolicyInput | BatchInput | null = null,
+    id = makeId('dec_', request.facts.now),
   ): Decision {
-    const decision = makeDecision(request, policy?.revision ?? '', verdict, false, evalUs);
+    const decision = makeDecision(id, policy?.revision ?? '', verdict, false, evalUs);
     this.#options.onDecision?.(verdict.allow, false, evalUs, verdict.failure);
     if (verdict.failure !== null) this.#report(request, entrypoint, verdict);
     if (this.#log !== null) this.#write(decision, request, entrypoint, input);
@@ -265,14 +267,14 @@ function belongTogether(requests: readonly DecisionRequest[], first: DecisionReq
 }
 
 function makeDecision(
-  request: DecisionRequest,
+  decision_id: string,
   revision: string,
   verdict: Verdict,
   cached: boolean,
   evalUs: number,
 ): Decision {
   return {
-    decision_id: makeId('dec_', request.facts.now),
+    decision_id,
     allow: verdict.allow,
     deny: verdict.deny,
     obligations: verdict.obligations,

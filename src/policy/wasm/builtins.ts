@@ -6,11 +6,13 @@ import { NET } from './builtins/net.ts';
 import { REGEX } from './builtins/regex.ts';
 import { STRINGS } from './builtins/strings.ts';
 import { TIME } from './builtins/time.ts';
+import { UNITS } from './builtins/units.ts';
 import type { BuiltinTable } from './imports.ts';
 
 /** By name. A policy that needs another one is not activated. */
 export const BUILTINS: BuiltinTable = new Map([
   ...STRINGS,
+  ...UNITS,
   ...TIME,
   ...ENCODING,
   ...DOCUMENTS,

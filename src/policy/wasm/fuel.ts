@@ -8,13 +8,17 @@ import { ByteReader, encodeU32, readSections, readShape, SECTION, type Section }
 /** Name under which the counter is exported; the host sets it before each evaluation. */
 export const FUEL_EXPORT = 'portcullis_fuel';
 
+/** Begins the names under which the module's own variables are exported: with them an instance can be set back. */
+export const STATE_PREFIX = 'portcullis_state_';
+
 /** Adds the counter. Throws a RangeError for an instruction it does not know: such a module is not activated. */
 export function meter(module: Uint8Array): Uint8Array {
   const sections = readSections(module);
   const globals = sections.find((one) => one.id === SECTION.global);
   const own = globals === undefined ? 0 : new ByteReader(globals.body).u32();
-  const fuel = readShape(sections).importedGlobals + own;
-  const signatures = readSignatures(sections);
+  const imported = readShape(sections).importedGlobals;
+  const state = mutableGlobals(globals, imported);
+  const context: Context = { fuel: imported + own, state, signatures: readSignatures(sections) };
   const out: Uint8Array[] = [module.subarray(0, 8)];
   let placed = false;
   for (const section of sections) {
@@ -23,7 +27,7 @@ export function meter(module: Uint8Array): Uint8Array {
       out.push(encodeSection(SECTION.global, [Uint8Array.from([1, ...FUEL_GLOBAL])]));
       placed = true;
     }
-    out.push(...rewrite(section, fuel, signatures));
+    out.push(...rewrite(section, context));
   }
   return Buffer.concat(out);
 }
@@ -31,21 +35,53 @@ export function meter(module: Uint8Array): Uint8Array {
 /** `(mut i32)` starting at 2^31 - 1, so that start functions run. */
 const FUEL_GLOBAL = [0x7f, 0x01, 0x41, 0xff, 0xff, 0xff, 0xff, 0x07, 0x0b];
 
-function rewrite(section: Section, fuel: number, signatures: readonly Signature[]): Uint8Array[] {
-  if (section.id === SECTION.global) return [append(section, Uint8Array.from(FUEL_GLOBAL))];
+interface Context {
+  /** Index of the counter. */
+  readonly fuel: number;
+  /** Indices of the module's own mutable globals. */
+  readonly state: readonly number[];
+  readonly signatures: readonly Signature[];
+}
+
+function exportGlobal(name: string, index: number): Uint8Array {
+  const bytes = Buffer.from(name);
+  return Uint8Array.from([...encodeU32(bytes.length), ...bytes, 0x03, ...encodeU32(index)]);
+}
+
+/** Indices of mutable globals, counted from `first`. */
+function mutableGlobals(section: Section | undefined, first: number): number[] {
+  if (section === undefined) return [];
+  const reader = new ByteReader(section.body);
+  const found: number[] = [];
+  const count = reader.u32();
+  for (let i = 0; i < count; i++) {
+    reader.byte();
+    if (reader.byte() === 1) found.push(first + i);
+    for (let opcode = reader.byte(); opcode !== OP.end; opcode = reader.byte()) skipImmediates(reader, opcode);
+  }
+  return found;
+}
+
+function rewrite(section: Section, context: Context): Uint8Array[] {
+  const { fuel, signatures } = context;
+  if (section.id === SECTION.global) return [append(section, [Uint8Array.from(FUEL_GLOBAL)])];
   if (section.id === SECTION.export) {
-    const name = Buffer.from(FUEL_EXPORT);
-    return [append(section, Uint8Array.from([...encodeU32(name.length), ...name, 0x03, ...encodeU32(fuel)]))];
+    const added = [exportGlobal(FUEL_EXPORT, fuel), ...context.state.map((i) => exportGlobal(STATE_PREFIX + i, i))];
+    return [append(section, added)];
   }
   if (section.id === SECTION.code) return [meterCode(section.body, fuel, signatures)];
   return [encodeSection(section.id, [section.body])];
 }
 
-/** Adds one entry to a section that starts with a count. */
-function append(section: Section, entry: Uint8Array): Uint8Array {
+/** Adds entries to a section that starts with a count. */
+function append(section: Section, entries: readonly Uint8Array[]): Uint8Array {
   const reader = new ByteReader(section.body);
   const count = reader.u32();
-  return encodeSection(section.id, [Uint8Array.from(encodeU32(count + 1)), section.body.subarray(reader.at), entry]);
+  return encodeSection(section.id, [
+    Uint8Array.from(encodeU32(count + entries.length)),
+    section.body.subarray(reader.at),
+    ...entries,
+  ]);
 }
 
 function encodeSection(id: number, parts: readonly Uint8Array[]): Uint8Array {

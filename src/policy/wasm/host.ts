@@ -1,7 +1,7 @@
 /**
  * Evaluates a policy. Never throws: every way in which an evaluation can fail to give a value has a name. A throw
- * through the module's frames leaks its stack, and enough of them would brick the instance for every caller, so the
- * instance is replaced after each one; a copy of its memory makes that cheap.
+ * through the module's frames leaks its stack, and enough of them would brick the instance for every caller, so all
+ * state of the instance (memory and variables) is set back after each one.
  */
 import type { DecisionFailure } from '../../core/decision.ts';
 import type { JsonValue } from '../../core/json.ts';
@@ -20,9 +20,9 @@ export type Outcome =
 export interface HostStats {
   /** Instances made so far. */
   instances: number;
-  /** Replaced because something was thrown through them. */
+  /** Set back, or replaced, because something was thrown through them. */
   discarded: number;
-  /** Replaced because they had grown. */
+  /** Replaced because they had touched much memory. */
   recycled: number;
   readonly failures: Partial<Record<DecisionFailure, number>>;
   builtinFaults: number;
@@ -82,8 +82,7 @@ export class PolicyHost {
     } catch (cause) {
       // A bad value is found before the module runs: nothing was thrown through it.
       if (!(cause instanceof BadValue)) {
-        this.#instance = null;
-        this.stats.discarded++;
+        this.#discard(instance);
       }
       return this.#fail(classify(cause, instance), messageOf(cause));
     }
@@ -105,9 +104,17 @@ export class PolicyHost {
     return { kind: 'value', value, volatile };
   }
 
-  /** Memory never shrinks, so an instance that had to grow much is not kept. */
+  /** What was thrown leaked the module's stack and may have left anything half done: all state is set back. */
+  #discard(instance: PolicyInstance): void {
+    this.stats.discarded++;
+    if (this.#snapshot !== null && instance.used <= this.#program.limits.highWaterBytes)
+      instance.restore(this.#snapshot);
+    else this.#instance = null;
+  }
+
+  /** Memory never shrinks, so an instance that touched much of it is not kept. */
   #recycle(instance: PolicyInstance): void {
-    if (instance.grown <= this.#program.limits.highWaterBytes) return;
+    if (instance.used <= this.#program.limits.highWaterBytes) return;
     this.#instance = null;
     this.stats.recycled++;
   }

@@ -1,6 +1,6 @@
 /** One instance of a policy module with its data. After any throw it is thrown away: see host.ts. */
 import type { JsonValue } from '../../core/json.ts';
-import { FUEL_EXPORT } from './fuel.ts';
+import { FUEL_EXPORT, STATE_PREFIX } from './fuel.ts';
 import { Heap } from './heap.ts';
 import { BuiltinPort, type CallState } from './imports.ts';
 import { ARENA_BYTES, InputWriter, type ShapeSpec } from './input-writer.ts';
@@ -9,17 +9,20 @@ import { HeapReader } from './reader.ts';
 import { BadValue } from './writer.ts';
 
 const PAGE = 65_536;
+/** The whole address space of 32 bits. */
+const MAX_PAGES = 65_536;
 /** Measured: data takes about 14 times its JSON text. */
 const DATA_FACTOR = 15;
 const SCRATCH_BYTES = 1024 * 1024;
 const MAX_FUEL = 0x7fff_ffff;
 
-/** The memory of a loaded instance up to its data: a new instance starts from a copy instead of parsing again. */
+/** The state of a loaded instance up to its data. */
 export interface Snapshot {
   readonly bytes: Uint8Array;
   readonly pages: number;
   readonly heapBase: number;
   readonly context: number;
+  readonly variables: readonly (number | bigint)[];
 }
 
 export type JsonText = string;
@@ -35,6 +38,8 @@ export class PolicyInstance {
   readonly #program: PolicyProgram;
   readonly #port: BuiltinPort;
   readonly #pages: number;
+  /** The module's own variables, its stack pointer among them. */
+  readonly #variables: readonly WebAssembly.Global<'any'>[];
   #heapBase = 0;
   #context = 0;
   #writer: InputWriter | null = null;
@@ -43,12 +48,8 @@ export class PolicyInstance {
   constructor(program: PolicyProgram, data: JsonText, snapshot: Snapshot | null) {
     this.#program = program;
     this.#pages = snapshot?.pages ?? initialPages(program, data.length);
-    const maximum = Math.min(
-      program.maximumPages ?? PAGE,
-      this.#pages + Math.ceil(program.limits.memoryBytes / PAGE),
-      PAGE,
-    );
-    this.heap = new Heap(new WebAssembly.Memory({ initial: this.#pages, maximum: Math.max(maximum, this.#pages) }));
+    // All of it at once: pages that are not touched cost nothing, and growing a live memory costs half a millisecond a page.
+    this.heap = new Heap(new WebAssembly.Memory({ initial: this.#pages, maximum: this.#pages }));
     this.reader = new HeapReader(this.heap);
     this.#port = new BuiltinPort(this.heap, this.reader, () => this.#exports);
     this.state = this.#port.state;
@@ -57,18 +58,20 @@ export class PolicyInstance {
     this.#exports[FUEL_EXPORT].value = MAX_FUEL;
     this.heap.refresh();
     this.#bindBuiltins();
+    this.#variables = Object.keys(instance.exports)
+      .filter((name) => name.startsWith(STATE_PREFIX))
+      .map((name) => instance.exports[name] as WebAssembly.Global<'any'>);
     if (snapshot === null) this.#loadData(data);
-    else this.#restore(snapshot);
-    this.#exports.opa_heap_ptr_set(this.#heapBase + ARENA_BYTES + 8);
+    else this.restore(snapshot);
   }
 
   get abi(): readonly [number, number] {
     return [this.#exports.opa_wasm_abi_version.value, this.#exports.opa_wasm_abi_minor_version.value];
   }
 
-  /** Bytes it has grown by since it was made. */
-  get grown(): number {
-    return this.heap.memory.buffer.byteLength - this.#pages * PAGE;
+  /** Bytes beyond its data that the last evaluation used; they stay with the process as long as the instance. */
+  get used(): number {
+    return this.#exports.opa_heap_ptr_get() - this.#heapBase;
   }
 
   get outOfFuel(): boolean {
@@ -81,13 +84,24 @@ export class PolicyInstance {
 
   snapshot(): Snapshot {
     this.heap.refresh();
-    const bytes = Uint8Array.prototype.slice.call(this.heap.bytes, 0, this.#heapBase);
     return {
-      bytes,
+      bytes: Uint8Array.prototype.slice.call(this.heap.bytes, 0, this.#heapBase),
       pages: this.heap.memory.buffer.byteLength / PAGE,
       heapBase: this.#heapBase,
       context: this.#context,
+      variables: this.#variables.map((one) => one.value),
     };
+  }
+
+  /** Back to the state of the snapshot: memory and variables are all the state an instance has. */
+  restore(snapshot: Snapshot): void {
+    this.heap.bytes.set(snapshot.bytes);
+    this.#variables.forEach((one, i) => {
+      one.value = snapshot.variables[i] ?? 0;
+    });
+    this.#heapBase = snapshot.heapBase;
+    this.#context = snapshot.context;
+    this.#writer = null;
   }
 
   /** Builds the input in place. Throws BadValue, or PolicyAbort when memory ends. */
@@ -194,16 +208,11 @@ export class PolicyInstance {
     this.#exports.opa_malloc(ARENA_BYTES + SCRATCH_BYTES);
     this.heap.refresh();
   }
-
-  #restore(snapshot: Snapshot): void {
-    this.heap.bytes.set(snapshot.bytes);
-    this.#heapBase = snapshot.heapBase;
-    this.#context = snapshot.context;
-  }
 }
 
 function initialPages(program: PolicyProgram, dataLength: number): number {
-  return program.minimumPages + Math.ceil((dataLength * DATA_FACTOR + ARENA_BYTES + 2 * SCRATCH_BYTES) / PAGE);
+  const bytes = dataLength * DATA_FACTOR + ARENA_BYTES + SCRATCH_BYTES + program.limits.memoryBytes;
+  return Math.min(program.minimumPages + Math.ceil(bytes / PAGE), program.maximumPages ?? MAX_PAGES);
 }
 
 /** JSON text made by JSON.stringify shows lone surrogates as escapes, which the module aborts on. */

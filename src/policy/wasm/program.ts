@@ -6,17 +6,17 @@ import type { BuiltinTable } from './imports.ts';
 export interface HostLimits {
   /** Loop turns and calls one evaluation may take before it is stopped. */
   readonly fuel: number;
-  /** Bytes of memory one instance may take beyond what its data needs. */
+  /** Bytes of memory an evaluation may take, its input included. */
   readonly memoryBytes: number;
-  /** Bytes by which an instance may have grown before it is replaced. */
+  /** Bytes an evaluation may have touched before its instance is replaced. */
   readonly highWaterBytes: number;
 }
 
 /** 50 million steps are about a tenth of a second; a decision takes some thousands. */
 export const DEFAULT_LIMITS: HostLimits = {
   fuel: 50_000_000,
-  memoryBytes: 128 * 1024 * 1024,
-  highWaterBytes: 16 * 1024 * 1024,
+  memoryBytes: 64 * 1024 * 1024,
+  highWaterBytes: 8 * 1024 * 1024,
 };
 
 /** The module cannot be used; the message says why in the operator's terms. */

@@ -12,8 +12,8 @@ declare namespace WebAssembly {
     constructor(limits: { readonly initial: number; readonly maximum?: number });
     readonly buffer: ArrayBuffer;
   }
-  interface Global<_Type extends string> {
-    value: number;
+  interface Global<Type extends 'i32' | 'any'> {
+    value: Type extends 'i32' ? number : number | bigint;
   }
   type Imports = Record<string, Record<string, unknown>>;
   function compile(bytes: Uint8Array): Promise<Module>;

@@ -1,7 +1,7 @@
 /** Digests, encodings, URLs, UUIDs. Source: OPA policy reference. */
 import { createHash, createHmac, randomUUID, timingSafeEqual } from 'node:crypto';
 import { compareText, type Rego } from '../values.ts';
-import { asItems, asObject, asText, changing, Mismatch, pure } from './support.ts';
+import { asItems, asObject, asText, changing, fromBigInt, Mismatch, pure } from './support.ts';
 
 function digest(algorithm: string) {
   return ([text]: readonly Rego[]): Rego => createHash(algorithm).update(asText(text)).digest('hex');
@@ -52,6 +52,9 @@ function decodeHex(text: string): string {
   return Buffer.from(text, 'hex').toString();
 }
 
+/** 100 ns steps from the start of the Gregorian calendar to that of the epoch. */
+const GREGORIAN = 122_192_928_000_000_000n;
+
 /** Fields of a UUID, RFC 9562. */
 function parseUuid(text: string): Rego {
   const bare = text.replace(/^urn:uuid:/i, '').replace(/^\{(.*)\}$/, '$1');
@@ -70,14 +73,9 @@ function parseUuid(text: string): Rego {
   out.set('macvariables', macVariables(node[0] ?? 0));
   const low = version === 1 ? BigInt(bytes.readUInt32BE(0)) : 0n;
   const time = (BigInt(bytes.readUInt16BE(6) & 0x0fff) << 48n) | (BigInt(bytes.readUInt16BE(4)) << 32n) | low;
-  out.set(
-    'time',
-    Number.isSafeInteger(Number((time - 122_192_928_000_000_000n) * 100n))
-      ? Number((time - 122_192_928_000_000_000n) * 100n)
-      : (time - 122_192_928_000_000_000n) * 100n,
-  );
-  if (version === 1) out.set('clocksequence', bytes.readUInt16BE(8) & 0x3fff);
-  else {
+  out.set('time', fromBigInt((time - GREGORIAN) * 100n));
+  out.set('clocksequence', bytes.readUInt16BE(8) & 0x3fff);
+  if (version === 2) {
     out.set('id', bytes.readUInt32BE(0));
     out.set('domain', ['Person', 'Group', 'Org'][bytes[9] ?? 0] ?? `Domain${bytes[9]}`);
   }
@@ -95,27 +93,33 @@ function macVariables(byte: number): string {
   return `${scope}:${(byte & 1) === 1 ? 'multicast' : 'unicast'}`;
 }
 
-const URI_PARTS = [
-  ['scheme', (url: URL) => url.protocol.slice(0, -1)],
-  ['hostname', (url: URL) => url.hostname.replace(/^\[(.*)\]$/, '$1')],
-  ['port', (url: URL) => url.port],
-] as const;
+const URI = /^(?:([A-Za-z][A-Za-z0-9+.-]*):)?(?:\/\/([^/?#]*))?([^?#]*)(?:\?([^#]*))?(?:#(.*))?$/;
 
-/** Only what WHATWG and RFC 3986 agree on: no text that the parser would have to mend. */
+/** RFC 3986 by its own grammar: nothing is mended, defaults are kept. */
 function parseUri(text: string): Rego {
-  const match = /^([A-Za-z][A-Za-z0-9+.-]*):\/\/([^/?#]*)([^?#]*)(?:\?([^#]*))?(?:#(.*))?$/.exec(text);
-  if (match === null || /[\s\\]/.test(text)) throw new Mismatch('not an absolute URI');
-  const url = new URL(text);
-  const out = new Map<Rego, Rego>();
-  for (const [name, read] of URI_PARTS) if (read(url) !== '') out.set(name, read(url));
-  const [, , , path, query, fragment] = match;
-  if (path !== undefined && path !== '') {
-    out.set('path', decodeURIComponent(path));
-    out.set('raw_path', path);
-  }
-  if (query !== undefined && query !== '') out.set('raw_query', query);
-  if (fragment !== undefined && fragment !== '') out.set('fragment', fragment);
-  return out;
+  const match = URI.exec(text);
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is refused
+  if (match === null || /[\u0000-\u0020\u007f\\]/.test(text)) throw new Mismatch('not a URI');
+  const [, scheme, authority, path = '', query, fragment] = match;
+  if (scheme === undefined && /^[^/]*:/.test(path)) throw new Mismatch('a colon before the first slash');
+  const host = /^(?:[^@]*@)?(\[[0-9A-Fa-f:.%A-Za-z]*\]|[^:[\]]*)(?::(\d*))?$/.exec(authority ?? '');
+  if (host === null) throw new Mismatch('not a host');
+  const opaque = scheme !== undefined && authority === undefined && !path.startsWith('/');
+  const fields: readonly (readonly [string, string | undefined])[] = [
+    ['scheme', scheme?.toLowerCase()],
+    ['hostname', host[1]?.replace(/^\[(.*)\]$/, '$1')],
+    ['port', host[2]],
+    ['path', opaque ? '' : unescapePath(path)],
+    ['raw_path', opaque ? '' : path],
+    ['raw_query', query],
+    ['fragment', fragment === undefined ? undefined : unescapePath(fragment)],
+  ];
+  return new Map(fields.filter(([, value]) => value !== undefined && value !== '') as [string, string][]);
+}
+
+function unescapePath(text: string): string {
+  if (/%(?![0-9A-Fa-f]{2})/.test(text)) throw new Mismatch('a broken escape');
+  return decodeURIComponent(text);
 }
 
 export const ENCODING = [
@@ -141,7 +145,7 @@ export const ENCODING = [
     'uri.parse': ([text]) => parseUri(asText(text)),
     'uri.is_valid': ([text]) => {
       try {
-        return parseUri(asText(text)) !== null;
+        return text !== '' && parseUri(asText(text)) !== null;
       } catch {
         return false;
       }

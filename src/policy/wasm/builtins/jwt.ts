@@ -28,8 +28,10 @@ function parse(text: string): Token {
   const parts = text.split('.');
   const [header = '', payload = '', signature = ''] = parts;
   if (parts.length !== 3) throw new Mismatch('a token has three parts');
+  const fields = asObject(fromJson(JSON.parse(segment(header).toString()) as JsonValue));
+  if (fields.has('enc')) throw new Mismatch('encrypted tokens cannot be read');
   return {
-    header: asObject(fromJson(JSON.parse(segment(header).toString()) as JsonValue)),
+    header: fields,
     payload: asObject(fromJson(JSON.parse(segment(payload).toString()) as JsonValue)),
     signature: segment(signature),
     signed: `${header}.${payload}`,
@@ -41,6 +43,8 @@ type Family = 'HS' | 'RS' | 'PS' | 'ES' | 'EdDSA';
 /** Keys from PEM (certificate or public key), a JWK or a JWK set; only those that fit the token's key id. */
 function publicKeys(text: string, keyId: Rego | undefined): KeyObject[] {
   if (!text.trimStart().startsWith('{')) {
+    if (!/^\s*-----BEGIN [A-Z ]+-----[^-]+-----END [A-Z ]+-----\s*$/.test(text))
+      throw new Mismatch('not one PEM block');
     const pem = text.includes('BEGIN CERTIFICATE') ? new X509Certificate(text).publicKey : createPublicKey(text);
     return [pem];
   }
@@ -90,6 +94,8 @@ const FAILED: Rego = [false, new Map(), new Map()];
 /** Signature, algorithm and claims at once. `time` is in nanoseconds. */
 function decodeVerify(text: string, constraints: RegoObject, nowNs: bigint): Rego {
   const token = parse(text);
+  // RFC 7515 4.1.11: an extension that is critical and unknown refuses the token.
+  if (token.header.has('crit') || !token.header.has('alg')) return FAILED;
   const [family, hash] = algorithm(token.header.get('alg'));
   const wanted = constraints.get('alg');
   if (wanted !== undefined && wanted !== token.header.get('alg')) return FAILED;

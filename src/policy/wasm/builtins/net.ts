@@ -27,13 +27,21 @@ function addressValue(text: string): bigint {
 function addressText(value: bigint, bits: 32 | 128): string {
   if (bits === 32) return [24n, 16n, 8n, 0n].map((shift) => (value >> shift) & 255n).join('.');
   const groups = Array.from({ length: 8 }, (_, i) => ((value >> BigInt(112 - 16 * i)) & 0xffffn).toString(16));
-  // RFC 5952: the longest run of zeros is left out.
-  const runs = groups.join(':').match(/\b0(?::0)+\b/g) ?? [];
-  const longest = runs.reduce((best, run) => (run.length > best.length ? run : best), '');
-  if (longest === '') return groups.join(':');
-  const at = groups.join(':').indexOf(longest);
-  const text = groups.join(':');
-  return `${text.slice(0, at).replace(/:$/, '')}::${text.slice(at + longest.length).replace(/^:/, '')}`;
+  const longest = longestZeros(groups);
+  if (longest === null) return groups.join(':');
+  return `${groups.slice(0, longest[0]).join(':')}::${groups.slice(longest[1]).join(':')}`;
+}
+
+/** Where the longest run of at least two zero groups is; RFC 5952 leaves it out. */
+function longestZeros(groups: readonly string[]): readonly [number, number] | null {
+  let best: readonly [number, number] | null = null;
+  for (let start = 0; start < groups.length; start++) {
+    let end = start;
+    while (groups[end] === '0') end++;
+    if (end - start >= 2 && (best === null || end - start > best[1] - best[0])) best = [start, end];
+    start = end;
+  }
+  return best;
 }
 
 /** A network, or a single address where that is allowed. */
@@ -60,12 +68,20 @@ function expand(text: string): Rego {
   return out;
 }
 
+/** An IPv4 address alone stands for its classful network, as in Go; an IPv6 address alone for nothing. */
+function mergeable(text: string): Range {
+  if (text.includes('/')) return parseRange(text, false);
+  const first = Number(text.split('.')[0]);
+  if (isIP(text) !== 4 || first >= 224) throw new Mismatch('not a network');
+  return parseRange(`${text}/${first < 128 ? 8 : first < 192 ? 16 : 24}`, false);
+}
+
 /** The fewest networks that cover the same addresses. */
 function merge(texts: readonly string[]): Rego {
   const out = new Set<Rego>();
   for (const bits of [32, 128] as const) {
     const ranges = texts
-      .map((text) => parseRange(text, true))
+      .map(mergeable)
       .filter((range) => range.bits === bits)
       .sort((a, b) => (a.first < b.first ? -1 : a.first > b.first ? 1 : 0));
     let open: { first: bigint; last: bigint } | null = null;

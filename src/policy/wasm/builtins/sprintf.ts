@@ -216,6 +216,8 @@ function renderCharacter(verb: string, value: bigint, argument: Argument, spec: 
   const char = valid ? String.fromCodePoint(Number(value)) : '\ufffd';
   if (verb === 'c') return pad(char, spec);
   if (verb === 'q') return pad(`'${char === "'" ? "\\'" : char === '"' ? '"' : quote(char).slice(1, -1)}'`, spec);
+  // Go's big integers take more verbs than its small ones.
+  if (typeof argument === 'bigint' && verb === 's') return renderInteger('d', value, argument, spec);
   if (verb === 'U') return pad(`U+${value.toString(16).toUpperCase().padStart(4, '0')}`, spec);
   return mismatch(verb, argument);
 }

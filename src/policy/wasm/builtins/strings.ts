@@ -41,12 +41,10 @@ function countOf(text: string, part: string): number {
   return part === '' ? [...text].length + 1 : text.split(part).length - 1;
 }
 
-/** Go's strings.SplitN. */
-function splitN(text: string, separator: string, limit: number): Rego {
+/** The first parts, or with a negative number the last ones. */
+function splitN(text: string, separator: string, count: number): Rego {
   const parts = separator === '' ? [...text] : text.split(separator);
-  if (limit === 0) return [];
-  if (limit < 0 || parts.length <= limit) return parts;
-  return [...parts.slice(0, limit - 1), parts.slice(limit - 1).join(separator)];
+  return count < 0 ? parts.slice(Math.max(0, parts.length + count)) : parts.slice(0, count);
 }
 
 const MAX_RANGE = 1_000_000n;
@@ -77,96 +75,6 @@ function template(parts: readonly Rego[]): string {
 /** A cast succeeds for values of the type and has no value otherwise. */
 function cast(test: (value: Rego) => boolean) {
   return ([value]: readonly Rego[]): Rego | undefined => (value !== undefined && test(value) ? value : undefined);
-}
-
-const BYTE_UNITS: Readonly<Record<string, bigint>> = Object.fromEntries(
-  ['k', 'm', 'g', 't', 'p', 'e'].flatMap((letter, i) => [
-    [letter, 1000n ** BigInt(i + 1)],
-    [`${letter}b`, 1000n ** BigInt(i + 1)],
-    [`${letter}i`, 1024n ** BigInt(i + 1)],
-    [`${letter}ib`, 1024n ** BigInt(i + 1)],
-  ]),
-);
-
-/** `10MiB` and the like; fractions are cut off. */
-function parseBytes(text: string): Rego {
-  const match = /^(-?\d*\.?\d+|-?\d+\.)\s*([a-z]*)$/.exec(text.replaceAll('"', '').toLowerCase());
-  const unit = match?.[2] ?? '';
-  const scale = unit === '' || unit === 'b' ? 1n : BYTE_UNITS[unit];
-  if (match === null || scale === undefined) throw new Mismatch('not an amount of bytes');
-  return fromBigInt(scaled(match[1] ?? '0', scale, 1n));
-}
-
-function scaled(amount: string, scale: bigint, divisor: bigint): bigint {
-  const negative = amount.startsWith('-');
-  const [whole = '', part = ''] = amount.replace('-', '').split('.');
-  const digits = part.slice(0, 40);
-  const value = (BigInt(whole + digits || '0') * scale) / (10n ** BigInt(digits.length) * divisor);
-  return negative ? -value : value;
-}
-
-const SI_UNITS: Readonly<Record<string, number>> = {
-  '': 1,
-  m: 1e-3,
-  k: 1e3,
-  K: 1e3,
-  M: 1e6,
-  G: 1e9,
-  g: 1e9,
-  T: 1e12,
-  t: 1e12,
-  P: 1e15,
-  p: 1e15,
-  E: 1e18,
-  e: 1e18,
-  Ki: 1024,
-  ki: 1024,
-  Mi: 1024 ** 2,
-  mi: 1024 ** 2,
-  Gi: 1024 ** 3,
-  gi: 1024 ** 3,
-  Ti: 1024 ** 4,
-  ti: 1024 ** 4,
-  Pi: 1024 ** 5,
-  pi: 1024 ** 5,
-  Ei: 1024 ** 6,
-  ei: 1024 ** 6,
-};
-
-function parseUnits(text: string): Rego {
-  const match = /^(-?\d*\.?\d+(?:[eE]-?\d+)?|-?\d+\.)([A-Za-z]*)$/.exec(text.replaceAll('"', ''));
-  const scale = SI_UNITS[match?.[2] ?? ''];
-  if (match === null || scale === undefined) throw new Mismatch('not an amount');
-  return scale === 1e-3 ? Number(match[1]) / 1000 : Number(match[1]) * scale;
-}
-
-const SEMVER =
-  /^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(?:-([0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*))?(?:\+[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*)?$/;
-
-/** Semantic Versioning 2.0, clause 11. */
-function compareVersions(a: string, b: string): number {
-  const x = SEMVER.exec(a);
-  const y = SEMVER.exec(b);
-  if (x === null || y === null) throw new Mismatch('not a semantic version');
-  for (let i = 1; i <= 3; i++) {
-    const left = BigInt(x[i] ?? 0);
-    const right = BigInt(y[i] ?? 0);
-    if (left !== right) return left < right ? -1 : 1;
-  }
-  if (x[4] === undefined || y[4] === undefined) return x[4] === y[4] ? 0 : x[4] === undefined ? 1 : -1;
-  return comparePrerelease(x[4].split('.'), y[4].split('.'));
-}
-
-function comparePrerelease(a: readonly string[], b: readonly string[]): number {
-  for (let i = 0; i < Math.min(a.length, b.length); i++) {
-    const x = a[i] ?? '';
-    const y = b[i] ?? '';
-    if (x === y) continue;
-    const numeric = /^\d+$/.test(x);
-    if (numeric !== /^\d+$/.test(y)) return numeric ? -1 : 1;
-    return (numeric ? BigInt(x) < BigInt(y) : x < y) ? -1 : 1;
-  }
-  return Math.sign(a.length - b.length);
 }
 
 /** Breadth-first paths of a graph given as object of neighbours. */
@@ -206,10 +114,6 @@ export const STRINGS = [
     cast_null: cast((value) => value === null),
     cast_object: cast((value) => value instanceof Map),
     cast_string: cast((value) => typeof value === 'string'),
-    'units.parse': ([text]) => parseUnits(asText(text)),
-    'units.parse_bytes': ([text]) => parseBytes(asText(text)),
-    'semver.is_valid': ([text]) => typeof text === 'string' && SEMVER.test(text),
-    'semver.compare': ([a, b]) => compareVersions(asText(a), asText(b)),
     'graph.reachable_paths': ([graph, initial]) => reachablePaths(graph, initial),
     trace: () => true,
     print: () => true,

@@ -6,9 +6,9 @@ import { asArray, asBigInt, asInteger, asText, changing, fromBigInt, Mismatch, p
 
 /** `ns` or `[ns, zone, …]`. */
 function when(value: Rego | undefined): readonly [bigint, string] {
-  if (!Array.isArray(value)) return [asBigInt(value), ''];
+  if (!Array.isArray(value)) return [checked(asBigInt(value)), ''];
   const [ns, zone] = asArray(value);
-  return [asBigInt(ns), zone === undefined ? '' : asText(zone)];
+  return [checked(asBigInt(ns)), zone === undefined ? '' : asText(zone)];
 }
 
 function calendar(value: Rego | undefined): Civil {
