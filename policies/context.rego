@@ -10,9 +10,10 @@ package mcp.gateway.context
 # description: Reasons against this call, as sentences.
 deny contains violation.message if some violation in violations
 
-violations := array.concat(request_violations, call_violations(input, object.get(input, "action", "")))
+violations := array.concat(request_violations, call_violations(input, checks(input, object.get(input, "action", ""))))
 
-call_violations(call, action) := array.concat(level_violations(checks(call, action)), data_violations(call))
+# `asked` is what `checks` said of the call.
+call_violations(call, asked) := array.concat(level_violations(asked), data_violations(call))
 
 # --- facts of the request: found once per evaluation -----------------------------------------------------------------
 
@@ -34,11 +35,11 @@ region_violations := [{
 	"severity": "high",
 }] if {
 	not data.config.allowed_regions == null
-	not source_region in allowed_regions
+	not on_the_list
 }
 
 # No list at all is an empty list: only an explicit null lets every region in.
-default allowed_regions := set()
+on_the_list if source_region in data.config.allowed_regions
 
 allowed_regions := {region | some region in data.config.allowed_regions}
 

@@ -54,32 +54,38 @@ permitted(call, action, approved) if {
 	may_try(action)
 }
 
-permitted(_, action, _) if {
+# By far the most calls are tool calls: they need not look at the rest.
+permitted(call, action, _) if {
+	action != "gateway:tool:invoke"
+	permitted_else(call, action)
+}
+
+permitted_else(_, action) if {
 	action == "mcp:protocol"
 	authenticated
 }
 
-permitted(_, action, _) if {
+permitted_else(_, action) if {
 	action == "mcp:protocol"
 	anonymous
 	may_try(action)
 }
 
-permitted(call, action, _) if {
+permitted_else(call, action) if {
 	action in {"gateway:prompt:get", "gateway:resource:read", "gateway:server:list", "gateway:server:info"}
 	role_or_listed(action)
 	not closed_by_tag(call)
 }
 
 # A task belongs to its creator; one whose creator is not known belongs to nobody.
-permitted(call, action, _) if {
+permitted_else(call, action) if {
 	action == "gateway:task:access"
 	authenticated
 	call.resource.owner_id == input.user.id
 }
 
 # A server may send back only what its entry in the configuration declares.
-permitted(call, action, _) if {
+permitted_else(call, action) if {
 	{
 		"gateway:sampling:create": "sampling",
 		"gateway:elicitation:create": "elicitation",
@@ -90,13 +96,13 @@ permitted(call, action, _) if {
 
 # What a list may show. A tool is shown when it could be called with some arguments: its class is the least it can have,
 # and an approval may still be had.
-permitted(call, action, _) if {
+permitted_else(call, action) if {
 	action == "gateway:tool:discover"
 	tool_granted(call, true, call)
 	may_try(action)
 }
 
-permitted(call, action, _) if {
+permitted_else(call, action) if {
 	action in {"gateway:prompt:discover", "gateway:resource:discover"}
 	role_or_listed(action)
 	not closed_by_tag(call)

@@ -113,32 +113,36 @@ else := decide(call, object.get(call, "action", ""), answer) if {
 	answer := custom with input as call
 }
 
-decide(call, action, extra) := conclude(call, action, extra, array.concat(reasons_against(call, action), extra.reasons))
+decide(call, action, extra) := decision if {
+	asked := context.checks(call, action)
+	reasons := array.concat(reasons_against(call, action, asked), extra.reasons)
+	decision := conclude(call, action, asked, extra, reasons)
+}
 
-conclude(call, action, extra, reasons) := {
+conclude(call, action, asked, extra, reasons) := {
 	"allow": true,
 	"deny": [],
 	"obligations": extra.obligations,
-	"valid_until": valid_until(call, action),
+	"valid_until": valid_until(asked),
 } if {
 	reasons == []
 	base_allow(call, action, extra, gateway.approval_verified)
 	not needs_approval(call, action)
-} else := denial(call, action, reasons, [{"type": "require_mfa"} | some reason in reasons; reason.code == "MFA_REQUIRED"]) if {
+} else := denial(asked, reasons, [{"type": "require_mfa"} | some reason in reasons; reason.code == "MFA_REQUIRED"]) if {
 	reasons != []
-} else := denial(call, action, [approval_missing], [{"type": "require_approval"}]) if {
+} else := denial(asked, [approval_missing], [{"type": "require_approval"}]) if {
 	base_allow(call, action, extra, true)
-} else := denial(call, action, [no_rule(call, action)], [])
+} else := denial(asked, [no_rule(call, action)], [])
 
-denial(call, action, reasons, obligations) := {
+denial(asked, reasons, obligations) := {
 	"allow": false,
 	"deny": reasons,
 	"obligations": obligations,
-	"valid_until": valid_until(call, action),
+	"valid_until": valid_until(asked),
 }
 
 # Null: holds as long as the facts it was made from. Else epoch nanoseconds.
-valid_until(call, action) := trust.next_change if trust.guarded_by_hours(call, action)
+valid_until(asked) := trust.next_change if "work_hours" in asked
 
 else := null
 
@@ -180,10 +184,10 @@ approval_missing := {
 
 # --- deny ------------------------------------------------------------------------------------------------------------
 
-reasons_against(call, action) := array.concat(
-	array.concat(context.request_violations, context.call_violations(call, action)),
+reasons_against(call, action, asked) := array.concat(
+	array.concat(context.request_violations, context.call_violations(call, asked)),
 	array.concat(
-		array.concat(trust.violations_of(call, action), facts_missing(call, action)),
+		array.concat(trust.violations_of(call, asked), facts_missing(call, action)),
 		array.concat(server_violations(call), tenant_violations(call)),
 	),
 )

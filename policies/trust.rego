@@ -107,10 +107,9 @@ allow_critical_during_work_hours if {
 	not weekend
 }
 
-guarded_by_hours(call, action) if "work_hours" in context.checks(call, action)
-
-violations_of(call, action) := array.concat(hours_violations(call), weekend_violations(call)) if {
-	guarded_by_hours(call, action)
+# `asked` is what `context.checks` said of the call.
+violations_of(call, asked) := array.concat(hours_violations(call), weekend_violations(call)) if {
+	"work_hours" in asked
 } else := []
 
 hours_violations(call) := [{
@@ -153,7 +152,7 @@ else := "PM"
 # METADATA
 # entrypoint: true
 # description: Reasons against this call, as sentences.
-deny contains violation.message if some violation in violations_of(input, object.get(input, "action", ""))
+deny contains violation.message if some violation in violations_of(input, context.checks(input, object.get(input, "action", "")))
 
 # Epoch nanoseconds until which the answers above cannot change: the next start, end or midnight.
 next_change := min([edge |
