@@ -1,7 +1,8 @@
 /** File tools: the words of the name, then where the paths lead. Source: acceptance S-18, SF-05. */
+import type { JsonValue } from '../../core/json.ts';
+import { isJsonObject } from '../../core/json.ts';
 import type { Classifier, ClassifierInput, Finding } from '../classifier.ts';
 import type { ReasonId } from '../reasons.ts';
-import { textsOf } from '../strings.ts';
 import { wordsOf } from '../words.ts';
 
 const READ_WORDS = new Set(
@@ -49,6 +50,12 @@ const SECRET_SEGMENTS = new Set(
   ).split(' '),
 );
 const SECRET_ENDINGS = ['.pem', '.key', '.pfx', '.p12', '.jks', '.keystore', '.kdbx', '.ppk', '.asc', '.gpg', '.ovpn'];
+/** Parameters that carry what a file holds rather than where it is. */
+const CONTENT_KEYS = new Set(
+  'content contents filecontent text filetext body data newtext oldtext newstr oldstr newstring oldstring insert patch diff'.split(
+    ' ',
+  ),
+);
 const MAX_PATH = 4096;
 
 function nameFinding(tool: string): Finding | null {
@@ -107,14 +114,31 @@ function longPath(text: string): Finding | null {
   return examine(text.slice(0, MAX_PATH));
 }
 
+/** Every text and key that may be a path; false when there are too many to look at. */
+function collectPaths(value: JsonValue, into: string[], depth: number): boolean {
+  if (typeof value === 'string') into.push(value);
+  else if (typeof value === 'object' && value !== null) {
+    if (depth > 64 || into.length > 10_000) return false;
+    if (!isJsonObject(value)) return value.every((item) => collectPaths(item, into, depth + 1));
+    for (const key in value) {
+      const item = value[key];
+      // What is written into a file is no path, whatever it mentions; unless it is more than one text.
+      if (typeof item === 'string' && CONTENT_KEYS.has(wordsOf(key).join(''))) continue;
+      into.push(key);
+      if (item !== undefined && !collectPaths(item, into, depth + 1)) return false;
+    }
+  }
+  return true;
+}
+
 function classify(input: ClassifierInput): readonly Finding[] {
   const found: Finding[] = [];
   const byName = nameFinding(input.tool);
   if (byName !== null) found.push(byName);
   if (input.parameters === null) return found;
-  const { texts, keys, complete } = textsOf(input.parameters);
-  if (!complete) found.push(pathFinding('file:traversal', ''));
-  for (const text of keys.length === 0 ? texts : [...texts, ...keys]) {
+  const paths: string[] = [];
+  if (!collectPaths(input.parameters, paths, 0)) found.push(pathFinding('file:traversal', ''));
+  for (const text of paths) {
     const path = examine(text);
     if (path !== null) found.push(path);
   }

@@ -8,7 +8,6 @@ import type { CrossCheck } from './sql-crosscheck.ts';
 import { loadCrossCheck } from './sql-crosscheck.ts';
 import { AGGREGATES, safeFunctions } from './sql-functions.ts';
 import { AGGREGATE_KINDS, QUERY_TOPS, READ_NODES, SKIPPED } from './sql-nodes.ts';
-import type { SqlExaminer } from './sql-reading.ts';
 import {
   EMPTY,
   MULTIPLE,
@@ -17,6 +16,7 @@ import {
   STATEMENT_WORDS,
   SYSTEM_SECRETS,
   sqlFinding,
+  TOO_LONG,
   UNPARSABLE,
 } from './sql-reading.ts';
 
@@ -291,7 +291,23 @@ function examineTree(statement: unknown, walk: Walk, sql: string): boolean {
   return true;
 }
 
-type Parse = (sql: string, dialect: string) => { readonly success: boolean; readonly ast?: unknown };
+type Parse = (
+  sql: string,
+  dialect: string,
+) => {
+  readonly success: boolean;
+  readonly ast?: unknown;
+  readonly error?: unknown;
+};
+
+/** What was found, and whether the parser's WASM trapped: each trap leaks some of its stack, so it has to be replaced. */
+export interface GenericReading {
+  readonly findings: readonly Finding[];
+  readonly trapped: boolean;
+}
+
+/** Reads one statement with the generic parser. Never throws. */
+export type GenericExaminer = (sql: string) => GenericReading;
 
 /** Names of the dialects in this parser. */
 const NAMES: Readonly<Record<string, string>> = { mariadb: 'mysql' };
@@ -316,19 +332,27 @@ function examine(
   if (result.ast.length > 1) return [...found, MULTIPLE];
   // Only a reading needs a second opinion: anything else is already above it.
   const reads = found.every((finding) => finding.type === 'query' || finding.type === 'analytics');
-  return reads && check(sql) === 'writes' ? [...found, sqlFinding('admin', 'sql:parsers-disagree')] : found;
+  const second = reads ? check(sql) : 'none';
+  if (second === 'slow') return TOO_LONG;
+  return second === 'writes' ? [...found, sqlFinding('admin', 'sql:parsers-disagree')] : found;
 }
 
 /** Loads the parser (about 150 ms and 100 MB, once for all dialects) and the dialect's second opinion. */
-export async function loadGeneric(dialect: string): Promise<SqlExaminer> {
+export async function loadGeneric(dialect: string): Promise<GenericExaminer> {
   const { parse } = (await import('@polyglot-sql/sdk')) as { readonly parse: Parse };
   const check = await loadCrossCheck(dialect);
   const safe = safeFunctions(dialect);
   return (sql) => {
+    let trapped = false;
+    const noting: Parse = (text, name) => {
+      const result = parse(text, name);
+      trapped ||= !result.success && typeof result.error === 'string' && result.error.startsWith('WASM');
+      return result;
+    };
     try {
-      return examine(sql, dialect, parse, safe, check);
+      return { findings: examine(sql, dialect, noting, safe, check), trapped };
     } catch {
-      return UNPARSABLE;
+      return { findings: UNPARSABLE, trapped: true };
     }
   };
 }

@@ -3,15 +3,16 @@
  * Source: acceptance S-16, SF-01, golden table; security 2.6.
  */
 import type { JsonObject, JsonValue } from '../../core/json.ts';
+import { isJsonObject } from '../../core/json.ts';
 import type { Classifier, ClassifierInput, Finding } from '../classifier.ts';
 import type { ReasonId } from '../reasons.ts';
 import { textsOf } from '../strings.ts';
 import { wordsOf } from '../words.ts';
-import { loadGeneric } from './sql-generic.ts';
 import { loadPostgres } from './sql-postgres.ts';
 import type { SqlExaminer } from './sql-reading.ts';
 import { STATEMENT_WORDS, sqlFinding, UNPARSABLE } from './sql-reading.ts';
 import { refuseText } from './sql-text.ts';
+import { loadInThread } from './sql-thread.ts';
 
 /** Dialects that can be prepared. Source: contracts 1. */
 export const SQL_DIALECTS: ReadonlySet<string> = new Set(
@@ -93,6 +94,8 @@ function readName(tool: string): NameReading {
   return { runner, finding };
 }
 
+/** Whole statements of one word that nobody passes as a value. */
+const LONE_STATEMENTS = new Set('vacuum checkpoint shutdown reindex reconfigure commit rollback'.split(' '));
 const MAX_SKIPPED = 65_536;
 
 /** Where the first word stands: after white space, parentheses and comments. */
@@ -148,7 +151,7 @@ class Sql implements SqlClassifier {
     for (const name of dialects) {
       const dialect = sqlDialect(name);
       if (this.#examiners.has(dialect) || !SQL_DIALECTS.has(dialect)) continue;
-      const load = dialect === 'postgres' || dialect === 'redshift' ? loadPostgres(dialect) : loadGeneric(dialect);
+      const load = dialect === 'postgres' || dialect === 'redshift' ? loadPostgres(dialect) : loadInThread(dialect);
       this.#examiners.set(dialect, await load);
     }
   }
@@ -167,15 +170,21 @@ class Sql implements SqlClassifier {
   #examineParameters(parameters: JsonObject, dialect: string | null, runner: boolean, found: Finding[]): boolean {
     let statements = false;
     const others: JsonValue[] = [];
-    for (const key in parameters) {
-      const value = parameters[key];
-      if (!STATEMENT_KEYS.has(wordsOf(key).join(''))) {
-        others.push({ [key]: value ?? null });
-      } else if (value !== null && value !== undefined) {
-        statements = true;
-        this.#examineStatements(value, dialect, found);
+    const visit = (object: JsonObject, depth: number): void => {
+      for (const key in object) {
+        const value = object[key];
+        const isStatement = STATEMENT_KEYS.has(wordsOf(key).join(''));
+        if (!isStatement) {
+          if (depth === 0) others.push({ [key]: value ?? null });
+          // A statement may stand deeper: `{input: {sql: …}}`.
+          if (isJsonObject(value) && depth < 16) visit(value, depth + 1);
+        } else if (value !== null && value !== undefined) {
+          statements = true;
+          this.#examineStatements(value, dialect, found);
+        }
       }
-    }
+    };
+    visit(parameters, 0);
     return this.#examineOthers(others, dialect, runner, statements, found) || statements;
   }
 
@@ -200,7 +209,11 @@ class Sql implements SqlClassifier {
       spoke ||= runner;
       for (const finding of findings) found.push(runner ? finding : { ...finding, basis: 'raise' });
     };
-    for (const text of texts) look(text, soundsLikeSql(text, alone) || (alone && mayBeStatement(text)));
+    for (const text of texts)
+      look(
+        text,
+        soundsLikeSql(text, alone) || LONE_STATEMENTS.has(text.trim().toLowerCase()) || (alone && mayBeStatement(text)),
+      );
     for (const key of keys) look(key, soundsLikeSql(key, false));
     return spoke;
   }

@@ -89,3 +89,27 @@ describe('the SQL corpora', () => {
     }
   });
 });
+
+describe('hostile text for the generic parsers', () => {
+  test('a text that takes exponential time is refused in bounded time, and the next one is answered', () => {
+    const nested: readonly (readonly [string, string])[] = [
+      ['bigquery', `SELECT ${'['.repeat(30)}1${']'.repeat(30)}`],
+      ['mysql', `SELECT ${'cast('.repeat(30)}1${' as char)'.repeat(30)}`],
+      ['tsql', `SELECT ${'cast('.repeat(30)}1${' as int)'.repeat(30)}`],
+    ];
+    for (const [dialect, sql] of nested) {
+      expect(readings([{ dialect, sql }], true)).toEqual([]);
+      expect(readings([{ dialect, sql: 'SELECT a FROM t' }], true)).toHaveLength(1);
+    }
+  });
+
+  test('a parser that traps over and over goes on answering', async () => {
+    const trap = { dialect: 'tsql', sql: 'SELECT if(1,if(1,1,2),2)' };
+    for (let round = 0; round < 500; round++) {
+      expect(readings([trap], true)).toEqual([]);
+      // The replacement of the thread is loaded between requests.
+      if (round % 50 === 0) await new Promise(setImmediate);
+    }
+    expect(readings([{ dialect: 'tsql', sql: 'SELECT a FROM t' }], true)).toHaveLength(1);
+  });
+});
