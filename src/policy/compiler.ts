@@ -55,19 +55,6 @@ export async function compile(dir: string, options: CompileOptions = {}): Promis
 }
 
 /**
- * `compile` for the engine's activation: faults of the sources are a value, a compiler that is not there is a rejection
- * whose message names the three ways to get one.
- */
-export async function compileForActivation(
-  dir: string,
-  options: { readonly out: string },
-): Promise<{ readonly problems?: readonly CompileProblem[] }> {
-  const result = await compile(dir, options);
-  if (result.kind === 'no-compiler') throw new Error(result.message);
-  return result.kind === 'rejected' ? { problems: result.problems } : {};
-}
-
-/**
  * Hex SHA-256 over names and contents of the `.rego` sources of `dir` (tests excluded): differs from the one of a
  * bundle's manifest (`digestOf(manifest.sources)`) exactly when the bundle is stale.
  */
