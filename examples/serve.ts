@@ -20,15 +20,15 @@ export async function serve(listener: RequestListener, path: string): Promise<st
     server.closeAllConnections();
     process.exit(0);
   };
-  process.once('SIGTERM', stop);
+  const signals = ['SIGINT', 'SIGTERM'] as const;
   if (process.send) {
     process.send({ url });
     process.once('disconnect', stop);
-    // The terminal sends Ctrl-C to the whole process group; the parent drains first and then lets go of us.
-    process.on('SIGINT', () => undefined);
+    // Terminals and service managers signal the whole process group; the parent drains first and then lets go of us.
+    for (const signal of signals) process.on(signal, () => undefined);
   } else {
     process.stdout.write(`${url}\n`);
-    process.once('SIGINT', stop);
+    for (const signal of signals) process.once(signal, stop);
   }
   return url;
 }

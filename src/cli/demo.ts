@@ -50,7 +50,8 @@ export async function demoCommand(argv: readonly string[], io: Io): Promise<numb
       io.out(demoBanner(demo, join(home, 'demo.json'), Date.now() - startedAt));
     });
   } finally {
-    for (const child of children) child.disconnect();
+    // One that ended by itself has let go already.
+    for (const child of children) if (child.connected) child.disconnect();
     await Promise.all(children.map(ended));
   }
 }

@@ -13,13 +13,22 @@ function crash(error: unknown): void {
   process.exit(EXIT.failed);
 }
 
+/** A terminal's Ctrl-C comes twice when a program such as npm forwards it as well; a person's second one comes later. */
+const SAME_SIGNAL_MS = 1000;
+
 /** The first signal asks for an orderly end, the second one is an order. */
 function stopSignal(): AbortSignal {
   const controller = new AbortController();
+  let askedAt = 0;
   for (const name of ['SIGINT', 'SIGTERM'] as const) {
     process.on(name, () => {
-      if (controller.signal.aborted) process.exit(name === 'SIGINT' ? 130 : 143);
-      controller.abort();
+      const now = performance.now();
+      if (!controller.signal.aborted) {
+        askedAt = now;
+        controller.abort();
+      } else if (now - askedAt > SAME_SIGNAL_MS) {
+        process.exit(name === 'SIGINT' ? 130 : 143);
+      }
     });
   }
   return controller.signal;
