@@ -170,3 +170,8 @@ export function isRunning(pid: number): boolean {
     return false;
   }
 }
+
+/** True while any process of this group exists: whatever a detached program started and did not take with it. */
+export function groupIsRunning(leader: number): boolean {
+  return isRunning(-leader);
+}
