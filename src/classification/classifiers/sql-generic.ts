@@ -7,7 +7,7 @@ import type { ReasonId } from '../reasons.ts';
 import type { CrossCheck } from './sql-crosscheck.ts';
 import { loadCrossCheck } from './sql-crosscheck.ts';
 import { AGGREGATES, safeFunctions } from './sql-functions.ts';
-import { AGGREGATE_KINDS, QUERY_TOPS, READ_NODES, SKIPPED } from './sql-nodes.ts';
+import { AGGREGATE_KINDS, QUERY_TOPS, READ_NODES, SKIPPED, WRITE_NODES } from './sql-nodes.ts';
 import {
   EMPTY,
   MULTIPLE,
@@ -106,6 +106,7 @@ class Walk {
   readonly #tables = new Set<string>();
   readonly #qualifiers = new Set<string>();
   readonly #columns = new Set<string>();
+  #writes = false;
 
   constructor(safe: ReadonlySet<string>, dialect: string) {
     this.#safe = safe;
@@ -130,6 +131,17 @@ class Walk {
     }
   }
 
+  /** Names every object below a statement that is `admin` whatever it holds. */
+  touchNames(value: unknown): void {
+    if (typeof value !== 'object' || value === null) return;
+    if (Array.isArray(value)) for (const item of value) this.touchNames(item);
+    else {
+      const node = value as Tree;
+      if ('schema' in node) this.#table(node);
+      for (const key in node) this.touchNames(node[key]);
+    }
+  }
+
   /** `s.nextval` reads like a column and advances a sequence. */
   #name(name: string): void {
     if (name === 'nextval' && this.#dialect !== 'sqlite') this.reading.note('mutation', 'sql:sequence');
@@ -144,14 +156,16 @@ class Walk {
     }
     const write = Object.hasOwn(WRITES, key) ? WRITES[key] : undefined;
     if (write !== undefined && typeof child === 'object') {
+      this.#writes = true;
       this.reading.note('mutation', (child as Tree).is_replace === true ? 'sql:replace' : write);
       return;
     }
     const shape = Object.hasOwn(SHAPES, key) ? SHAPES[key] : undefined;
     if (shape !== undefined) this.reading.note('analytics', shape);
     // Plain values (flags, numbers, texts) are not constructs; objects and lists are, and must be known.
-    else if (typeof child === 'object' && !READ_NODES.has(key)) this.reading.note('admin', 'sql:unknown-construct');
-    else if (typeof child === 'boolean' && !READ_NODES.has(key)) this.#flag(key);
+    else if (READ_NODES.has(key) || (this.#writes && WRITE_NODES.has(key))) return;
+    else if (typeof child === 'object') this.reading.note('admin', 'sql:unknown-construct');
+    else if (typeof child === 'boolean') this.#flag(key);
   }
 
   #flag(key: string): void {
@@ -183,7 +197,7 @@ class Walk {
 
   #table(node: Tree): void {
     // `table` is also the field of a column that names its table: there the name is a plain text.
-    if (typeof node.name !== 'object') return;
+    if (typeof node.name !== 'object' || node.name === null) return;
     const name = textOf(node.name);
     if (name === '') return;
     this.#tables.add(name.toLowerCase());
@@ -259,7 +273,7 @@ function noteStatement(walk: Walk, kind: string, node: Tree, sql: string): void 
   else if (kind === 'transaction') reading.note('admin', 'sql:session');
   else {
     noteCommand(reading, kind.split('_')[0] ?? '');
-    walk.visit(node);
+    walk.touchNames(node);
   }
 }
 

@@ -101,6 +101,14 @@ const FIELDS = words(`
 /** Everything allowed in a query. Kinds and fields share one name space in this parser's trees. */
 export const READ_NODES: ReadonlySet<string> = new Set([...EXPRESSIONS, ...FIELDS, ...AGGREGATE_KINDS]);
 
+/** What a writing statement may hold besides; in a query none of these is allowed. */
+export const WRITE_NODES: ReadonlySet<string> = new Set(
+  words(`
+  set on_conflict action conflict_keys conflict_action conflict_target duplicate default_values ignore output when then
+  matched tables from_clause table_joins source by_source insert_alias returning if_exists overwrite
+  `),
+);
+
 /** Kinds whose presence at the top makes a reading statement. */
 export const QUERY_TOPS: ReadonlySet<string> = new Set(
   words('select union intersect except subquery values paren from pivot unpivot summarize'),

@@ -18,7 +18,9 @@ const READ_KINDS: ReadonlySet<string> = new Set(
     'ParamRef Alias SetToDefault XmlExpr XmlSerialize JsonObjectConstructor JsonArrayConstructor JsonArrayQueryConstructor ' +
     'JsonObjectAgg JsonArrayAgg JsonAggConstructor JsonKeyValue JsonValueExpr JsonFuncExpr JsonArgument JsonOutput JsonFormat ' +
     'JsonReturning JsonIsPredicate JsonParseExpr JsonScalarExpr JsonSerializeExpr JsonTable JsonTableColumn ' +
-    'JsonTablePathSpec JsonBehavior CTESearchClause CTECycleClause ColumnDef DefElem'
+    'JsonTablePathSpec JsonBehavior CTESearchClause CTECycleClause ColumnDef DefElem ' +
+    // Only in statements that are noted as writing or locking by themselves.
+    'LockingClause OnConflictClause InferClause IndexElem MergeWhenClause MultiAssignRef ReturningClause ReturningOption'
   ).split(' '),
 );
 

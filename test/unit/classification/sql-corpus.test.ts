@@ -40,6 +40,16 @@ describe('the SQL corpora', () => {
     expect(readings(benign, false)).toEqual([]);
   });
 
+  test('plain writes are mutations, no more and no less', () => {
+    const others = load('writes').filter(({ dialect, sql }) => {
+      const found = registry.classify(makeCall('execute_query', { query: sql }), makeServer({ dialect }));
+      return (
+        `${found.tool_type}/${found.sensitivity_level}` !== (/users/.test(sql) ? 'mutation/high' : 'mutation/medium')
+      );
+    });
+    expect(others).toEqual([]);
+  });
+
   test('each evasion is caught under any other parameter name of a statement runner too', () => {
     const escaped = load('evasions').filter(({ dialect, sql }) => {
       if (sql.trim() === '' || !/\s/.test(sql.trim())) return false;
