@@ -99,10 +99,10 @@ const URI = /^(?:([A-Za-z][A-Za-z0-9+.-]*):)?(?:\/\/([^/?#]*))?([^?#]*)(?:\?([^#
 function parseUri(text: string): Rego {
   const match = URI.exec(text);
   // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is refused
-  if (match === null || /[\u0000-\u0020\u007f\\]/.test(text)) throw new Mismatch('not a URI');
+  if (match === null || /[\u0000-\u001f\u007f]/.test(text)) throw new Mismatch('not a URI');
   const [, scheme, authority, path = '', query, fragment] = match;
   if (scheme === undefined && /^[^/]*:/.test(path)) throw new Mismatch('a colon before the first slash');
-  const host = /^(?:[^@]*@)?(\[[0-9A-Fa-f:.%A-Za-z]*\]|[^:[\]]*)(?::(\d*))?$/.exec(authority ?? '');
+  const host = /^(?:[^@]*@)?(\[[0-9A-Fa-f:.%A-Za-z]*\]|[^:[\]\s]*)(?::(\d*))?$/.exec(authority ?? '');
   if (host === null) throw new Mismatch('not a host');
   const opaque = scheme !== undefined && authority === undefined && !path.startsWith('/');
   const fields: readonly (readonly [string, string | undefined])[] = [

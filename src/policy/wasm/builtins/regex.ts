@@ -53,12 +53,20 @@ function expandTemplate(template: string, match: RegExpExecArray): string {
   });
 }
 
+/** Matches as Go finds them: an empty one right after another match does not count. */
+function* matches(pattern: string, text: string): Generator<RegExpExecArray> {
+  let end = -1;
+  for (const match of text.matchAll(compile(pattern))) {
+    if (match[0] === '' && match.index === end) continue;
+    end = match.index + match[0].length;
+    yield match;
+  }
+}
+
 function replace(text: string, pattern: string, template: string): string {
   let out = '';
   let from = 0;
-  for (const match of text.matchAll(compile(pattern))) {
-    // Go leaves out an empty match right after a match.
-    if (match[0] === '' && match.index === from && from > 0) continue;
+  for (const match of matches(pattern, text)) {
     out += text.slice(from, match.index) + expandTemplate(template, match);
     from = match.index + match[0].length;
   }
@@ -69,7 +77,7 @@ function split(pattern: string, text: string): Rego {
   if (text === '') return [''];
   const parts: string[] = [];
   let from = 0;
-  for (const match of text.matchAll(compile(pattern))) {
+  for (const match of matches(pattern, text)) {
     if (match[0] === '' && (match.index === 0 || match.index >= text.length)) continue;
     parts.push(text.slice(from, match.index));
     from = match.index + match[0].length;
@@ -80,7 +88,7 @@ function split(pattern: string, text: string): Rego {
 
 function find(pattern: string, text: string, limit: number): Rego {
   const found: string[] = [];
-  for (const match of text.matchAll(compile(pattern))) {
+  for (const match of matches(pattern, text)) {
     if (limit >= 0 && found.length >= limit) break;
     found.push(match[0]);
   }

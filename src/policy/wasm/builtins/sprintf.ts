@@ -85,7 +85,10 @@ export function sprintf(format: string, values: readonly Rego[]): string {
     out += directive(format, cursor, args);
   }
   if (!cursor.reordered && cursor.argument < args.length) {
-    out += `%!(EXTRA ${args.slice(cursor.argument).map(typed).join(', ')})`;
+    out += `%!(EXTRA ${args
+      .slice(cursor.argument)
+      .map((one) => typed(one))
+      .join(', ')})`;
   }
   return out;
 }
@@ -172,7 +175,8 @@ function amount(format: string, cursor: Cursor, args: readonly Argument[]): numb
 function render(verb: string, argument: Argument, spec: Spec): string {
   if (verb === 'T') return pad(goType(argument), spec);
   if (typeof argument === 'string') return renderText(verb, argument, spec);
-  if (typeof argument === 'bigint' || Number.isInteger(argument))
+  // An integer that a double cannot hold exactly was written with an exponent: a float.
+  if (typeof argument === 'bigint' || Number.isSafeInteger(argument))
     return renderInteger(verb, BigInt(argument), argument, spec);
   return renderFloat(verb, argument, spec);
 }
@@ -189,7 +193,7 @@ function renderText(verb: string, text: string, spec: Spec): string {
       .toString('hex');
     return pad(verb === 'X' ? digits.toUpperCase() : digits, spec);
   }
-  return mismatch(verb, text);
+  return mismatch(verb, text, spec);
 }
 
 const BASES: Record<string, number> = { d: 10, v: 10, b: 2, o: 8, O: 8, x: 16, X: 16 };
@@ -219,35 +223,66 @@ function renderCharacter(verb: string, value: bigint, argument: Argument, spec: 
   // Go's big integers take more verbs than its small ones.
   if (typeof argument === 'bigint' && verb === 's') return renderInteger('d', value, argument, spec);
   if (verb === 'U') return pad(`U+${value.toString(16).toUpperCase().padStart(4, '0')}`, spec);
-  return mismatch(verb, argument);
+  return mismatch(verb, argument, spec);
 }
 
 function renderFloat(verb: string, value: number, spec: Spec): string {
   const magnitude = Math.abs(value);
   let digits: string;
-  if (verb === 'f' || verb === 'F') digits = magnitude.toFixed(Math.min(spec.precision ?? 6, 100));
-  else if (verb === 'e' || verb === 'E') digits = exponent(magnitude.toExponential(Math.min(spec.precision ?? 6, 100)));
+  if (verb === 'f' || verb === 'F') digits = fixed(magnitude, spec.precision ?? 6);
+  else if (verb === 'e' || verb === 'E') digits = exponent(scientific(magnitude, spec.precision ?? 6));
   else if (verb === 'g' || verb === 'G' || verb === 'v') digits = general(magnitude, spec.precision);
-  else return mismatch(verb, value);
+  else return mismatch(verb, value, spec);
   if (verb === 'E' || verb === 'G') digits = digits.toUpperCase();
   const lead = sign(value < 0, spec);
   if (spec.zero && !spec.minus && spec.width !== null) return lead + digits.padStart(spec.width - lead.length, '0');
   return pad(lead + digits, spec);
 }
 
-/** Shortest text, or `precision` significant digits; exponent form below 1e-4 and from 1e21 (or the precision) on. */
+/** From this power of ten on Go turns to exponents, where no precision is asked for. */
+const SHORTEST_LIMIT = 6;
+
+/** Shortest text, or `precision` significant digits; exponent form below 1e-4 and from 1e6 on, or from the precision. */
 function general(value: number, precision: number | null): string {
-  const digits =
-    precision === null ? value.toExponential() : value.toExponential(Math.min(Math.max(precision - 1, 0), 99));
+  const digits = precision === null ? value.toExponential() : scientific(value, Math.max(precision - 1, 0));
   const power = Number(digits.slice(digits.indexOf('e') + 1));
-  const limit = precision === null ? 21 : Math.max(precision, 1);
+  const limit = precision === null ? SHORTEST_LIMIT : Math.max(precision, 1);
   if (power < -4 || power >= limit) return exponent(digits.replace(/\.?0+e/, 'e'));
-  const fixed = precision === null ? String(value) : value.toFixed(Math.min(Math.max(limit - 1 - power, 0), 100));
-  return fixed.includes('e') ? value.toFixed(20).replace(/0+$/, '') : trimZeros(fixed, precision);
+  const text = precision === null ? String(value) : fixed(value, Math.max(limit - 1 - power, 0));
+  return text.includes('e') ? value.toFixed(20).replace(/0+$/, '') : trimZeros(text, precision);
 }
 
 function trimZeros(text: string, precision: number | null): string {
   return precision !== null && text.includes('.') ? text.replace(/\.?0+$/, '') : text;
+}
+
+const MAX_DIGITS = 100;
+
+/** Go rounds exact halves to even, JavaScript away from zero. */
+function fixed(value: number, digits: number): string {
+  if (digits >= MAX_DIGITS) return value.toFixed(MAX_DIGITS).padEnd(value.toFixed(0).length + 1 + digits, '0');
+  const exact = value.toFixed(MAX_DIGITS);
+  const cut = exact.length - MAX_DIGITS + digits;
+  if (!isHalf(exact.slice(cut))) return value.toFixed(digits);
+  const down = digits === 0 ? exact.slice(0, cut - 1) : exact.slice(0, cut);
+  return isEven(down) ? down : value.toFixed(digits);
+}
+
+function scientific(value: number, digits: number): string {
+  if (digits >= MAX_DIGITS) return value.toExponential(MAX_DIGITS);
+  const [exact = '', power = ''] = value.toExponential(MAX_DIGITS).split('e');
+  const cut = 2 + digits;
+  if (!isHalf(exact.slice(cut))) return value.toExponential(digits);
+  const down = digits === 0 ? exact.slice(0, 1) : exact.slice(0, cut);
+  return isEven(down) ? `${down}e${power}` : value.toExponential(digits);
+}
+
+function isHalf(rest: string): boolean {
+  return /^50*$/.test(rest);
+}
+
+function isEven(digits: string): boolean {
+  return Number(digits.at(-1)) % 2 === 0;
 }
 
 /** Go writes at least two digits of exponent. */
@@ -269,7 +304,7 @@ function pad(text: string, spec: Spec): string {
 function goType(argument: Argument): string {
   if (typeof argument === 'string') return 'string';
   if (typeof argument === 'bigint') return BigInt.asIntN(64, argument) === argument ? 'int64' : '*big.Int';
-  return Number.isInteger(argument) ? 'int64' : 'float64';
+  return Number.isSafeInteger(argument) ? 'int64' : 'float64';
 }
 
 const PLAIN: Spec = {
@@ -282,10 +317,10 @@ const PLAIN: Spec = {
   precision: null,
 };
 
-function typed(argument: Argument): string {
-  return `${goType(argument)}=${render('v', argument, PLAIN)}`;
+function typed(argument: Argument, spec: Spec = PLAIN): string {
+  return `${goType(argument)}=${render('v', argument, spec)}`;
 }
 
-function mismatch(verb: string, argument: Argument): string {
-  return `%!${verb}(${typed(argument)})`;
+function mismatch(verb: string, argument: Argument, spec: Spec): string {
+  return `%!${verb}(${typed(argument, spec)})`;
 }

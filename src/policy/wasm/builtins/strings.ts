@@ -84,13 +84,17 @@ function reachablePaths(graph: Rego | undefined, initial: Rego | undefined): Reg
   const walk = (node: Rego, path: readonly Rego[]): void => {
     if (found.length > 10_000 || path.length > 500) throw new Mismatch('the graph is too large');
     const next = getRego(edges, node);
-    if (next === undefined) return void (path.length > 0 && found.push(path));
+    if (next === undefined) return void found.push(path);
     const here = [...path, node];
-    const open = (next === null ? [] : asItems(next)).filter((one) => !here.some((seen) => equalRego(seen, one)));
-    if (open.length === 0) found.push(here);
-    for (const one of open) walk(one, here);
+    const neighbours = next === null ? [] : asItems(next);
+    if (neighbours.length === 0) found.push(here);
+    for (const one of neighbours) {
+      // A cycle ends the path.
+      if (here.some((seen) => equalRego(seen, one))) found.push(here);
+      else walk(one, here);
+    }
   };
-  for (const node of asItems(initial)) walk(node, []);
+  for (const node of asItems(initial)) if (getRego(edges, node) !== undefined) walk(node, []);
   return new Set(found.filter((path, i) => found.findIndex((other) => compareRego(path, other) === 0) === i));
 }
 

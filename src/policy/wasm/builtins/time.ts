@@ -1,6 +1,6 @@
 /** `time.*`. Instants are int64 nanoseconds since the epoch. Source: OPA policy reference. */
 import type { Rego } from '../values.ts';
-import { type Civil, checked, civil, instant, instantInZone } from './civil.ts';
+import { type Civil, checked, civil, instant } from './civil.ts';
 import { formatTime, LAYOUTS, parseTime } from './layout.ts';
 import { asArray, asBigInt, asInteger, asText, changing, fromBigInt, Mismatch, pure } from './support.ts';
 
@@ -24,17 +24,19 @@ const UNITS: Readonly<Record<string, bigint>> = {
   s: 1_000_000_000n,
   m: 60_000_000_000n,
   h: 3_600_000_000_000n,
+  d: 86_400_000_000_000n,
+  w: 604_800_000_000_000n,
 };
 
-/** Go durations such as `1h30m` and `-1.5s`, in nanoseconds. */
+/** Go durations, with days and weeks, such as `1h30m` and `-1.5s`, in nanoseconds. */
 function parseDuration(text: string): bigint {
-  const match = /^([+-]?)((?:\d+\.?\d*|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+$/.exec(text);
+  const match = /^([+-]?)((?:\d+\.?\d*|\.\d+)(?:ns|us|µs|μs|ms|s|m|h|d|w))+$/.exec(text);
   if (match === null) {
     if (/^[+-]?0$/.test(text)) return 0n;
     throw new Mismatch('not a duration');
   }
   let total = 0n;
-  for (const [, whole, part, unit] of text.matchAll(/(\d*)(?:\.(\d*))?(ns|us|µs|μs|ms|s|m|h)/g)) {
+  for (const [, whole, part, unit] of text.matchAll(/(\d*)(?:\.(\d*))?(ns|us|µs|μs|ms|s|m|h|d|w)/g)) {
     const scale = UNITS[unit ?? ''] ?? 0n;
     const digits = (part ?? '').slice(0, 18);
     total += BigInt(whole || '0') * scale + (BigInt(digits || '0') * scale) / 10n ** BigInt(digits.length);
@@ -70,12 +72,9 @@ function borrow(parts: number[], index: number, size: number): void {
   parts[index - 1] = (parts[index - 1] ?? 0) - 1;
 }
 
-function addDate(value: Rego | undefined, years: number, months: number, days: number): Rego {
-  const [ns, zone] = when(value);
-  const time = civil(ns, zone);
-  const [year, month, day] = [time.year + years, time.month + months, time.day + days];
-  const moved = zone === '' ? instant(year, month, day, time, 0) : instantInZone(year, month, day, time, zone);
-  return fromBigInt(moved);
+function addDate(ns: bigint, years: number, months: number, days: number): Rego {
+  const time = civil(checked(ns), '');
+  return fromBigInt(instant(time.year + years, time.month + months, time.day + days, time, 0));
 }
 
 function format(value: Rego | undefined): Rego {
@@ -104,7 +103,7 @@ export const TIME = [
     },
     'time.parse_duration_ns': ([text]) => fromBigInt(parseDuration(asText(text))),
     'time.add_date': ([value, years, months, days]) =>
-      addDate(value, asInteger(years), asInteger(months), asInteger(days)),
+      addDate(asBigInt(value), asInteger(years), asInteger(months), asInteger(days)),
     'time.diff': ([a, b]) => difference(a, b),
     'time.format': ([value]) => format(value),
   }),

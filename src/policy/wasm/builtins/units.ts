@@ -56,9 +56,10 @@ function parseUnits(text: string): Rego {
   return value % denominator === 0n ? fromBigInt(value / denominator) : Number(value) / Number(denominator);
 }
 
+/** A leading `v` is let pass, as OPA does. */
 const SEMVER = new RegExp(
   [
-    /^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)/,
+    /^v?(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)/,
     /(?:-((?:0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*)(?:\.(?:0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*))*))?/,
     /(?:\+[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*)?$/,
   ]
