@@ -1,0 +1,48 @@
+/** `npm run bench [-- LANE…] [--seconds N] [--rounds N]`: prints tables and writes bench/results. */
+import { parseArgs } from 'node:util';
+import { decideLane } from './decide.ts';
+import type { Effort } from './proxy.ts';
+import { chatLane, toolLane } from './proxy.ts';
+import type { Row } from './report.ts';
+import { save, table } from './report.ts';
+
+const HELP = `Usage: npm run bench -- [proxy] [decide] [--seconds N] [--rounds N]
+
+  proxy    tools/call and chat/completions: CPU per request beside the floor, nginx, haproxy, Portkey
+  decide   one decision in process: our host, its cache, the public SDK
+Without a lane all of them run. Needs Linux and wrk; other contenders are skipped when missing.
+`;
+
+const { values, positionals } = parseArgs({
+  options: {
+    seconds: { type: 'string', default: '4' },
+    rounds: { type: 'string', default: '5' },
+    help: { type: 'boolean', short: 'h' },
+  },
+  allowPositionals: true,
+});
+
+async function main(): Promise<void> {
+  if (values.help) return void process.stdout.write(HELP);
+  const lanes = positionals.length > 0 ? positionals : ['proxy', 'decide'];
+  const effort: Effort = { seconds: Number(values.seconds), rounds: Number(values.rounds) };
+  const say = (line: string) => void process.stderr.write(`${line}\n`);
+  const rows: Row[] = [];
+  const results: Record<string, unknown> = {};
+  for (const lane of lanes) {
+    if (lane === 'proxy') {
+      for (const run of [toolLane, chatLane]) {
+        const measured = await run(effort, say);
+        rows.push(...measured);
+        process.stdout.write(`\n### ${measured[0]?.lane ?? lane}\n\n${table(measured)}\n`);
+      }
+    } else if (lane === 'decide') {
+      const decided = await decideLane(effort);
+      results.decide = decided.rows;
+      process.stdout.write(`\n### decide\n\n${decided.text}\n`);
+    } else throw new Error(`no lane "${lane}"; see --help`);
+  }
+  say(`written to ${save(results, rows)}`);
+}
+
+await main();
