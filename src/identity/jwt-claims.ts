@@ -16,9 +16,6 @@ export interface TokenHeader {
 export interface UnverifiedToken {
   readonly header: JsonObject;
   readonly claims: JsonObject;
-  /** What was signed: the first two parts as they came. */
-  readonly input: string;
-  readonly signature: Buffer;
 }
 
 /**
@@ -33,9 +30,7 @@ export function takeApart(token: string): UnverifiedToken | null {
   const header = readJsonObject(Buffer.from(token.slice(0, first), 'base64url'));
   if (header === null) return null;
   const claims = readJsonObject(Buffer.from(token.slice(first + 1, second), 'base64url'));
-  if (claims === null) return null;
-  const signature = Buffer.from(token.slice(second + 1), 'base64url');
-  return { header, claims, input: token.slice(0, second), signature };
+  return claims === null ? null : { header, claims };
 }
 
 /** The value of a base64url character, or -1. */

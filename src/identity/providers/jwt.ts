@@ -1,6 +1,6 @@
 /**
- * Bearer tokens that an issuer signed. Each thing that makes a token acceptable is decided in a file of its own beside
- * this one. Source: RFC 8725, RFC 9068, security 2.3, acceptance D-08.
+ * Bearer tokens that an issuer signed. The signature is jose's business; each other thing that makes a token acceptable
+ * is decided in a file of its own beside this one. Source: RFC 8725, RFC 9068, security 2.3, acceptance D-08.
  */
 import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
@@ -66,8 +66,7 @@ class JwtProvider implements IdentityProvider {
     const epoch = this.#cache.epoch;
     const lookup = await this.#keys.find(header.kid, header.alg);
     if (lookup.kind === 'unavailable') return UNAVAILABLE;
-    if (lookup.kind === 'unknown' || !isSignatureGood(lookup.key, header.alg, parts.input, parts.signature))
-      return INVALID;
+    if (lookup.kind === 'unknown' || !(await isSignatureGood(lookup.key, header.alg, token))) return INVALID;
     const verdict = checkClaims(parts.claims, this.#options, now);
     if (verdict !== 'good') return verdict === 'expired' ? EXPIRED : INVALID;
     const principal = principalFromClaims(parts.claims, this.#options, this.#env.name, now, this.#env.logger);
