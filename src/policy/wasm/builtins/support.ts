@@ -26,7 +26,8 @@ export function asInteger(value: Rego | undefined): number {
 
 export function asBigInt(value: Rego | undefined): bigint {
   if (typeof value === 'bigint') return value;
-  return BigInt(asInteger(value));
+  if (typeof value !== 'number' || !Number.isInteger(value)) throw new Mismatch('not an integer');
+  return BigInt(value);
 }
 
 export function asArray(value: Rego | undefined): readonly Rego[] {
