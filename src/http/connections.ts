@@ -9,6 +9,8 @@ export interface ConnectionLimits {
 
 /** A connection this young may have its first request on the way. */
 const YOUNG_MS = 250;
+/** As many as may wait in the kernel; a flood that goes on is not waited for. */
+const MAX_WAITING = 1024;
 
 /** Keeps count of a listener's connections and ends them in an orderly way. */
 export class Connections {
@@ -17,6 +19,7 @@ export class Connections {
   private readonly perAddress = new Map<string, number>();
   private readonly server: Server;
   private emptied: (() => void) | null = null;
+  private taken = 0;
 
   /**
    * @param exempt addresses without a limit of their own: proxies, through which many clients come
@@ -30,8 +33,12 @@ export class Connections {
   ) {
     this.server = server;
     server.maxConnections = limits.connections;
-    server.on('drop', () => onRefused('total'));
+    server.on('drop', () => {
+      this.taken++;
+      onRefused('total');
+    });
     server.on('connection', (socket: Socket) => {
+      this.taken++;
       const address = socket.remoteAddress ?? '';
       const count = (this.perAddress.get(address) ?? 0) + 1;
       if (count > limits.connections_per_ip && !exempt(address)) {
@@ -51,6 +58,18 @@ export class Connections {
     if (left === 0) this.perAddress.delete(address);
     else this.perAddress.set(address, left);
     if (this.sockets.size === 0) this.emptied?.();
+  }
+
+  /**
+   * Takes in the connections that the kernel has completed, which closing the listener would reset. Node accepts one in
+   * each turn of the event loop, so a turn that brings none says that none waits.
+   */
+  async acceptWaiting(): Promise<void> {
+    for (let turn = 0; turn < MAX_WAITING; turn++) {
+      const before = this.taken;
+      await new Promise((resolve) => setImmediate(resolve));
+      if (this.taken === before) return;
+    }
   }
 
   /** Stops listening and nothing else; `http.Server.close` would also cut idle connections, with requests in their buffers. */

@@ -30,7 +30,8 @@ export function controlListener(
         return failed(thrown, received);
       }
     },
-    { overrideGlobalObjects: false },
+    // Load balancers ask for health in HTTP/1.0, which needs no Host; hygiene refuses its absence elsewhere.
+    { overrideGlobalObjects: false, hostname: 'localhost' },
   );
   return async (received) => {
     const { incoming, outgoing } = received;

@@ -2,14 +2,15 @@
 import type { IncomingMessage, OutgoingHttpHeader, OutgoingHttpHeaders } from 'node:http';
 import { ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
+import type { CancelListener, CancelSignal } from '../core/cancel.ts';
 import { GatewayError } from '../core/errors.ts';
 import type { Peer, Received } from '../core/exchange.ts';
 import type { Grant } from './cors.ts';
 import { withGrant } from './cors.ts';
 import type { Clean } from './hygiene.ts';
 
-/** A `Received` whose abort signal is made only when somebody asks for it. */
-export class Exchange implements Received {
+/** A `Received` that is its own cancel signal; a real abort signal is made only when somebody asks for it. */
+export class Exchange implements Received, CancelSignal {
   readonly id: string;
   readonly method: string;
   readonly path: string;
@@ -20,7 +21,8 @@ export class Exchange implements Received {
   readonly incoming: IncomingMessage;
   readonly outgoing: DoorResponse;
   private controller: AbortController | null = null;
-  private gone = false;
+  private listeners: CancelListener[] | null = null;
+  private gone: GatewayError | null = null;
 
   constructor(id: string, clean: Clean, receivedAt: number, outgoing: DoorResponse) {
     this.id = id;
@@ -37,15 +39,40 @@ export class Exchange implements Received {
   get signal(): AbortSignal {
     if (this.controller === null) {
       this.controller = new AbortController();
-      if (this.gone) this.controller.abort(new GatewayError('CLIENT_CLOSED'));
+      if (this.gone !== null) this.controller.abort(this.gone);
     }
     return this.controller.signal;
   }
 
+  get cancel(): CancelSignal {
+    return this;
+  }
+
+  get aborted(): boolean {
+    return this.gone !== null;
+  }
+
+  get reason(): unknown {
+    return this.gone ?? undefined;
+  }
+
+  addEventListener(_type: 'abort', listener: CancelListener): void {
+    if (this.listeners === null) this.listeners = [listener];
+    else this.listeners.push(listener);
+  }
+
+  removeEventListener(_type: 'abort', listener: CancelListener): void {
+    const at = this.listeners?.indexOf(listener) ?? -1;
+    if (at >= 0) this.listeners?.splice(at, 1);
+  }
+
   /** The connection is gone before the answer was complete. */
   abort(): void {
-    this.gone = true;
-    this.controller?.abort(new GatewayError('CLIENT_CLOSED'));
+    if (this.gone !== null) return;
+    this.gone = new GatewayError('CLIENT_CLOSED');
+    this.controller?.abort(this.gone);
+    // A copy: listeners take themselves off.
+    for (const listener of [...(this.listeners ?? [])]) listener.handleEvent();
   }
 }
 

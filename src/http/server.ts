@@ -317,8 +317,7 @@ class Listener implements Door {
     this.#draining = true;
     for (const exchange of this.#active) exchange.outgoing.lastOnConnection = true;
     if (settleMs > 0) await new Promise((resolve) => setTimeout(resolve, Math.min(settleMs, ms)));
-    // One turn of the event loop, so that what the kernel has completed is accepted rather than reset.
-    await new Promise((resolve) => setImmediate(resolve));
+    await this.#connections.acceptWaiting();
     this.#connections.stopAccepting();
     let drained = false;
     do {
