@@ -27,8 +27,8 @@ export interface TestGateway extends AsyncDisposable {
   /** A key whose principal has this role and is called like it. */
   key(role: string, facts?: Partial<KeyRequest>): Promise<string>;
   reload(config: PartialConfig): Promise<void>;
-  /** Resolves once a line of the log matches. */
-  logged(pattern: RegExp): Promise<string>;
+  /** Resolves with the `count`th line of the log that matches, as soon as it is there. */
+  logged(pattern: RegExp, count?: number): Promise<string>;
   /** Events written so far. After `stop` these are all there will ever be. */
   audit(): Promise<AuditEvent[]>;
   /** Waits until the audit file has what is looked for; events are written within 50 ms. */
@@ -82,10 +82,10 @@ export async function startGateway(partial: PartialConfig = {}): Promise<TestGat
     key: (role, facts = {}) =>
       gateway.keys.create({ name: role, tenant_id: 'default', owner_id: `user-${role}`, roles: [role], ...facts }),
     reload: (next) => gateway.reload(scenarioConfig(next, home)),
-    logged(pattern) {
+    logged(pattern, count = 1) {
       return new Promise((done) => {
         const look = () => {
-          const line = logs.find((text) => pattern.test(text));
+          const line = logs.filter((text) => pattern.test(text))[count - 1];
           if (line === undefined) return;
           listeners.delete(look);
           done(line);
@@ -142,4 +142,11 @@ export async function writeConfig(home: string, partial: PartialConfig): Promise
   const file = join(home, 'portcullis.yaml');
   await writeFile(file, JSON.stringify(scenarioInput(partial), null, 2));
   return file;
+}
+
+/** The default policy data without a rate limit, for scenarios under load. */
+export async function dataWithoutLimits(): Promise<string> {
+  const data = JSON.parse(await readFile(join(POLICIES, 'data.json'), 'utf8')) as { config: { rate_limits: object } };
+  data.config.rate_limits = { default: 1_000_000_000, roles: {} };
+  return JSON.stringify(data);
 }
