@@ -74,22 +74,23 @@ export class HeapWriter {
     return at;
   }
 
+  /**
+   * Integers of 32 bits are held as such, all others as text, like the module's own JSON parser does: its arithmetic
+   * cuts int64 values to 32 bits.
+   */
   number(value: number): number {
-    if (!Number.isSafeInteger(value)) return this.#decimal(value);
+    if ((value | 0) !== value) return this.#decimal(value);
     const at = this.take(16);
     const words = this.heap.words;
     words[at >> 2] = TYPE.number | (NUMBER.int << 8);
-    words[(at >> 2) + 2] = value | 0;
-    words[(at >> 2) + 3] = Math.floor(value / 4_294_967_296);
+    words[(at >> 2) + 2] = value;
+    words[(at >> 2) + 3] = value < 0 ? -1 : 0;
     return at;
   }
 
   bigint(value: bigint): number {
-    if (BigInt.asIntN(64, value) !== value) return this.#decimalText(value.toString());
-    const at = this.take(16);
-    this.heap.words[at >> 2] = TYPE.number | (NUMBER.int << 8);
-    this.heap.view.setBigInt64(at + 8, value, true);
-    return at;
+    const small = Number(value);
+    return (small | 0) === small ? this.number(small) : this.#decimalText(value.toString());
   }
 
   #decimal(value: number): number {

@@ -47,3 +47,11 @@ sets := {3, "b", 1, "a", null, [2], {"k": 1}}
 patched := json.patch(input.doc, [{"op": "add", "path": "/list/-", "value": 4}])
 
 lookup := {key: input.object[key] | some key in input.keys}
+
+# Numbers beyond 32 and 53 bits are calculated with exactly.
+arithmetic := {
+	"sum": input.a + input.b,
+	"remainder": input.a % input.b,
+	"less": input.a < input.b,
+	"day": time.now_ns() - (time.now_ns() % 86400000000000),
+}

@@ -62,6 +62,19 @@ describe('the policy host', () => {
     expect(host.evaluate('host/pure_time', {}, NOW)).toEqual({ kind: 'value', value: [10, 30, 0], volatile: false });
   });
 
+  test.each([
+    [1, 2],
+    [2 ** 31, 3],
+    [-(2 ** 31) - 1, 7],
+    [2 ** 32 + 5, 2 ** 31],
+    [2 ** 53 - 1, 2 ** 40 + 1],
+    [1_736_937_000_123, 86_400_000],
+  ])('calculates with %d and %d', async (a, b) => {
+    const host = await makeHost();
+    const want = { sum: a + b, remainder: a % b, less: a < b, day: 1_736_899_200_000_000_000 };
+    expect(host.evaluate('host/arithmetic', { a, b }, NOW)).toEqual(value(want));
+  });
+
   test('answers undefined for an entrypoint that does not exist', async () => {
     const host = await makeHost();
     expect(host.evaluate('host/nothing', {}, NOW)).toMatchObject({ kind: 'failed', failure: 'undefined' });
