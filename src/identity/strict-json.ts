@@ -52,12 +52,12 @@ function hasUniqueKeys(text: string): boolean {
   return true;
 }
 
-/** Index of the closing quote of the string that begins at `start`. */
+/** Index of the closing quote of the string that begins at `start`: the first one with an even number of backslashes before it. */
 function stringEnd(text: string, start: number): number {
-  for (let i = start + 1; i < text.length; i++) {
-    const c = text.charCodeAt(i);
-    if (c === BACKSLASH) i++;
-    else if (c === QUOTE) return i;
+  for (let end = text.indexOf('"', start + 1); end >= 0; end = text.indexOf('"', end + 1)) {
+    let first = end;
+    while (text.charCodeAt(first - 1) === BACKSLASH) first--;
+    if ((end - first) % 2 === 0) return end;
   }
   return text.length;
 }
