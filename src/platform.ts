@@ -10,6 +10,7 @@ import type { Config } from './config/schema.ts';
 import type { Clock } from './core/clock.ts';
 import { systemClock } from './core/clock.ts';
 import type { GatewayError } from './core/errors.ts';
+import { scrubText } from './core/redaction.ts';
 import type { DoorRefusal } from './http/server.ts';
 import { createLogging } from './observability/logger.ts';
 import { createMetrics } from './observability/metrics.ts';
@@ -107,7 +108,7 @@ export function reportRefusal({ audit, metrics }: OpenPlatform, refusal: DoorRef
     ...nobody(refusal.id, refusal.address, refusal.received?.headers['user-agent'] ?? null),
     route: null,
     method: refusal.method ?? '',
-    path: refusal.target ?? '',
+    path: scrubText(refusal.target ?? ''),
     action: null,
     server_name: null,
     tool_name: null,
@@ -141,6 +142,6 @@ const nobody = (request_id: string, source_ip: string, user_agent: string | null
   auth_provider: null,
   key_id: null,
   source_ip,
-  user_agent,
+  user_agent: user_agent === null ? null : scrubText(user_agent),
   session_id: null,
 });

@@ -8,6 +8,7 @@ import type { Decision } from '../core/decision.ts';
 import { CATALOGUE, type GatewayError } from '../core/errors.ts';
 import type { Message, Received } from '../core/exchange.ts';
 import type { Principal } from '../core/principal.ts';
+import { scrubText } from '../core/redaction.ts';
 import type { Route } from '../core/route.ts';
 import type { AuditRecorder, ClassFacts, DecisionFacts, Outcome, RequestFactsEvent } from './event.ts';
 
@@ -28,7 +29,9 @@ export interface EndOfRequest {
 
 const MAX_AGENT = 256;
 const MAX_PATH = 2048;
-const cut = (text: string, limit: number): string => (text.length > limit ? `${text.slice(0, limit)}…` : text);
+/** Callers put keys into paths and agent names by mistake; what looks like one is not written down. */
+const shown = (text: string, limit: number): string =>
+  scrubText(text.length > limit ? `${text.slice(0, limit)}…` : text);
 
 type Who = Pick<
   Parameters<AuditRecorder['record']>[0],
@@ -54,7 +57,7 @@ function who(end: EndOfRequest): Who {
     auth_provider: principal?.auth.provider ?? null,
     key_id: principal?.auth.key_id ?? null,
     source_ip: received.peer.address,
-    user_agent: agent === undefined ? null : cut(agent, MAX_AGENT),
+    user_agent: agent === undefined ? null : shown(agent, MAX_AGENT),
     session_id: principal?.auth.session_id ?? null,
   };
 }
@@ -63,7 +66,7 @@ function what(end: EndOfRequest, call: ClassifiedCall | undefined): RequestFacts
   return {
     route: end.route?.id ?? null,
     method: end.received.method,
-    path: cut(end.received.path, MAX_PATH),
+    path: shown(end.received.path, MAX_PATH),
     action: call?.action ?? null,
     server_name: call?.server ?? null,
     tool_name: call?.tool ?? null,
@@ -152,7 +155,7 @@ function recordViolations(recorder: AuditRecorder, end: EndOfRequest, call: Clas
       policy_name: violation.package,
       violation_reason: violation.message,
       attempted_action: call.action,
-      resource: `${call.resource.type}:${call.resource.id}`,
+      resource: shown(`${call.resource.type}:${call.resource.id}`, MAX_PATH),
       severity: violation.severity,
     });
   }
