@@ -1,6 +1,7 @@
 import OpenAI, { APIError } from 'openai';
 import { describe, expect, test, vi } from 'vitest';
 import { startGateway } from '../helpers/gateway.ts';
+import type { Answer } from '../helpers/gateway-calls.ts';
 import { call, invoke } from '../helpers/gateway-calls.ts';
 import { connectLegacy } from '../helpers/gateway-mcp.ts';
 import { freePorts, startExample } from '../helpers/processes.ts';
@@ -21,7 +22,7 @@ describe('an upstream that is killed', () => {
     const key = await gateway.key('admin');
     expect((await invoke(gateway.url, key, SELECT)).status).toBe(200);
     await first.crash();
-    const answers = [];
+    const answers: Answer[] = [];
     for (let i = 0; i < 8; i++) answers.push(await invoke(gateway.url, key, SELECT));
     expect(answers.map(({ status }) => status)).toEqual([502, 502, 502, 502, 502, 503, 503, 503]);
     expect(answers[0]?.body).toMatchObject({ error: { code: 'UPSTREAM_ERROR' } });
