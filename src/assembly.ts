@@ -266,6 +266,8 @@ async function buildProviders(config: Config, platform: Platform, cleanup: Async
   return providers;
 }
 
+const NEVER = new AbortController().signal;
+
 /** For a route this generation does not know; it cannot happen, and if it did nobody would get in. */
 const NOBODY: Authenticator = { authenticate: () => new GatewayError('AUTH_UNAVAILABLE', { retryAfter: 1 }) };
 
@@ -287,9 +289,12 @@ function buildAuthenticator(
     },
   });
   return {
-    authenticate(headers, facts, signal) {
-      const credentials = readCredentials(headers);
-      return credentials instanceof GatewayError ? credentials : chain.authenticate(credentials, facts, signal);
+    authenticate(received, facts) {
+      const credentials = readCredentials(received.headers);
+      if (credentials instanceof GatewayError) return credentials;
+      // Nobody to ask, nothing to abort: the signal is not made.
+      const signal = credentials.length === 0 ? NEVER : received.signal;
+      return chain.authenticate(credentials, facts, signal);
     },
   };
 }

@@ -14,7 +14,7 @@ import type { AuditDraft, AuditRecorder } from './event.ts';
 import { createRedactor, type Redactor } from './redaction.ts';
 
 const FLUSH_MS = 50;
-const FLUSH_BYTES = 65_536;
+const FLUSH_BYTES = 262_144;
 const RETRY_MS = 1000;
 const closeFile = promisify(close);
 

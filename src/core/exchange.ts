@@ -4,6 +4,7 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Call, ClassifiedCall } from './call.ts';
+import type { CancelSignal } from './cancel.ts';
 import type { Decision, RequestFacts } from './decision.ts';
 import type { JsonValue } from './json.ts';
 import type { Principal } from './principal.ts';
@@ -33,8 +34,10 @@ export interface Received {
   readonly receivedAt: number;
   readonly incoming: IncomingMessage;
   readonly outgoing: ServerResponse;
-  /** Aborted when the client goes away. */
+  /** Aborted when the client goes away. Made when first asked for; the data plane uses `cancel`. */
   readonly signal: AbortSignal;
+  /** The same, without the cost of an AbortSignal. */
+  readonly cancel: CancelSignal;
 }
 
 export interface Routed {

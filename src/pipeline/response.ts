@@ -19,8 +19,8 @@ type Headers = Readonly<Record<string, string | readonly string[]>>;
 interface Transform {
   push(chunk: Buffer): Buffer | null;
   end(): Buffer | null;
-  /** True when the length is not known before the end. */
-  readonly changesLength: boolean;
+  /** `whole`: nothing comes out before the end. `stream`: pieces come out as they go in, of another length. */
+  readonly kind: 'whole' | 'stream';
 }
 
 /** A whole JSON document that has to be rewritten is held in memory; larger ones are refused. */
@@ -29,6 +29,10 @@ const WHOLE_BODY_LIMIT = 33_554_432;
 export function createResponseWriter(permitted: Permitted, plan: UpstreamPlan, end: ResponseEnd): ResponseWriter {
   return new Writer(permitted, plan, end);
 }
+
+/** A body announced as no longer than this is waited for, so that head and body leave in one write. */
+const ONE_WRITE_BYTES = 65_536;
+const EMPTY = Buffer.alloc(0);
 
 class Writer implements ResponseSink {
   readonly #permitted: Permitted;
@@ -40,6 +44,12 @@ class Writer implements ResponseSink {
   #isEventStream = false;
   #waiting = false;
   #refusal: GatewayError | null = null;
+  /** The head while it waits for its body; null once it is sent. */
+  #held: string[] | null = null;
+  /** Bytes the body was announced with, while the head is held. */
+  #expected = 0;
+  #first: Buffer = EMPTY;
+  #done = false;
 
   constructor(permitted: Permitted, plan: UpstreamPlan, end: ResponseEnd) {
     this.#permitted = permitted;
@@ -60,7 +70,10 @@ class Writer implements ResponseSink {
       flow.abort(new GatewayError('CLIENT_CLOSED'));
       return;
     }
-    outgoing.writeHead(status, responseHeaders(headers, this.#permitted, this.#transform?.changesLength ?? false));
+    this.#held = responseHeaders(headers, this.#permitted, this.#transform !== null);
+    this.#expected = Number(headers['content-length'] ?? Number.NaN);
+    const waits = this.#transform === null ? this.#expected <= ONE_WRITE_BYTES : this.#transform.kind === 'whole';
+    if (!waits) this.#sendHead();
     // The client must see that a stream began before its first event arrives.
     if (this.#isEventStream) outgoing.flushHeaders();
   }
@@ -78,25 +91,43 @@ class Writer implements ResponseSink {
     }
   }
 
+  #sendHead(): void {
+    if (this.#held === null) return;
+    this.#permitted.received.outgoing.writeHead(this.#status, this.#held);
+    this.#held = null;
+  }
+
   data(chunk: Buffer): void {
     if (this.#refusal !== null) return;
-    const bytes = this.#transform === null ? chunk : this.#run(() => this.#transform?.push(chunk) ?? null);
-    if (bytes !== null && bytes.length > 0) this.#write(bytes);
+    if (this.#transform !== null) {
+      const bytes = this.#run((transform) => transform.push(chunk));
+      if (bytes !== null && bytes.length > 0) this.#write(bytes);
+    } else if (this.#held !== null && chunk.length === this.#expected) {
+      this.#first = chunk;
+    } else {
+      this.#sendHead();
+      this.#write(chunk);
+    }
   }
 
   end(): void {
+    const rest = this.#transform === null ? this.#first : (this.#run((transform) => transform.end()) ?? EMPTY);
+    // Refused at the very end: the upstream is done and will not report an abort any more.
     if (this.#refusal !== null) {
-      this.#end.failed(this.#refusal);
+      this.error(this.#refusal);
       return;
     }
     const { outgoing } = this.#permitted.received;
-    const rest = this.#transform === null ? null : this.#run(() => this.#transform?.end() ?? null);
-    if (rest === null) outgoing.end();
+    if (this.#transform?.kind === 'whole') this.#held?.push('content-length', String(rest.length));
+    this.#sendHead();
+    if (rest.length === 0) outgoing.end();
     else outgoing.end(rest);
     this.#end.finished(this.#status);
   }
 
   error(cause: Error): void {
+    if (this.#done) return;
+    this.#done = true;
     const error = this.#refusal ?? toGatewayError(cause);
     const { outgoing } = this.#permitted.received;
     if (outgoing.headersSent) {
@@ -127,12 +158,13 @@ class Writer implements ResponseSink {
   }
 
   /** A transform that fails (too large, not the JSON it claims to be) ends the exchange; nothing unfiltered leaks. */
-  #run(step: () => Buffer | null): Buffer | null {
+  #run(step: (transform: Transform) => Buffer | null): Buffer | null {
+    if (this.#transform === null) return null;
     try {
-      return step();
+      return step(this.#transform);
     } catch (thrown) {
-      this.#flow?.abort(toGatewayError(thrown));
-      this.#permitted.received.outgoing.destroy();
+      this.#refusal = toGatewayError(thrown);
+      this.#flow?.abort(this.#refusal);
       return null;
     }
   }
@@ -152,7 +184,7 @@ function jsonTransform(rewrite: MessageRewriter): Transform {
   const chunks: Buffer[] = [];
   let size = 0;
   return {
-    changesLength: true,
+    kind: 'whole',
     push(chunk) {
       size += chunk.length;
       if (size > WHOLE_BODY_LIMIT) throw new GatewayError('UPSTREAM_ERROR');
@@ -171,7 +203,7 @@ function jsonTransform(rewrite: MessageRewriter): Transform {
 function eventTransform(rewrite: MessageRewriter): Transform {
   const splitter = new SseSplitter();
   return {
-    changesLength: true,
+    kind: 'stream',
     push(chunk) {
       const out: Buffer[] = [];
       for (const event of splitter.push(chunk)) {

@@ -1,33 +1,40 @@
 /** Reads a request body up to a limit without web streams. Source: architecture 5, acceptance X-03. */
-import type { IncomingMessage } from 'node:http';
+import type { CancelListener } from '../core/cancel.ts';
 import { GatewayError } from '../core/errors.ts';
+import type { Received } from '../core/exchange.ts';
 
 const EMPTY = Buffer.alloc(0);
+
+/** What is needed of a request to read its body. */
+export type Bodied = Pick<Received, 'headers' | 'incoming' | 'cancel'>;
 
 const tooLarge = (maxBytes: number): GatewayError =>
   new GatewayError('PAYLOAD_TOO_LARGE', { details: { limit_bytes: maxBytes } });
 
 /**
  * The whole body. Rejects with PAYLOAD_TOO_LARGE as soon as the declared or the received length passes `maxBytes`
- * (nothing more is kept, the stream is left paused), and with CLIENT_CLOSED when the client goes away or `signal` aborts.
+ * (nothing more is kept, the stream is left paused), and with CLIENT_CLOSED when the client goes away.
  */
-export function readBody(incoming: IncomingMessage, maxBytes: number, signal: AbortSignal): Promise<Buffer> {
-  const declared = incoming.headers['content-length'];
-  if (declared === undefined && incoming.headers['transfer-encoding'] === undefined) return Promise.resolve(EMPTY);
+export function readBody(received: Bodied, maxBytes: number): Promise<Buffer> {
+  const { headers, incoming, cancel } = received;
+  const declared = headers['content-length'];
+  if (declared === undefined && headers['transfer-encoding'] === undefined) return Promise.resolve(EMPTY);
   const length = declared === undefined ? -1 : Number(declared);
   if (length > maxBytes) return Promise.reject(tooLarge(maxBytes));
   if (length === 0) return Promise.resolve(EMPTY);
-  if (signal.aborted || incoming.destroyed) return Promise.reject(new GatewayError('CLIENT_CLOSED'));
+  if (cancel.aborted || incoming.destroyed) return Promise.reject(new GatewayError('CLIENT_CLOSED'));
   return new Promise((resolve, reject) => {
-    new BodyReader(incoming, maxBytes, signal, resolve, reject).start();
+    new BodyReader(received, maxBytes, resolve, reject).start();
   });
 }
 
-/** One read in progress; a class so that its listeners share one shape and can all be taken off again. */
-class BodyReader {
-  private readonly incoming: IncomingMessage;
+/**
+ * One read in progress. It listens for data and end only: a connection that breaks is told by the cancel signal, and
+ * Node raises `error` on a request only where somebody listens for it.
+ */
+class BodyReader implements CancelListener {
+  private readonly received: Bodied;
   private readonly maxBytes: number;
-  private readonly signal: AbortSignal;
   private readonly resolve: (body: Buffer) => void;
   private readonly reject: (error: Error) => void;
   /** The only chunk so far, which is the whole body of nearly every request. */
@@ -35,41 +42,32 @@ class BodyReader {
   private rest: Buffer[] | null = null;
   private size = 0;
 
-  constructor(
-    incoming: IncomingMessage,
-    maxBytes: number,
-    signal: AbortSignal,
-    resolve: (body: Buffer) => void,
-    reject: (error: Error) => void,
-  ) {
-    this.incoming = incoming;
+  constructor(received: Bodied, maxBytes: number, resolve: (body: Buffer) => void, reject: (error: Error) => void) {
+    this.received = received;
     this.maxBytes = maxBytes;
-    this.signal = signal;
     this.resolve = resolve;
     this.reject = reject;
   }
 
   start(): void {
-    this.incoming.on('data', this.onData);
-    this.incoming.on('end', this.onEnd);
-    this.incoming.on('error', this.onGone);
-    this.incoming.on('close', this.onGone);
-    this.signal.addEventListener('abort', this.onGone);
+    const { incoming, cancel } = this.received;
+    incoming.on('data', this.onData);
+    incoming.on('end', this.onEnd);
+    cancel.addEventListener('abort', this);
   }
 
   private stop(): void {
-    this.incoming.off('data', this.onData);
-    this.incoming.off('end', this.onEnd);
-    this.incoming.off('error', this.onGone);
-    this.incoming.off('close', this.onGone);
-    this.signal.removeEventListener('abort', this.onGone);
+    const { incoming, cancel } = this.received;
+    incoming.off('data', this.onData);
+    incoming.off('end', this.onEnd);
+    cancel.removeEventListener('abort', this);
   }
 
   private readonly onData = (chunk: Buffer): void => {
     this.size += chunk.length;
     if (this.size > this.maxBytes) {
       this.stop();
-      this.incoming.pause();
+      this.received.incoming.pause();
       this.first = EMPTY;
       this.rest = null;
       this.reject(tooLarge(this.maxBytes));
@@ -79,16 +77,14 @@ class BodyReader {
   };
 
   private readonly onEnd = (): void => {
-    this.stop();
+    // Data and end come no more; only the signal lives on.
+    this.received.cancel.removeEventListener('abort', this);
     this.resolve(this.rest === null ? this.first : Buffer.concat(this.rest, this.size));
   };
 
-  private readonly onGone = (): void => {
+  /** The client is gone. */
+  handleEvent(): void {
     this.stop();
-    // A late `error` of a connection that was cut must not become an uncaught one.
-    this.incoming.on('error', ignore);
     this.reject(new GatewayError('CLIENT_CLOSED'));
-  };
+  }
 }
-
-const ignore = (): void => {};

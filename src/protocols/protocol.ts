@@ -15,4 +15,9 @@ export interface Protocol {
   decode(exchange: Admitted): Promise<Message>;
   /** The one place that writes errors in this dialect. `exchange` is null when no route was found. */
   encodeError(error: GatewayError, context: ErrorContext, exchange: Routed | null): Reply;
+  /**
+   * The event that ends an event stream which broke off, so that it never looks complete; absent or null: the
+   * connection is cut instead.
+   */
+  encodeStreamError?(error: GatewayError, context: ErrorContext): string | null;
 }

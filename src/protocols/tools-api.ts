@@ -66,7 +66,7 @@ class ToolsProtocol implements Protocol {
   async #invoke(exchange: Admitted): Promise<Message> {
     const { received, route } = exchange;
     if (!isJsonType(received.headers['content-type'])) throw new GatewayError('UNSUPPORTED_MEDIA_TYPE');
-    const body = await readBody(received.incoming, route.limits.body_bytes, received.signal);
+    const body = await readBody(received, route.limits.body_bytes);
     const { serverName, toolName, parameters } = readInvocation(parseStrict(body));
     const server = this.#usable(serverName);
     const call = toolCall(this.#options, server.facts.name, toolName, parameters);

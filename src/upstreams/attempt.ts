@@ -2,6 +2,7 @@
  * One call to an upstream: receives undici's callbacks, tells the sink, the breaker and the client's abort signal
  * apart. A class with few fields, because one is made for every request. Source: acceptance S-80, X-06; security 2.2.
  */
+import type { CancelSignal } from '../core/cancel.ts';
 import { GatewayError } from '../core/errors.ts';
 import type { Trial, Verdict } from './breaker.ts';
 import { responseHeaders } from './headers.ts';
@@ -20,7 +21,7 @@ type RawHeaders = Readonly<Record<string, string | readonly string[] | undefined
 export class Attempt implements Trial {
   readonly request: UpstreamRequest;
   readonly #sink: ResponseSink;
-  readonly #signal: AbortSignal;
+  readonly #signal: CancelSignal;
   readonly #start: (attempt: Attempt) => void;
   #report: ((verdict: Verdict) => void) | null = null;
   #controller: Controller | null = null;
@@ -30,7 +31,7 @@ export class Attempt implements Trial {
   #sent = false;
   #ended = false;
 
-  constructor(request: UpstreamRequest, sink: ResponseSink, signal: AbortSignal, start: (attempt: Attempt) => void) {
+  constructor(request: UpstreamRequest, sink: ResponseSink, signal: CancelSignal, start: (attempt: Attempt) => void) {
     this.request = request;
     this.#sink = sink;
     this.#signal = signal;
@@ -125,7 +126,7 @@ const timedOut = (message?: string): GatewayError =>
   new GatewayError('GATEWAY_TIMEOUT', message === undefined ? {} : { message });
 
 /** Why a call was aborted: the reason itself when it is one of ours, a time-out of the caller's, or the client. */
-export function reasonOf(signal: AbortSignal): GatewayError {
+export function reasonOf(signal: CancelSignal): GatewayError {
   const reason: unknown = signal.reason;
   if (reason instanceof GatewayError) return reason;
   return reason instanceof DOMException && reason.name === 'TimeoutError'
@@ -143,7 +144,7 @@ const OURS = new Set([
   'UND_ERR_CLOSED',
 ]);
 
-function errorOf(cause: Error, signal: AbortSignal): GatewayError {
+function errorOf(cause: Error, signal: CancelSignal): GatewayError {
   if (cause instanceof GatewayError) return cause;
   if (signal.aborted) return reasonOf(signal);
   const code = codeOf(cause);

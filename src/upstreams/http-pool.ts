@@ -6,6 +6,7 @@ import type { Socket } from 'node:net';
 import type { Readable } from 'node:stream';
 import { buildConnector, Client, type Dispatcher, Pool } from 'undici';
 import type { UpstreamOptions } from '../config/schema.ts';
+import type { CancelSignal } from '../core/cancel.ts';
 import { GatewayError } from '../core/errors.ts';
 import { Attempt, reasonOf } from './attempt.ts';
 import { Breaker, type BreakerState } from './breaker.ts';
@@ -58,7 +59,7 @@ class HttpUpstream implements Upstream {
     });
   }
 
-  dispatch(request: UpstreamRequest, sink: ResponseSink, signal: AbortSignal): void {
+  dispatch(request: UpstreamRequest, sink: ResponseSink, signal: CancelSignal): void {
     if (signal.aborted) {
       sink.error(reasonOf(signal));
       return;
@@ -71,7 +72,7 @@ class HttpUpstream implements Upstream {
     this.#breaker.run(new Attempt(request, sink, signal, this.#start));
   }
 
-  request(request: UpstreamRequest, signal: AbortSignal, maxBytes: number): Promise<BufferedResponse> {
+  request(request: UpstreamRequest, signal: CancelSignal, maxBytes: number): Promise<BufferedResponse> {
     return new Promise((resolve, reject) => {
       this.dispatch(request, new Collector(maxBytes, resolve, reject), signal);
     });

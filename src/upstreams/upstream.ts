@@ -1,5 +1,7 @@
 /** One upstream origin: pool, breaker, time-outs. Source: acceptance S-80, S-85; contracts 8. */
 
+import type { CancelSignal } from '../core/cancel.ts';
+
 export interface UpstreamRequest {
   readonly method: string;
   /** Path and query. */
@@ -49,9 +51,9 @@ export interface Upstream extends AsyncDisposable {
   readonly basePath: string;
   readonly encrypted: boolean;
   /** Streams: the data plane's way. */
-  dispatch(request: UpstreamRequest, sink: ResponseSink, signal: AbortSignal): void;
+  dispatch(request: UpstreamRequest, sink: ResponseSink, signal: CancelSignal): void;
   /** Buffers up to `maxBytes`: for calls the gateway makes for itself. Rejects with a GatewayError. */
-  request(request: UpstreamRequest, signal: AbortSignal, maxBytes: number): Promise<BufferedResponse>;
+  request(request: UpstreamRequest, signal: CancelSignal, maxBytes: number): Promise<BufferedResponse>;
   health(): UpstreamHealth;
   /** Closes the breaker by hand. */
   reset(): void;

@@ -8,9 +8,14 @@ export interface Admission {
   readonly windowMs: number;
 }
 
-export async function admit(admission: Admission, authenticated: Authenticated): Promise<Admitted> {
+export function admit(admission: Admission, authenticated: Authenticated): Admitted | Promise<Admitted> {
   const hit = count(admission, authenticated);
-  const window = hit instanceof Promise ? await orUnavailable(hit) : hit;
+  return hit instanceof Promise
+    ? orUnavailable(hit).then((window) => counted(admission, authenticated, window))
+    : counted(admission, authenticated, hit);
+}
+
+function counted(admission: Admission, authenticated: Authenticated, window: WindowCount): Admitted {
   return {
     received: authenticated.received,
     route: authenticated.route,

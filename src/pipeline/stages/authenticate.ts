@@ -1,6 +1,6 @@
 /** Stage 2: who asks. The body is still unread. Source: contracts 1, architecture 4. */
 import { GatewayError } from '../../core/errors.ts';
-import type { Authenticated, Routed } from '../../core/exchange.ts';
+import type { Authenticated, Received, Routed } from '../../core/exchange.ts';
 import type { Principal } from '../../core/principal.ts';
 import type { IdentityFacts } from '../../identity/provider.ts';
 
@@ -8,14 +8,11 @@ type Identified = Principal | GatewayError;
 
 /** The ordered providers of one route, behind the reading of credentials. An outcome is a value; it never throws. */
 export interface Authenticator {
-  authenticate(
-    headers: Readonly<Record<string, string>>,
-    facts: IdentityFacts,
-    signal: AbortSignal,
-  ): Identified | Promise<Identified>;
+  authenticate(received: Received, facts: IdentityFacts): Identified | Promise<Identified>;
 }
 
-export async function authenticate(authenticator: Authenticator, { received, route }: Routed): Promise<Authenticated> {
+export function authenticate(authenticator: Authenticator, routed: Routed): Authenticated | Promise<Authenticated> {
+  const { received, route } = routed;
   const facts: IdentityFacts = {
     request_id: received.id,
     source_ip: received.peer.address,
@@ -25,7 +22,11 @@ export async function authenticate(authenticator: Authenticator, { received, rou
     route: route.id,
     now: received.receivedAt,
   };
-  const identified = await authenticator.authenticate(received.headers, facts, received.signal);
+  const identified = authenticator.authenticate(received, facts);
+  return identified instanceof Promise ? identified.then((later) => accept(routed, later)) : accept(routed, identified);
+}
+
+function accept({ received, route }: Routed, identified: Identified): Authenticated {
   if (identified instanceof GatewayError) throw identified;
   return { received, route, principal: identified };
 }

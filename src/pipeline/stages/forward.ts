@@ -72,7 +72,7 @@ function dispatch(forwarding: Forwarding, permitted: Permitted, plan: UpstreamPl
         idleTimeoutMs: route.limits.idle_timeout_ms,
       },
       writer,
-      received.signal,
+      received.cancel,
     );
   });
 }

@@ -61,7 +61,7 @@ async function decodeOpenAi(exchange: Admitted, catalog: ModelCatalog): Promise<
   if (operation === undefined) throw new GatewayError('ROUTE_NOT_FOUND', { message: 'No such LLM endpoint' });
   requireMethod(exchange, 'POST');
   requireJson(received.headers['content-type']);
-  const bytes = await readBody(received.incoming, route.limits.body_bytes, received.signal);
+  const bytes = await readBody(received, route.limits.body_bytes);
   return createMessage(operation, exchange, catalog, bytes);
 }
 

@@ -106,7 +106,7 @@ class McpProtocol implements Protocol {
     const { received, route } = exchange;
     const { headers } = received;
     if (!isJsonType(headers['content-type'])) throw new GatewayError('UNSUPPORTED_MEDIA_TYPE');
-    const body = await readBody(received.incoming, route.limits.body_bytes, received.signal);
+    const body = await readBody(received, route.limits.body_bytes);
     const envelope = readEnvelope(parseBody(body));
     requireEnabled(server, envelope.id);
     return envelope.kind === 'call'

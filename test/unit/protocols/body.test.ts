@@ -3,7 +3,7 @@ import { createServer, type IncomingMessage, type Server } from 'node:http';
 import { type AddressInfo, connect, type Socket } from 'node:net';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { GatewayError } from '../../../src/core/errors.ts';
-import { readBody } from '../../../src/protocols/body.ts';
+import { type Bodied, readBody } from '../../../src/protocols/body.ts';
 import { verifies } from '../../helpers/verifies.ts';
 
 const LIMIT = 100;
@@ -40,17 +40,22 @@ describe('reading a body', () => {
     server.close();
   });
 
-  const never = new AbortController().signal;
+  /** The request as the door hands it on; it is cancelled when its connection closes. */
+  function received(incoming: IncomingMessage, signal?: AbortSignal): Bodied {
+    const controller = new AbortController();
+    incoming.socket.once('close', () => controller.abort());
+    return { incoming, headers: incoming.headers as Record<string, string>, cancel: signal ?? controller.signal };
+  }
 
   test('gives the exact bytes of a body that came in one piece', async () => {
     const { incoming, socket } = await arrive(`${head('Content-Length: 5')}h\0llo`);
-    expect(await readBody(incoming, LIMIT, never)).toEqual(Buffer.from('h\0llo'));
+    expect(await readBody(received(incoming), LIMIT)).toEqual(Buffer.from('h\0llo'));
     socket.destroy();
   });
 
   test('joins a chunked body in order', async () => {
     const { incoming, socket } = await arrive(head('Transfer-Encoding: chunked'));
-    const body = readBody(incoming, LIMIT, never);
+    const body = readBody(received(incoming), LIMIT);
     socket.write('3\r\nabc\r\n');
     socket.write('2\r\nde\r\n0\r\n\r\n');
     expect((await body).toString()).toBe('abcde');
@@ -59,28 +64,28 @@ describe('reading a body', () => {
 
   test('is empty without a length and with length zero', async () => {
     const none = await arrive('GET / HTTP/1.1\r\nHost: x\r\n\r\n');
-    expect(await readBody(none.incoming, LIMIT, never)).toHaveLength(0);
+    expect(await readBody(received(none.incoming), LIMIT)).toHaveLength(0);
     const zero = await arrive(head('Content-Length: 0'));
-    expect(await readBody(zero.incoming, LIMIT, never)).toHaveLength(0);
+    expect(await readBody(received(zero.incoming), LIMIT)).toHaveLength(0);
     none.socket.destroy();
     zero.socket.destroy();
   });
 
   test('takes a body of exactly the limit', async () => {
     const { incoming, socket } = await arrive(head(`Content-Length: ${LIMIT}`) + 'x'.repeat(LIMIT));
-    expect(await readBody(incoming, LIMIT, never)).toHaveLength(LIMIT);
+    expect(await readBody(received(incoming), LIMIT)).toHaveLength(LIMIT);
     socket.destroy();
   });
 
   test('refuses a declared length beyond the limit before a byte of it came', async () => {
     const { incoming, socket } = await arrive(head(`Content-Length: ${LIMIT + 1}`));
-    expect(await codeOf(readBody(incoming, LIMIT, never))).toBe('PAYLOAD_TOO_LARGE');
+    expect(await codeOf(readBody(received(incoming), LIMIT))).toBe('PAYLOAD_TOO_LARGE');
     socket.destroy();
   });
 
   test('stops reading a chunked body at the limit', async () => {
     const { incoming, socket } = await arrive(head('Transfer-Encoding: chunked'));
-    const body = readBody(incoming, LIMIT, never);
+    const body = readBody(received(incoming), LIMIT);
     socket.write(`65\r\n${'x'.repeat(LIMIT + 1)}\r\n`);
     expect(await codeOf(body)).toBe('PAYLOAD_TOO_LARGE');
     expect(incoming.isPaused()).toBe(true);
@@ -89,7 +94,7 @@ describe('reading a body', () => {
 
   test('ends with CLIENT_CLOSED when the client goes away half way', async () => {
     const { incoming, socket } = await arrive(`${head('Content-Length: 50')}part`);
-    const body = readBody(incoming, LIMIT, never);
+    const body = readBody(received(incoming), LIMIT);
     socket.destroy();
     expect(await codeOf(body)).toBe('CLIENT_CLOSED');
   });
@@ -98,11 +103,11 @@ describe('reading a body', () => {
     const { incoming, socket } = await arrive(`${head('Content-Length: 50')}part`);
     const controller = new AbortController();
     const before = incoming.listenerCount('data');
-    const body = readBody(incoming, LIMIT, controller.signal);
+    const body = readBody(received(incoming, controller.signal), LIMIT);
     controller.abort();
     expect(await codeOf(body)).toBe('CLIENT_CLOSED');
     expect(incoming.listenerCount('data')).toBe(before);
-    expect(await codeOf(readBody(incoming, LIMIT, controller.signal))).toBe('CLIENT_CLOSED');
+    expect(await codeOf(readBody(received(incoming, controller.signal), LIMIT))).toBe('CLIENT_CLOSED');
     socket.destroy();
   });
 });

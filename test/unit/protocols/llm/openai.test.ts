@@ -42,7 +42,7 @@ function exchangeOf(asked: Asked): Admitted {
       query: '?api-version=2',
       headers,
       incoming: Object.assign(Readable.from([bytes]), { headers }),
-      signal: new AbortController().signal,
+      cancel: new AbortController().signal,
     },
   } as unknown as Admitted;
 }

@@ -134,6 +134,7 @@ function receive(incoming: IncomingMessage, outgoing: ServerResponse): Received 
     incoming,
     outgoing,
     signal: controller.signal,
+    cancel: controller.signal,
   };
 }
 
