@@ -9,7 +9,6 @@ import type { ClassifiedCall } from '../core/call.ts';
 import type { ApprovalFacts, DecisionRequest, RequestFacts } from '../core/decision.ts';
 import type { JsonObject, JsonValue } from '../core/json.ts';
 import type { Principal } from '../core/principal.ts';
-import { list, part } from './sized-text.ts';
 import { markLasting } from './wasm/input-writer.ts';
 
 /** Version of the document's shape. */
@@ -181,7 +180,8 @@ interface Described {
   readonly facts: ServerFacts;
   readonly document: JsonObject;
   readonly tools: Map<string, JsonObject>;
-  readonly elements: Map<string, JsonObject>;
+  /** Elements of lists by tool or resource, with the call each was made for. */
+  readonly elements: Map<string, { readonly call: ClassifiedCall; readonly element: JsonObject }>;
 }
 
 const servers = new WeakMap<ServerFacts, Described>();
@@ -259,23 +259,41 @@ function element(call: ClassifiedCall, server: ServerFacts | null, document: Pol
   const plain =
     described !== null &&
     described.document === document.server &&
+    call.server === document.server_name &&
     call.parameters === null &&
     call.llm === null &&
     call.resource.permissions === null;
   if (!plain) return makeElement(call, described, server, document);
-  const key = elementKey(call);
-  const known = described.elements.get(key);
-  if (known !== undefined) return known;
-  const made = makeElement(call, described, server, document);
-  remember(described.elements, key, made);
+  const known = described.elements.get(call.tool ?? call.resource.id);
+  if (known !== undefined && sameCall(known.call, call)) return known.element;
+  const made = markLasting(makeElement(call, described, server, document));
+  if (described.elements.size >= MAX_REMEMBERED) described.elements.clear();
+  described.elements.set(call.tool ?? call.resource.id, { call, element: made });
   return made;
 }
 
-function elementKey(call: ClassifiedCall): string {
-  const { classification: c, resource: r } = call;
-  const about = `${call.action},${part(call.tool)}${part(call.schema_hash)}`;
-  const level = `${part(c.tool_type)}${c.sensitivity_level},${list(c.reasons)}${list(c.resources)}`;
-  return `${about}${level}${r.type},${part(r.id)}${part(r.tenant_id)}${part(r.owner_id)}`;
+/** Whether two calls without parameters say the same of the same thing. */
+function sameCall(a: ClassifiedCall, b: ClassifiedCall): boolean {
+  if (a.action !== b.action || a.tool !== b.tool || a.schema_hash !== b.schema_hash) return false;
+  const { classification: c, resource: r } = a;
+  const { classification: d, resource: s } = b;
+  return (
+    c.tool_type === d.tool_type &&
+    c.sensitivity_level === d.sensitivity_level &&
+    sameTexts(c.reasons, d.reasons) &&
+    sameTexts(c.resources, d.resources) &&
+    r.type === s.type &&
+    r.id === s.id &&
+    r.tenant_id === s.tenant_id &&
+    r.owner_id === s.owner_id
+  );
+}
+
+function sameTexts(a: readonly string[], b: readonly string[]): boolean {
+  if (a === b) return true;
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return true;
 }
 
 function makeElement(
