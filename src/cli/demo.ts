@@ -6,7 +6,7 @@ import type { ChildProcess } from 'node:child_process';
 import { fork } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { join, resolve, sep } from 'node:path';
 import { parseArgs } from 'node:util';
 import type { Gateway } from '../gateway.ts';
 import { demoBanner } from './demo-banner.ts';
@@ -35,6 +35,7 @@ export async function demoCommand(argv: readonly string[], io: Io): Promise<numb
     io.out(DEMO_HELP);
     return EXIT.ok;
   }
+  requireClone();
   const startedAt = Date.now();
   const home = resolve(io.cwd, io.env.PORTCULLIS_HOME ?? '.portcullis');
   mkdirSync(home, { recursive: true, mode: 0o700 });
@@ -86,10 +87,17 @@ async function startUpstreams(
   return { orders, everything, model };
 }
 
+/** The examples are TypeScript and use development packages; Node strips no types below node_modules. */
+function requireClone(): void {
+  if (existsSync(join(PACKAGE_ROOT, 'examples/serve.ts')) && !PACKAGE_ROOT.split(sep).includes('node_modules')) return;
+  throw new CommandError(
+    'the demo needs a clone of the repository; "portcullis init" starts with a server of your own',
+  );
+}
+
 /** Starts one example and resolves with the URL it reports. */
 function start(children: ChildProcess[], name: string, env: Record<string, string>, io: Io): Promise<string> {
   const file = join(PACKAGE_ROOT, 'examples', `${name}.ts`);
-  if (!existsSync(file)) throw new CommandError('The demo needs a clone of the repository: examples/ is not here.');
   const child = fork(file, [], {
     env: { PATH: io.env.PATH, ...env },
     execArgv: ['--disable-warning=ExperimentalWarning'],
