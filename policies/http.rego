@@ -61,4 +61,6 @@ refusal(call) := concat("", ["Permission denied: ", concat(", ", sort(missing(ca
 	count(missing(call)) > 0
 } else := concat("", ["Permission denied: one of ", concat(", ", sort(call.resource.permissions.anyOf)), " is required"]) if {
 	count(call.resource.permissions.anyOf) > 0
+} else := "Permission denied: no permission opens this method" if {
+	any_asked(call)
 } else := "Permission denied"

@@ -67,3 +67,13 @@ test_a_denial_names_what_is_missing if {
 	support.codes(decision) == {"FORBIDDEN"}
 	support.messages(decision) == {"Permission denied: tasks.delete is required"}
 }
+
+# What the gateway asks of a method that a route with permissions does not name.
+test_any_of_none_is_held_by_nobody if {
+	every held in [[], ["*"], ["tasks.*"]] {
+		decision := main.decision with input as call({"anyOf": []}, held)
+		decision.allow == false
+		support.messages(decision) == {"Permission denied: no permission opens this method"}
+	}
+	main.decision.allow == false with input as anonymous({"anyOf": []})
+}

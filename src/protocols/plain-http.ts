@@ -70,14 +70,26 @@ function callOf({ received, route }: Admitted): Call {
   };
 }
 
-/** The rule of the method, HEAD's being GET's; `*` stands for methods without one. Null: no permission is asked for. */
+/** Nothing a caller could hold is enough: any of none. */
+const UNCOVERED: PermissionRule = Object.freeze({ anyOf: Object.freeze([]) });
+
+/**
+ * The rule of the method, HEAD's being GET's; `*` stands for methods without one. Null: no permission is asked for. A
+ * route that names permissions for some methods and has no `*` is closed for the others.
+ */
 export function permissionsFor(route: Pick<Route, 'permissions'>, method: string): PermissionRule | null {
   const { permissions } = route;
   const named = Object.hasOwn(permissions, method) ? permissions[method] : undefined;
   const asGet = method === 'HEAD' && Object.hasOwn(permissions, 'GET') ? permissions.GET : undefined;
-  const rule = named ?? asGet ?? (Object.hasOwn(permissions, '*') ? permissions['*'] : undefined) ?? null;
-  // An empty list asks for nothing, as the absence of one does: `GET: []` beside `anonymous: true` is open to everyone.
-  return rule === null || (rule.anyOf === undefined && (rule.allOf ?? []).length === 0) ? null : rule;
+  const rule = named ?? asGet ?? (Object.hasOwn(permissions, '*') ? permissions['*'] : undefined);
+  if (rule === undefined) return isEmpty(permissions) ? null : UNCOVERED;
+  // An empty list asks for nothing, as the absence of rules does: `GET: []` beside `anonymous: true` is open to everyone.
+  return rule.anyOf === undefined && (rule.allOf ?? []).length === 0 ? null : rule;
+}
+
+function isEmpty(record: Readonly<Record<string, unknown>>): boolean {
+  for (const key in record) if (Object.hasOwn(record, key)) return false;
+  return true;
 }
 
 /** The path on the upstream: `rewrite` in the place of the match, or the path as it is. */

@@ -14,6 +14,7 @@ let upstream: Recorder;
 let gateway: TestGateway;
 let reader: string;
 let writer: string;
+let almighty: string;
 
 beforeAll(async () => {
   tasks = await startTasks();
@@ -42,10 +43,20 @@ beforeAll(async () => {
         anonymous: true,
         permissions: { GET: [] },
       },
+      {
+        match: '/archive',
+        protocol: 'http',
+        url: upstream.url,
+        rewrite: '/tasks',
+        identity: ['keys'],
+        permissions: { GET: ['tasks.read'], POST: ['tasks.create'] },
+      },
+      { match: '/commons', protocol: 'http', url: upstream.url, rewrite: '/tasks', identity: ['keys'] },
     ],
   });
   reader = await gateway.key('reader', { roles: [], permissions: ['tasks.read'] });
   writer = await gateway.key('writer', { roles: [], permissions: ['tasks.*'] });
+  almighty = await gateway.key('almighty', { roles: ['admin'], permissions: ['*'] });
 });
 
 afterAll(async () => {
@@ -89,6 +100,21 @@ describe('an ordinary API behind a route with permissions', () => {
     expect((await call(`${gateway.url}/api/tasks`, { key: reader, method: 'PUT' })).status).toBe(403);
   });
 
+  test('closes every method the route does not name, unless it names none', async () => {
+    const before = upstream.sent().length;
+    for (const method of ['DELETE', 'PUT', 'PATCH']) {
+      for (const key of [writer, almighty]) {
+        const answer = await call(`${gateway.url}/archive`, { key, method });
+        expect(answer.status).toBe(403);
+        expect(answer.text).toContain('no permission opens this method');
+      }
+    }
+    expect(upstream.sent().length).toBe(before);
+    expect((await call(`${gateway.url}/archive`, { key: reader })).status).toBe(200);
+    expect((await call(`${gateway.url}/commons`, { key: reader })).status).toBe(200);
+    expect((await call(`${gateway.url}/commons`, { key: reader, method: 'PUT' })).status).not.toBe(403);
+  });
+
   test('does not take a longer name for a permission below it', async () => {
     verifies('VF-10');
     const near = await gateway.key('near', { roles: [], permissions: ['tasksfoo.*', 'task', 'tasks'] });
@@ -113,6 +139,9 @@ describe('an ordinary API behind a route with permissions', () => {
   test('is open without a credential only where a line says so, and still refuses a bad one', async () => {
     verifies('VF-15');
     expect((await call(`${gateway.url}/status`)).status).toBe(200);
+    for (const method of ['POST', 'DELETE']) {
+      expect((await call(`${gateway.url}/status`, { method })).status).toBe(403);
+    }
     expect((await call(`${gateway.url}/status`, { key: `${reader.slice(0, -2)}zz` })).status).toBe(401);
   });
 

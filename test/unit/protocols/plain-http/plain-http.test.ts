@@ -72,7 +72,16 @@ describe('plain HTTP', () => {
   test('asks for none where the route names none', () => {
     expect(permissionsFor({ permissions: {} }, 'GET')).toBeNull();
     expect(permissionsFor({ permissions: {} }, '__proto__')).toBeNull();
+    expect(permissionsFor({ permissions: { GET: { allOf: [] } } }, 'GET')).toBeNull();
   });
+
+  test.each(['DELETE', 'PATCH', 'OPTIONS', 'PROPFIND', '__proto__'])(
+    '%s can be used by nobody where the route names other methods only',
+    (method) => {
+      const named = { GET: { allOf: ['tasks.read'] }, POST: { allOf: [] } };
+      expect(permissionsFor({ permissions: named }, method)).toEqual({ anyOf: [] });
+    },
+  );
 
   test.each([
     ['/a', null, '/a/b', '/a/b'],
