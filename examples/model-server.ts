@@ -105,7 +105,7 @@ async function read(request: IncomingMessage): Promise<ChatBody> {
 }
 
 async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
-  const key = process.env['MODEL_KEY'];
+  const key = process.env.MODEL_KEY;
   if (key !== undefined && request.headers.authorization !== `Bearer ${key}`) {
     return refuse(response, 401, 'Incorrect API key provided.', 'invalid_api_key');
   }

@@ -11,7 +11,7 @@ import { createMcpHandler, McpServer } from '@modelcontextprotocol/server';
 import { z } from 'zod';
 import { serve } from './serve.ts';
 
-const db = new DatabaseSync(process.env['ORDERS_DB'] ?? ':memory:');
+const db = new DatabaseSync(process.env.ORDERS_DB ?? ':memory:');
 
 function seed(): void {
   db.exec(`
