@@ -30,8 +30,25 @@ export function decide(engine: PolicyEngine, classified: Classified): Permitted 
     if (decisions.length === 0 || decisions.length !== classified.calls.length) {
       throw new Refusal('POLICY_EVALUATION_ERROR', {}, decisions);
     }
+  } else {
+    const refused = refusedAltogether(decisions);
+    if (refused !== undefined) throw refusal(refused, decisions, classified);
   }
   return permit(classified, decisions);
+}
+
+/** Codes that speak of the request or of the policy, not of an element of a list. */
+const OF_THE_REQUEST: ReadonlySet<ErrorCode> = new Set([
+  'RATE_LIMIT_EXCEEDED',
+  'REGION_DENIED',
+  'POLICY_UNAVAILABLE',
+  'POLICY_EVALUATION_ERROR',
+]);
+
+/** A list from which nothing is left for such a reason is refused: an empty one would say that there is nothing. */
+function refusedAltogether(decisions: readonly Decision[]): Decision | undefined {
+  if (decisions.some(isPermission)) return undefined;
+  return decisions.find((decision) => OF_THE_REQUEST.has(refusalCode(decision)));
 }
 
 /** True only for a real allow whose every obligation the gateway can perform. */
