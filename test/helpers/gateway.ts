@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import type { AuditEvent } from '../../src/audit/event.ts';
 import { loadConfigText } from '../../src/config/load.ts';
 import type { Config, ConfigInput } from '../../src/config/schema.ts';
+import type { Clock } from '../../src/core/clock.ts';
 import type { Gateway } from '../../src/gateway.ts';
 import { createGateway } from '../../src/gateway.ts';
 import type { KeyRequest } from '../../src/identity/key-issuing.ts';
@@ -60,7 +61,11 @@ export function scenarioInput(partial: PartialConfig): ConfigInput {
   };
 }
 
-export async function startGateway(partial: PartialConfig = {}): Promise<TestGateway> {
+/** `clock`: the time the gateway believes in. */
+export async function startGateway(
+  partial: PartialConfig = {},
+  options: { readonly clock?: Clock } = {},
+): Promise<TestGateway> {
   const directory = temporaryDirectory();
   const home = directory.path;
   const logs: string[] = [];
@@ -69,7 +74,7 @@ export async function startGateway(partial: PartialConfig = {}): Promise<TestGat
     logs.push(line);
     for (const listener of listeners) listener();
   };
-  const gateway = await createGateway(scenarioConfig(partial, home), { baseDir: home, writeLog });
+  const gateway = await createGateway(scenarioConfig(partial, home), { baseDir: home, writeLog, ...options });
   await gateway.start();
   const auditFile = join(home, 'audit.jsonl');
   const audit = () => readEvents(auditFile);
