@@ -7,6 +7,7 @@ export default defineConfig({
     testTimeout: 20_000,
     hookTimeout: 60_000,
     passWithNoTests: false,
+    globalSetup: './test/helpers/compiler-setup.ts',
     reporters: ['default', './test/helpers/coverage-reporter.ts'],
   },
 });
