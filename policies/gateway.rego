@@ -94,11 +94,18 @@ permitted_else(call, action) if {
 	may_try(action)
 }
 
-# What a list may show. A tool is shown when it could be called with some arguments: its class is the least it can have,
-# and an approval may still be had.
+# What a list may show. A tool is shown when it could be called with some arguments: with those that give it its least
+# class, or with others that give it another one. An approval may still be had.
 permitted_else(call, action) if {
 	action == "gateway:tool:discover"
 	tool_granted(call, true, call)
+	may_try(action)
+}
+
+permitted_else(call, action) if {
+	action == "gateway:tool:discover"
+	some kind, level in call.gateway_metadata.possible_classes
+	tool_granted({"gateway_metadata": {"tool_type": kind, "sensitivity_level": level}}, true, call)
 	may_try(action)
 }
 
@@ -112,9 +119,15 @@ permitted_else(call, action) if {
 # tool.
 discoverable(element) := answer if {
 	element.action == "gateway:tool:discover"
-	levels := object.get(listed_levels, element.gateway_metadata.tool_type, other_levels)
-	answer := element.gateway_metadata.sensitivity_level in levels
+	answer := listed(element.gateway_metadata)
 }
+
+listed(class) := true if class.sensitivity_level in object.get(listed_levels, class.tool_type, other_levels)
+
+else := true if {
+	some kind, level in class.possible_classes
+	level in object.get(listed_levels, kind, other_levels)
+} else := false
 
 role_or_listed(_) if has_role
 

@@ -93,6 +93,63 @@ test_a_list_shows_exactly_what_could_be_called if {
 	}
 }
 
+# A tool that runs any statement, as the gateway describes it in a list.
+runner(level, possible) := {
+	"action": "gateway:tool:discover",
+	"tool_name": "execute_query",
+	"gateway_metadata": {"tool_type": "query", "sensitivity_level": level, "possible_classes": possible},
+}
+
+any_statement := {"analytics": "low", "mutation": "medium", "admin": "critical"}
+
+# Alone and as an element of a list.
+shown(role, element, production) := answer if {
+	document := json.patch(case(role, "query", "low", production, false), [
+		{"op": "add", "path": "/action", "value": "gateway:tool:discover"},
+		{"op": "add", "path": "/parameters", "value": null},
+		{"op": "add", "path": "/calls", "value": [element]},
+	])
+	[listed] := [decision.allow | some decision in data.portcullis.main.decisions] with input as document
+	alone := data.portcullis.main.decision.allow with input as object.union(document, element)
+	listed == alone
+	answer := alone
+}
+
+test_a_tool_that_runs_any_statement_is_shown_to_whoever_may_run_some if {
+	table := [
+		["admin", true], ["developer", true], ["data_engineer", true], ["analyst", true], ["user", true],
+		["viewer", true], ["guest", false], ["stranger", false],
+	]
+	every row in table {
+		row[1] == shown(row[0], runner("low", any_statement), false)
+	}
+	# Without the other classes an analyst may do nothing with it.
+	shown("analyst", runner("low", {}), false) == false
+}
+
+test_what_arguments_could_make_of_a_tool_is_held_against_the_levels if {
+	raised := runner("high", {"analytics": "high", "mutation": "high", "admin": "critical"})
+	table := [["admin", true], ["data_engineer", true], ["developer", false], ["analyst", false], ["viewer", false]]
+	every row in table {
+		row[1] == shown(row[0], raised, false)
+	}
+	shown("data_engineer", raised, true) == false
+}
+
+test_a_role_for_mutations_alone_is_shown_what_can_mutate if {
+	access := {"writer": {"mutation": {"levels": ["medium"]}}}
+	shown("writer", runner("low", any_statement), false) == true with data.config.tool_access as access
+	shown("writer", runner("low", {"analytics": "low"}), false) == false with data.config.tool_access as access
+	shown("writer", runner("low", {"mutation": "high"}), false) == false with data.config.tool_access as access
+}
+
+test_possible_classes_open_a_list_and_no_call if {
+	document := json.patch(case("analyst", "query", "low", false, false), [{
+		"op": "add", "path": "/gateway_metadata/possible_classes", "value": any_statement,
+	}])
+	not gateway.allow with input as document
+}
+
 test_several_roles_allow_what_any_of_them_allows if {
 	document := json.patch(support.classed("analyst", "query", "low"), [{
 		"op": "add", "path": "/user/roles", "value": ["analyst", "developer"],

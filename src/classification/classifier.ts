@@ -46,11 +46,16 @@ export interface Finding {
    * what is otherwise known and never stands in for the unknown default. Absent: the arguments themselves.
    */
   readonly basis?: 'name' | 'raise' | undefined;
+  /** List phase: what arguments may be found to make of the tool besides this, e.g. of one that runs any statement. */
+  readonly possible?: readonly PossibleFinding[] | undefined;
 }
+
+/** A class that some arguments would give. */
+export type PossibleFinding = Pick<Finding, 'type' | 'level'>;
 
 /**
  * Looks at one call to a server of its type. An empty answer means *unknown* (custom/high unless declared). With
- * `parameters: null` (list phase) it names the least class the tool can have. It never throws: what it cannot read is
+ * `parameters: null` (list phase) it names the least class the tool can have, and in `possible` the other types. It never throws: what it cannot read is
  * the most dangerous thing it can be.
  */
 export interface Classifier {

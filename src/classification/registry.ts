@@ -14,6 +14,7 @@ import type {
   Classifier,
   ClassifierInput,
   Finding,
+  PossibleFinding,
   ServerFacts,
   ToolDeclaration,
 } from './classifier.ts';
@@ -230,13 +231,10 @@ class Registry implements OpenClassificationRegistry {
     const tool = call.tool ?? '';
     const input: ClassifierInput = { server, tool, parameters: call.parameters, annotations: call.annotations };
     const declared = Object.hasOwn(server.tools, tool) ? server.tools[tool] : undefined;
-    const verdict = this.#judge(input, declared);
-    this.#raiseForResources(verdict, server, call.parameters);
-    if (declared?.floor !== undefined) verdict.raise(declared.floor, 'floor:tool');
-    if (server.sensitivity_floor !== null) verdict.raise(server.sensitivity_floor, 'floor:server');
-    if (isProduction(server.environment)) verdict.raiseForProduction('floor:production');
-    else if (isProduction(call.parameters?.environment)) verdict.raiseForProduction('floor:caller-production');
-    const result = verdict.finish();
+    const findings = this.#findings(input);
+    const least = this.#verdict(input, findings, declared).finish();
+    const possible = input.parameters === null ? this.#possible(input, findings, declared, least) : null;
+    const result = possible === null ? least : { ...least, possible };
     const event = 'tool_classified';
     this.#logger.debug(
       {
@@ -253,8 +251,41 @@ class Registry implements OpenClassificationRegistry {
     return result;
   }
 
-  #judge(input: ClassifierInput, declared: ToolDeclaration | undefined): Verdict {
-    const findings = this.#findings(input);
+  /** The class of a tool about which this was found, with everything that raises it. */
+  #verdict(input: ClassifierInput, findings: readonly Finding[], declared: ToolDeclaration | undefined): Verdict {
+    const { server, parameters } = input;
+    const verdict = this.#judge(input, findings, declared);
+    this.#raiseForResources(verdict, server, parameters);
+    if (declared?.floor !== undefined) verdict.raise(declared.floor, 'floor:tool');
+    if (server.sensitivity_floor !== null) verdict.raise(server.sensitivity_floor, 'floor:server');
+    if (isProduction(server.environment)) verdict.raiseForProduction('floor:production');
+    else if (isProduction(parameters?.environment)) verdict.raiseForProduction('floor:caller-production');
+    return verdict;
+  }
+
+  /** The other classes that arguments could give, each judged as if they had been found; null when there is none. */
+  #possible(
+    input: ClassifierInput,
+    findings: readonly Finding[],
+    declared: ToolDeclaration | undefined,
+    least: Classification,
+  ): Record<string, Sensitivity> | null {
+    const found: readonly PossibleFinding[] = [
+      ...findings.flatMap((finding) => finding.possible ?? []),
+      ...this.#rules.possible(input.server.type, input.tool),
+    ];
+    const classes = new Map<ToolType, Sensitivity>();
+    for (const { type, level } of found) {
+      const verdict = this.#verdict(input, [...findings, { type, level, reason: 'possible' }], declared);
+      const known = verdict.type === least.tool_type ? least.sensitivity_level : classes.get(verdict.type);
+      if (known === undefined || sensitivityRank(verdict.level) < sensitivityRank(known)) {
+        classes.set(verdict.type, verdict.level);
+      }
+    }
+    return classes.size === 0 ? null : Object.fromEntries(classes);
+  }
+
+  #judge(input: ClassifierInput, findings: readonly Finding[], declared: ToolDeclaration | undefined): Verdict {
     let standing = false;
     let byNameOnly = true;
     for (const finding of findings) {

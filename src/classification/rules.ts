@@ -46,12 +46,18 @@ interface Compiled {
 export interface RuleSet {
   has(serverType: string): boolean;
   findings(serverType: string, input: ClassifierInput): readonly Finding[];
+  /** List phase: what rules on arguments would find with the right ones. */
+  possible(serverType: string, tool: string): readonly Finding[];
 }
 
 const NOTHING: readonly Finding[] = [];
 
+function isAbout(rule: Compiled, tool: string): boolean {
+  return tool.length <= MAX_TOOL && rule.tool.test(tool);
+}
+
 function applies(rule: Compiled, input: ClassifierInput): boolean {
-  if (input.tool.length > MAX_TOOL || !rule.tool.test(input.tool)) return false;
+  if (!isAbout(rule, input.tool)) return false;
   if (rule.pattern === null) return true;
   // In the list phase only the name is known: a rule on arguments does not speak of the least class.
   if (input.parameters === null) return false;
@@ -86,5 +92,9 @@ export function createRules(rules: readonly ClassificationRule[]): RuleSet {
       for (const rule of list) if (applies(rule, input)) found.push(rule.finding);
       return found;
     },
+    possible: (serverType, tool) =>
+      (byType.get(serverType) ?? [])
+        .filter((rule) => rule.pattern !== null && isAbout(rule, tool))
+        .map((r) => r.finding),
   };
 }

@@ -60,6 +60,8 @@ export interface Classification {
   readonly reasons: readonly string[];
   /** Names of things touched, e.g. tables or paths; sorted, no duplicates. */
   readonly resources: readonly string[];
+  /** List phase: the other types that arguments can give this tool, each with its least level. Absent: none. */
+  readonly possible?: Readonly<Record<string, Sensitivity>>;
 }
 
 /** What the action is done to; `owner_id` and `tenant_id` let policy speak of ownership. */

@@ -51,6 +51,7 @@ function callParts(set: ReadSet): Part[] {
     [metadata('tool_type'), ({ call }) => part(call.classification.tool_type)],
     [metadata('classification_reasons'), ({ call }) => list(call.classification.reasons)],
     [metadata('classification_resources'), ({ call }) => list(call.classification.resources)],
+    [metadata('possible_classes'), ({ call }) => json(call.classification.possible ?? null)],
     [reads(set, 'resource', 'type'), ({ call }) => part(call.resource.type)],
     [reads(set, 'resource', 'id'), ({ call }) => part(call.resource.id)],
     [reads(set, 'resource', 'tenant_id'), ({ call }) => part(call.resource.tenant_id)],

@@ -68,6 +68,7 @@ const METADATA = [
   'sensitivity_level',
   'classification_reasons',
   'classification_resources',
+  'possible_classes',
   'server_type',
   'environment',
   'gateway_version',

@@ -48,6 +48,7 @@ export interface BatchInput extends PolicyInput {
 }
 
 const NOTHING: readonly JsonValue[] = markLasting([]);
+const NO_CLASSES: JsonObject = markLasting({});
 const NO_CONTEXT: JsonObject = markLasting({ workflow_id: null, user_id: null, delegation_depth: 0 });
 /** Names of tools come from callers: no more of them are remembered per server. */
 const MAX_REMEMBERED = 2000;
@@ -98,6 +99,7 @@ function gatewayMetadata(
     sensitivity_level: classification.sensitivity_level,
     classification_reasons: classification.reasons,
     classification_resources: classification.resources,
+    possible_classes: classification.possible ?? NO_CLASSES,
     server_type: server?.type ?? null,
     environment: server?.environment ?? textParameter(call.parameters, 'environment'),
     gateway_version: GATEWAY_VERSION,
@@ -249,7 +251,12 @@ export function buildBatchInput(
   const first = requests[0];
   if (first === undefined) throw new RangeError('nothing to decide');
   const server = serverOf(first.call.server);
-  const document = buildInput({ ...first, call: { ...first.call, parameters: null, llm: null } }, server);
+  // What only the first call has must not stand in the document, where every element would inherit it.
+  const { possible, ...classification } = first.call.classification;
+  const document = buildInput(
+    { ...first, call: { ...first.call, parameters: null, llm: null, classification } },
+    server,
+  );
   const calls = requests.map(({ call }) => element(call, serverOf(call.server), document));
   return { ...document, calls };
 }
@@ -282,6 +289,7 @@ function sameCall(a: ClassifiedCall, b: ClassifiedCall): boolean {
     c.sensitivity_level === d.sensitivity_level &&
     sameTexts(c.reasons, d.reasons) &&
     sameTexts(c.resources, d.resources) &&
+    c.possible === d.possible &&
     r.type === s.type &&
     r.id === s.id &&
     r.tenant_id === s.tenant_id &&
@@ -310,6 +318,7 @@ function makeElement(
     classification_reasons: classification.reasons,
     classification_resources: classification.resources,
   };
+  if (classification.possible !== undefined) metadata.possible_classes = classification.possible;
   const out: Record<string, JsonValue> = {
     action: call.action,
     tool_name: call.tool,

@@ -170,7 +170,8 @@ describe('GET /tools and GET /servers', () => {
   test.each([
     ['admin', ['execute_query', 'reset_database', 'update_order_status']],
     ['developer', ['execute_query']],
-    ['analyst', []],
+    ['analyst', ['execute_query']],
+    ['viewer', ['execute_query']],
     ['data_engineer', ['execute_query', 'update_order_status']],
     ['nobody', []],
   ])('shows %s of the orders server %j', async (role, names) => {

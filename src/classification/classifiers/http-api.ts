@@ -15,6 +15,8 @@ const UNKNOWN_METHOD = write('api:unknown-method');
 const OVERRIDE = write('api:method-override');
 const GRAPHQL = write('api:graphql-mutation');
 const NAME_READ: Finding = { ...read('api:name-read'), basis: 'name' };
+/** The list phase of a tool that takes the method: with GET it reads, with others it writes. */
+const ANY_METHOD: Finding = { ...NAME_READ, possible: [{ type: 'query' }, { type: 'mutation' }] };
 const NAME_WRITE: Finding = { ...write('api:name-write'), basis: 'name' };
 
 const SAFE = new Set(['GET', 'HEAD', 'OPTIONS']);
@@ -80,7 +82,7 @@ function classify(input: ClassifierInput): readonly Finding[] {
   const byName = nameFinding(input.tool);
   const { parameters } = input;
   // List phase: a tool whose name says nothing may still be called with GET.
-  if (parameters === null) return [byName ?? NAME_READ];
+  if (parameters === null) return [byName ?? ANY_METHOD];
   const found: Finding[] = [];
   let seen = false;
   for (const key in parameters) {

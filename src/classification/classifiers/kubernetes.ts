@@ -63,6 +63,11 @@ const kinds = (make: typeof byName): Kinds => ({
 });
 const FROM_NAME = kinds(byName);
 const FROM_ARGUMENT = kinds(byArgument);
+/** The list phase of a command runner: the command decides. */
+const ANY_COMMAND: Finding = {
+  ...FROM_NAME.read,
+  possible: [{ type: 'query' }, { type: 'mutation' }, { type: 'admin' }],
+};
 const SECRETS: Finding = {
   type: 'query',
   level: 'high',
@@ -164,7 +169,7 @@ function classify(input: ClassifierInput): readonly Finding[] {
     if (!isCommandTool) for (let i = start; i < found.length; i++) found[i] = onlyRaise(found[i] ?? BAD_COMMAND);
   }
   // The list phase of a command runner: the least it can do is read.
-  else if (isCommandTool && found.length === 0) found.push(FROM_NAME.read);
+  else if (isCommandTool && found.length === 0) found.push(ANY_COMMAND);
   return found;
 }
 

@@ -70,7 +70,11 @@ const byName = (type: Finding['type'], reason: ReasonId, level?: Finding['level'
 const NAME_READ = byName('query', 'sql:name-read');
 const NAME_WRITE = byName('mutation', 'sql:name-write');
 const NAME_ADMIN = byName('admin', 'sql:name-admin');
-const PENDING = byName('query', 'sql:statement-pending');
+/** The list phase of a runner: the statement decides, and it may be any. */
+const PENDING: Finding = {
+  ...byName('query', 'sql:statement-pending'),
+  possible: [{ type: 'query' }, { type: 'analytics' }, { type: 'mutation' }, { type: 'admin' }],
+};
 const NO_STATEMENT = byName('query', 'sql:no-statement', 'medium');
 const UNKNOWN_DIALECT: readonly Finding[] = [sqlFinding('admin', 'sql:unknown-dialect')];
 const NOT_TEXT = sqlFinding('admin', 'sql:not-text');

@@ -176,6 +176,52 @@ describe('the list phase', () => {
   });
 });
 
+describe('what arguments could make of a tool', () => {
+  const possible = (tool: string, facts: Parameters<typeof makeServer>[0] = {}, registry = makeRegistry()) =>
+    registry.classify(makeCall(tool, null), makeServer(facts)).possible;
+
+  test('is said of tools that run what they are given, at the least level each type can have', () => {
+    expect(possible('execute_query')).toEqual({ analytics: 'low', mutation: 'medium', admin: 'critical' });
+    expect(possible('request', { type: 'api' })).toEqual({ mutation: 'medium' });
+    expect(possible('kubectl', { type: 'k8s' })).toEqual({ mutation: 'medium', admin: 'critical' });
+  });
+
+  test('is not said of tools that do one thing, nor once the arguments are known', () => {
+    for (const tool of ['reset_database', 'update_order_status', 'list_tables', 'frobnicate']) {
+      expect(possible(tool)).toBeUndefined();
+    }
+    const called = makeRegistry().classify(makeCall('execute_query', { query: 'SELECT 1' }), makeServer());
+    expect(called.possible).toBeUndefined();
+  });
+
+  test('is raised by floors, production and what the operator declared, as a call would be', () => {
+    expect(possible('execute_query', { sensitivity_floor: 'high' })).toEqual({
+      ...{ analytics: 'high', mutation: 'high', admin: 'critical' },
+    });
+    expect(possible('execute_query', { environment: 'production' })).toMatchObject({
+      analytics: 'low',
+      mutation: 'high',
+    });
+    expect(possible('execute_query', { tools: { execute_query: { type: 'mutation' } } })).toEqual({
+      admin: 'critical',
+    });
+  });
+
+  test('looks past a hint that speaks of the worst a runner can do', () => {
+    const hinted = makeCall('execute_query', null, { annotations: { destructiveHint: true } });
+    const found = makeRegistry().classify(hinted, makeServer());
+    expect(spell(found)).toBe('mutation/medium');
+    expect(found.possible).toMatchObject({ query: 'medium', analytics: 'medium' });
+  });
+
+  test('includes what rules on arguments would find', () => {
+    const rule = { server_type: 'billing', tool: '^ledger$', parameter: 'mode', pattern: '^read$' };
+    const own = makeRegistry({ rules: [{ ...rule, type: 'query', sensitivity: 'low', reason: 'billing:read' }] });
+    expect(possible('ledger', { type: 'billing' }, own)).toEqual({ query: 'low' });
+    expect(possible('other', { type: 'billing' }, own)).toBeUndefined();
+  });
+});
+
 describe('registration and events', () => {
   const billing: Classifier = {
     serverType: 'billing',

@@ -80,6 +80,7 @@ const requests = fc
     tenure: fc.constantFrom(null, 3, 6, 12),
     parameters: fc.constantFrom({}, { data_region: 'us' }, { environment: 'production', q: 'x' }),
     tool: fc.constantFrom('run', 'list'),
+    possible: fc.constantFrom(undefined, { analytics: 'low', mutation: 'medium' } as const, { query: 'high' } as const),
   })
   .map((r) =>
     makeRequest({
@@ -96,7 +97,10 @@ const requests = fc
         'api-key',
       ),
       call: { action: r.action, server: r.server, tool: r.tool, parameters: r.parameters },
-      classification: { tool_type: r.type, sensitivity_level: r.level },
+      classification: {
+        ...{ tool_type: r.type, sensitivity_level: r.level },
+        ...(r.possible === undefined ? {} : { possible: r.possible }),
+      },
     }),
   );
 

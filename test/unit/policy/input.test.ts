@@ -90,6 +90,19 @@ describe('the input for a list', () => {
     expect(batch.parameters).toBeNull();
   });
 
+  test('says of each call alone what arguments could make of it', () => {
+    const runner = makeRequest({
+      call: { action: 'gateway:tool:discover', tool: 'run', parameters: null },
+      classification: { possible: { analytics: 'low' } },
+    });
+    const batch = buildBatchInput([runner, listed('b')], () => server);
+    expect(batch.gateway_metadata.possible_classes).toEqual({});
+    const [first, second] = batch.calls.map((one) => one.gateway_metadata as Record<string, unknown>);
+    expect(first?.possible_classes).toEqual({ analytics: 'low' });
+    expect(Object.keys(second ?? {})).not.toContain('possible_classes');
+    expect(buildInput(runner, server).gateway_metadata.possible_classes).toEqual({ analytics: 'low' });
+  });
+
   test('names the server of a call where it is another one', () => {
     const other = makeServer({ name: 'billing', environment: 'production', data_region: 'eu' });
     const second = makeRequest({ call: { server: 'billing', parameters: { a: 1 } } });
