@@ -54,6 +54,8 @@ export function scenarioInput(partial: PartialConfig): ConfigInput {
     version: 1,
     listen: { data: '127.0.0.1:0', admin: { address: '127.0.0.1:0', token: ADMIN_TOKEN } },
     identity: { keys: { kind: 'api-key' } },
+    // No proxy has to notice that a gateway of a test stops: it need not wait long before it closes its listener.
+    limits: { drain_ms: 400 },
     policy: { bundle: POLICIES, watch: false, decision_log: { file: './decisions.jsonl' } },
     stores: { database: 'sqlite:./portcullis.db' },
     audit: { file: './audit.jsonl' },

@@ -1,5 +1,7 @@
 import { readFile, writeFile } from 'node:fs/promises';
+import { connect } from 'node:net';
 import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import type { AuditEvent } from '../../src/audit/event.ts';
 import { dataWithoutLimits, leading, writeConfig } from '../helpers/gateway.ts';
@@ -67,8 +69,8 @@ async function serve(name: string, port: number): Promise<RunningProcess & { rea
 }
 
 async function auditOf(name: string): Promise<AuditEvent[]> {
-  const text = await readFile(join(home.path, `audit-${name}.jsonl`), 'utf8');
-  return text
+  const lines = await readFile(join(home.path, `audit-${name}.jsonl`), 'utf8');
+  return lines
     .trim()
     .split('\n')
     .map((line) => JSON.parse(line) as AuditEvent);
@@ -95,6 +97,15 @@ describe('a gateway that is told to stop', () => {
     const events = leading(await auditOf('single'));
     expect(events).toHaveLength(ids.length);
     expect(new Set(events.map(({ request_id }) => request_id))).toEqual(new Set(ids));
+  });
+
+  test('tells a load balancer that speaks HTTP/1.0 without a Host how it is', async () => {
+    await using gateway = await serve('old-balancer', 0);
+    const socket = connect(Number(new URL(gateway.url).port), '127.0.0.1');
+    socket.write('GET /readyz HTTP/1.0\r\n\r\n');
+    expect(await text(socket)).toMatch(/^HTTP\/1\.1 200 /);
+    gateway.kill('SIGTERM');
+    expect((await gateway.exited).code).toBe(0);
   });
 
   test('is not ready from then on, while it still answers', async () => {
