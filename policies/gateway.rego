@@ -119,13 +119,14 @@ permitted_else(call, action) if {
 # tool.
 discoverable(element) := answer if {
 	element.action == "gateway:tool:discover"
-	answer := listed(element.gateway_metadata)
+	answer := listed(element)
 }
 
-listed(class) := true if class.sensitivity_level in object.get(listed_levels, class.tool_type, other_levels)
-
-else := true if {
-	some kind, level in class.possible_classes
+listed(element) := true if {
+	levels := object.get(listed_levels, element.gateway_metadata.tool_type, other_levels)
+	element.gateway_metadata.sensitivity_level in levels
+} else := true if {
+	some kind, level in element.gateway_metadata.possible_classes
 	level in object.get(listed_levels, kind, other_levels)
 } else := false
 
