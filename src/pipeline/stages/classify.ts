@@ -40,8 +40,10 @@ export function createClassify(registry: ClassificationRegistry, servers: Readon
   };
 }
 
+/** The hash covers the whole definition of a tool; without one the annotations stand for themselves. */
 function keyOf(call: Call): string | null {
-  const text = JSON.stringify([call.action, call.server, call.tool, call.parameters, call.schema_hash]);
+  const definition = call.schema_hash ?? call.annotations;
+  const text = JSON.stringify([call.action, call.server, call.tool, call.parameters, definition]);
   return text.length > KEY_LIMIT ? null : text;
 }
 
