@@ -16,18 +16,24 @@ function crash(error: unknown): void {
 /** A terminal's Ctrl-C comes twice when a program such as npm forwards it as well; a person's second one comes later. */
 const SAME_SIGNAL_MS = 1000;
 
-/** The first signal asks for an orderly end, the second one is an order. */
-function stopSignal(): AbortSignal {
+/** What `stopSignal` needs of a process. */
+export interface Signalled {
+  on(name: 'SIGINT' | 'SIGTERM', listener: () => void): unknown;
+  exit(code: number): unknown;
+}
+
+/** The first signal asks for an orderly end; a later one is an order to end at once. `now` gives milliseconds. */
+export function stopSignal(of: Signalled, now: () => number): AbortSignal {
   const controller = new AbortController();
   let askedAt = 0;
   for (const name of ['SIGINT', 'SIGTERM'] as const) {
-    process.on(name, () => {
-      const now = performance.now();
+    of.on(name, () => {
+      const at = now();
       if (!controller.signal.aborted) {
-        askedAt = now;
+        askedAt = at;
         controller.abort();
-      } else if (now - askedAt > SAME_SIGNAL_MS) {
-        process.exit(name === 'SIGINT' ? 130 : 143);
+      } else if (at - askedAt > SAME_SIGNAL_MS) {
+        of.exit(name === 'SIGINT' ? 130 : 143);
       }
     });
   }
@@ -49,7 +55,7 @@ export async function runProcess(): Promise<void> {
     err: (text) => void process.stderr.write(text),
     env: process.env,
     cwd: process.cwd(),
-    signal: stopSignal(),
+    signal: stopSignal(process, () => performance.now()),
   };
   const code = await main(process.argv.slice(2), io);
   process.stdout.write('', () => process.exit(code));
