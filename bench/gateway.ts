@@ -74,7 +74,7 @@ routes:
   - { match: /v1, protocol: llm, model: tiny-gate, anonymous: true }
 policy: { bundle: "${POLICIES}", data: ./data.json, watch: false }
 stores: { database: "sqlite::memory:" }
-audit: { file: /dev/null }
+audit: { mode: off }
 `,
     {},
   );

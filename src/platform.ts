@@ -6,6 +6,7 @@ import type { Platform } from './assembly.ts';
 import { auditEnd } from './audit/build.ts';
 import type { FileAuditRecorder } from './audit/recorder.ts';
 import { createAuditRecorder } from './audit/recorder.ts';
+import { createSilentRecorder } from './audit/silent.ts';
 import type { Config } from './config/schema.ts';
 import type { Clock } from './core/clock.ts';
 import { systemClock } from './core/clock.ts';
@@ -28,6 +29,8 @@ export interface PlatformOptions {
 
 export interface OpenPlatform extends Platform {
   readonly audit: FileAuditRecorder;
+  /** False with `audit.mode: off`. */
+  readonly recording: boolean;
   readonly version: string;
   /** Set by the gateway: the generation in use decides which parameters of a tool are sensitive. */
   sensitiveParams: (server: string | null, tool: string | null) => readonly string[];
@@ -44,7 +47,7 @@ export async function openPlatform(config: Config, options: PlatformOptions): Pr
   const database = cleanup.use(await openDatabase(config.stores.database, { baseDir, clock }));
   const shared = cleanup.use(createMemoryShared({ clock }));
   const audit = cleanup.use(
-    createAuditRecorder({
+    (config.audit.mode === 'off' ? createSilentRecorder : createAuditRecorder)({
       file: resolve(baseDir, config.audit.file),
       redact: config.audit.redact,
       maxValueBytes: config.audit.max_value_bytes,
@@ -65,6 +68,7 @@ export async function openPlatform(config: Config, options: PlatformOptions): Pr
     metrics,
     shared,
     audit,
+    recording: config.audit.mode !== 'off',
     version,
     keys: createApiKeyStore(database),
     pepper,
@@ -85,9 +89,10 @@ function packageVersion(): string {
 }
 
 /** One audit record and one count for every end. */
-function reportEnd({ audit, metrics, clock }: OpenPlatform, end: RequestEnd): void {
+function reportEnd({ audit, recording, metrics, clock }: OpenPlatform, end: RequestEnd): void {
   const durationMs = clock.now() - end.received.receivedAt;
-  auditEnd(audit, { ...end, durationMs });
+  // Events are not even built when nobody keeps them.
+  if (recording) auditEnd(audit, { ...end, durationMs });
   const flag = end.error?.flag ?? 'OK';
   if (end.route === null) metrics.refused(flag);
   else

@@ -126,6 +126,9 @@ function checkProduction(config: Config, report: Report): void {
   if (config.public_url?.startsWith('http:') && !isLoopbackHost(new URL(config.public_url).hostname)) {
     report(['public_url'], 'production needs an https address here');
   }
+  if (config.audit.mode === 'off') {
+    report(['audit', 'mode'], 'production records every request: remove this line');
+  }
   const upstreams: { path: Path; url: string; credential: unknown }[] = [
     ...Object.entries(config.servers).map(([name, { url, credential }]) => ({
       path: ['servers', name, 'url'],

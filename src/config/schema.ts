@@ -228,7 +228,10 @@ const stores = z.strictObject({
 });
 
 const audit = z.strictObject({
-  mode: z.enum(['best-effort']).default('best-effort'),
+  mode: z
+    .enum(['best-effort', 'off'])
+    .default('best-effort')
+    .describe('off records nothing: for measuring and for throw-away set-ups; refused in production'),
   file: z.string().default('./audit.jsonl'),
   redact: z
     .array(z.string())
