@@ -30,7 +30,9 @@ export function createClassify(registry: ClassificationRegistry, servers: Readon
     sizeCalculation: (_, key) => key.length + 256,
   });
   return (call) => {
-    const server = call.server === null ? null : (servers.get(call.server) ?? null);
+    // Without a server the class follows from the action alone: asking costs less than remembering.
+    if (call.server === null) return withClass(call, registry.classify(call, null));
+    const server = servers.get(call.server) ?? null;
     const key = keyOf(call);
     const hit = key === null ? undefined : known.get(key);
     if (hit !== undefined) return withClass(call, hit);
