@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { expect, vi } from 'vitest';
 import type { RunningProcess } from './processes.ts';
 import { cleanEnv, follow } from './processes.ts';
 
@@ -25,11 +26,14 @@ defaults
   timeout connect 2s
   timeout client 30s
   timeout server 30s
+  timeout check 5s
   retries 3
   retry-on conn-failure
   option redispatch
 frontend data
   bind 127.0.0.1:${port}
+  stats enable
+  stats uri /haproxy
   default_backend gateways
 backend gateways
   option httpchk GET /readyz
@@ -40,4 +44,16 @@ ${servers.join('\n')}
     spawn(HAPROXY ?? 'haproxy', ['-db', '-V', '-f', file], { env: cleanEnv(), stdio: ['ignore', 'pipe', 'pipe'] }),
   );
   return running;
+}
+
+/** Resolves once haproxy sends new requests to all of its backends: what a rolling restart waits for between two steps. */
+export async function allUp(port: number, count: number): Promise<void> {
+  await vi.waitFor(
+    async () => {
+      const table = await (await fetch(`http://127.0.0.1:${port}/haproxy;csv`)).text();
+      const up = table.split('\n').filter((row) => /^gateways,gateway\d+,/.test(row) && row.split(',')[17] === 'UP');
+      expect(up).toHaveLength(count);
+    },
+    { interval: 20, timeout: 10_000 },
+  );
 }

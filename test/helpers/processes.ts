@@ -50,9 +50,13 @@ export function follow(child: ChildProcess): RunningProcess {
       check();
     });
   }
+  // A test that times out never leaves its scope: what it started still ends with the test run.
+  const endWithUs = () => child.kill('SIGKILL');
+  process.once('exit', endWithUs);
   const exited = new Promise<Exit>((done, fail) => {
     child.once('error', fail);
     child.once('close', (code, signal) => {
+      process.off('exit', endWithUs);
       for (const { pattern, reject } of watches) {
         reject(new Error(`ended (${code ?? signal}) without printing ${pattern}:\n${text.stdout}\n${text.stderr}`));
       }

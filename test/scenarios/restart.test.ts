@@ -17,7 +17,7 @@ import {
   startPortcullis,
   temporaryDirectory,
 } from '../helpers/processes.ts';
-import { HAPROXY, startHaproxy } from '../helpers/processes-haproxy.ts';
+import { allUp, HAPROXY, startHaproxy } from '../helpers/processes-haproxy.ts';
 import type { Service } from '../helpers/upstreams.ts';
 import { startService } from '../helpers/upstreams.ts';
 import { verifies } from '../helpers/verifies.ts';
@@ -127,10 +127,12 @@ describe.skipIf(missing)('two gateways behind haproxy', () => {
   test(`lose none of ${WANTED} requests while each is restarted`, { timeout: 60_000 }, async () => {
     verifies('X-09', 'V-39');
     const [front = 0, left = 0, right = 0] = await freePorts(3);
-    const gateways = [await serve('left', left), await serve('right', right)];
-    await using haproxy = await startHaproxy(home.path, front, [left, right]);
+    await using started = new AsyncDisposableStack();
+    const start = async (name: string, port: number) => started.use(await serve(name, port));
+    const gateways = [await start('left', left), await start('right', right)];
+    started.use(await startHaproxy(home.path, front, [left, right]));
     const url = `http://127.0.0.1:${front}/gate`;
-    await vi.waitFor(async () => expect((await call(url, { key })).status).toBe(200), { interval: 20 });
+    await allUp(front, 2);
     const load = startLoad(url, { headers: { 'x-api-key': key }, clients: 16 });
     await load.answered(1000);
     for (const [at, name, port] of [
@@ -139,7 +141,8 @@ describe.skipIf(missing)('two gateways behind haproxy', () => {
     ] as const) {
       gateways[at]?.kill('SIGTERM');
       expect((await gateways[at]?.exited)?.code).toBe(0);
-      gateways[at] = await serve(name, port);
+      gateways[at] = await start(name, port);
+      await allUp(front, 2);
       const seen = load.tally.ids.length;
       await load.answered(seen + 500);
     }
@@ -149,7 +152,5 @@ describe.skipIf(missing)('two gateways behind haproxy', () => {
     expect([...statuses]).toEqual([[200, ids.length]]);
     expect(ids.length).toBeGreaterThanOrEqual(WANTED);
     expect(new Set(ids).size).toBe(ids.length);
-    for (const gateway of gateways) await gateway[Symbol.asyncDispose]();
-    haproxy.kill('SIGTERM');
   });
 });
