@@ -21,6 +21,7 @@ export interface AdministrationSources {
   generation(): Generation;
   readiness(): Readiness;
   issuing(): KeyIssuing;
+  readonly reloadConfig: AdminParts['reloadConfig'];
 }
 
 /** Errors outside any route. */
@@ -35,7 +36,10 @@ export function administrationParts(sources: AdministrationSources): AdminParts 
     logger.error({ err: error, request_id }, 'admin_request_failed');
   const health = createHealthApp({ readiness: () => sources.readiness(), renderError, onDefect });
   return {
-    token: generation().config.listen.admin.token ?? null,
+    // A rotated token takes effect with the next reload.
+    get token() {
+      return generation().config.listen.admin.token ?? null;
+    },
     health: (request, env) => health.fetch(request, env),
     metrics: platform.metrics,
     details: () => details(sources),
@@ -56,6 +60,7 @@ export function administrationParts(sources: AdministrationSources): AdminParts 
       },
     },
     config: () => redactConfig(generation().config),
+    reloadConfig: sources.reloadConfig,
     version: { version: platform.version, node: process.version },
     keys: keyAdmin(sources),
     onAction: (action) => reportAdminAction(platform, action),

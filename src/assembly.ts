@@ -17,6 +17,7 @@ import type { Secret } from './core/secret.ts';
 import { regionTable } from './http/addresses.ts';
 import { createIdentityChain } from './identity/chain.ts';
 import { readCredentials } from './identity/credentials.ts';
+import { metered } from './identity/metered.ts';
 import type { IdentityProvider } from './identity/provider.ts';
 import { createIdentityProvider } from './modules.ts';
 import type { Logging } from './observability/logger.ts';
@@ -250,6 +251,7 @@ async function buildProviders(config: Config, platform: Platform, cleanup: Async
   const providers = new Map<string, IdentityProvider>();
   for (const [name, entry] of Object.entries(config.identity)) {
     const provider = await createIdentityProvider(entry, {
+    onUnknown: platform.metrics.unknownServerType,
       name,
       clock: platform.clock,
       logger: platform.logging.component('identity'),
@@ -278,7 +280,7 @@ function buildAuthenticator(
 ): Authenticator {
   const named = route.identity.flatMap((name) => {
     const provider = providers.get(name);
-    return provider === undefined ? [] : [{ name, provider }];
+    return provider === undefined ? [] : [{ name, provider: metered(name, provider, platform.metrics) }];
   });
   const logger = platform.logging.component('identity');
   const chain = createIdentityChain(named, {

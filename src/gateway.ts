@@ -16,8 +16,9 @@ import type { Received } from './core/exchange.ts';
 import type { Logger } from './core/module.ts';
 import type { Readiness } from './http/app.ts';
 import { createHealthApp, isHealthPath } from './http/app.ts';
-import { hostRule } from './http/host.ts';
-import type { Door } from './http/server.ts';
+import type { HostRule } from './http/host.ts';
+import { hostName, hostRule } from './http/host.ts';
+import type { Door, DoorOptions } from './http/server.ts';
 import { createDoor } from './http/server.ts';
 import type { TlsFiles } from './http/tls.ts';
 import type { KeyIssuing, KeyRequest } from './identity/key-issuing.ts';
@@ -33,6 +34,8 @@ export interface GatewayOptions {
   readonly clock?: Clock;
   /** Where log lines go; standard error when absent. */
   readonly writeLog?: (line: string) => void;
+  /** What `POST /reload` on the administration listener does; without it there is no such path. */
+  readonly onReloadRequest?: () => Promise<void>;
 }
 
 /** A tool server as a client may see it. */
@@ -69,12 +72,18 @@ export async function createGateway(config: Config, options: GatewayOptions = {}
     throw new Error('a test clock is refused in production mode');
   const platform = await openPlatform(config, { ...options, baseDir: resolve(options.baseDir ?? process.cwd()) });
   try {
-    return new RunningGateway(platform, await assemble(config, platform));
+    return new RunningGateway(platform, await assemble(config, platform), options.onReloadRequest ?? null);
   } catch (error) {
     await platform.close();
     throw error;
   }
 }
+
+/** Parts of the configuration that the listeners and the platform were made with. */
+const FIXED = [
+  ...(['listen', 'public_url', 'allowed_hosts', 'trusted_proxies', 'cors', 'limits'] as const),
+  ...(['stores', 'audit', 'logging', 'mode'] as const),
+];
 
 /** A generation and the requests that still use it. */
 interface Current {
@@ -92,13 +101,13 @@ class RunningGateway implements Gateway {
   #urls = { data: '', admin: '' };
   #closing: Promise<void> | null = null;
 
-  constructor(platform: OpenPlatform, generation: Generation) {
+  constructor(platform: OpenPlatform, generation: Generation, reloadConfig: (() => Promise<void>) | null) {
     this.#platform = platform;
     this.logger = platform.logging.component('gateway');
     this.#current = { generation, inFlight: 0, retired: false };
     platform.sensitiveParams = (server, tool) => this.#sensitiveParams(server, tool);
     this.#data = this.#openDataDoor();
-    this.#admin = this.#openAdminDoor();
+    this.#admin = this.#openAdminDoor(reloadConfig);
   }
 
   get urls(): { readonly data: string; readonly admin: string } {
@@ -147,8 +156,11 @@ class RunningGateway implements Gateway {
   }
 
   async reload(config: Config): Promise<void> {
-    const fixed = ['listen', 'stores', 'audit', 'limits', 'mode'] as const;
-    const changed = fixed.filter((part) => JSON.stringify(config[part]) !== JSON.stringify(this.#config[part]));
+    const changed: string[] = FIXED.filter(
+      (part) => JSON.stringify(config[part]) !== JSON.stringify(this.#config[part]),
+    );
+    // As text every secret looks the same. The administration token may change; what key hashes are made with may not.
+    if (config.stores.pepper?.reveal() !== this.#config.stores.pepper?.reveal()) changed.push('stores.pepper');
     if (changed.length > 0) throw new Error(`a change of ${changed.join(', ')} needs a restart`);
     const generation = await assemble(config, this.#platform).catch((error: unknown) => {
       this.#platform.metrics.reload('config', false);
@@ -209,7 +221,7 @@ class RunningGateway implements Gateway {
   }
 
   #openDataDoor(): Door {
-    const { listen, limits, trusted_proxies, allowed_hosts, cors, mode } = this.#config;
+    const { listen, limits, trusted_proxies, allowed_hosts, public_url, cors, mode } = this.#config;
     const { address, tls } = listen.data;
     const app = createHealthApp({
       readiness: () => this.#readiness(),
@@ -221,7 +233,7 @@ class RunningGateway implements Gateway {
       limits,
       tls: tlsFiles(tls, this.#platform.baseDir),
       trustedProxies: trusted_proxies,
-      hosts: hostRule(hostOf(address), allowed_hosts, mode),
+      hosts: answeredHosts(hostRule(hostOf(address), allowed_hosts, mode), public_url),
       cors,
       guardsOrigin: (path) => this.#current.generation.parts.routes.find(path)?.protocol === 'mcp',
       isDataPath: (path) => !isHealthPath(path),
@@ -230,12 +242,22 @@ class RunningGateway implements Gateway {
       app: (request, env) => app.fetch(request, env),
       renderError,
       onRefused: (refusal) => reportRefusal(this.#platform, refusal),
+      ...this.#doorFigures(),
       clock: this.#platform.clock,
       logger: this.#platform.logging.component('http'),
     });
   }
 
-  #openAdminDoor(): Door {
+  /** What both doors count. */
+  #doorFigures(): Pick<DoorOptions, 'onConnectionRefused' | 'onTlsReload'> {
+    const { metrics } = this.#platform;
+    return {
+      onConnectionRefused: (reason) => metrics.connectionRefused(reason),
+      onTlsReload: (ok) => metrics.reload('tls', ok),
+    };
+  }
+
+  #openAdminDoor(reloadConfig: (() => Promise<void>) | null): Door {
     const { listen, limits, mode, allowed_hosts } = this.#config;
     const { address, tls } = listen.admin;
     const app = createAdminApp(
@@ -244,6 +266,7 @@ class RunningGateway implements Gateway {
         generation: () => this.#current.generation,
         readiness: () => this.#readiness(),
         issuing: () => this.#issuing,
+        reloadConfig,
       }),
     );
     return createDoor({
@@ -258,6 +281,7 @@ class RunningGateway implements Gateway {
       onRequest: () => undefined,
       app: (request, env) => app.fetch(request, env),
       renderError,
+      ...this.#doorFigures(),
       clock: this.#platform.clock,
       logger: this.#platform.logging.component('admin'),
     });
@@ -294,6 +318,12 @@ function refusedAddress(error: unknown, address: string): never {
 /** A listener could not be opened; the message is for the operator. */
 export class ListenError extends Error {
   override readonly name = 'ListenError';
+}
+
+/** Who is told the public address may use it. Where every host is answered there is nothing to add. */
+function answeredHosts(rule: HostRule, publicUrl: string | undefined): HostRule {
+  const host = publicUrl === undefined ? null : hostName(new URL(publicUrl).host);
+  return rule === 'any' || host === null ? rule : new Set([...rule, host]);
 }
 
 const hostOf = (address: string) => address.slice(0, address.lastIndexOf(':'));

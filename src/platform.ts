@@ -14,9 +14,11 @@ import type { GatewayError } from './core/errors.ts';
 import { scrubText } from './core/redaction.ts';
 import type { DoorRefusal } from './http/server.ts';
 import { createLogging } from './observability/logger.ts';
+import type { Metrics } from './observability/metrics.ts';
 import { createMetrics } from './observability/metrics.ts';
 import type { RequestEnd } from './pipeline/pipeline.ts';
 import { createApiKeyStore } from './stores/api-keys.ts';
+import type { DatabaseOptions } from './stores/database.ts';
 import { openDatabase } from './stores/database.ts';
 import { createMemoryShared } from './stores/memory-shared.ts';
 import { loadPepper } from './stores/pepper.ts';
@@ -44,7 +46,9 @@ export async function openPlatform(config: Config, options: PlatformOptions): Pr
   const version = packageVersion();
   const logging = createLogging({ ...config.logging, ...(options.writeLog ? { write: options.writeLog } : {}) });
   const metrics = createMetrics({ version, node: process.version });
-  const database = cleanup.use(await openDatabase(config.stores.database, { baseDir, clock }));
+  const database = cleanup.use(
+    await openDatabase(config.stores.database, { baseDir, clock, onQuery: countQuery(metrics) }),
+  );
   const shared = cleanup.use(createMemoryShared({ clock }));
   const audit = cleanup.use(
     (config.audit.mode === 'off' ? createSilentRecorder : createAuditRecorder)({
@@ -83,6 +87,13 @@ export async function openPlatform(config: Config, options: PlatformOptions): Pr
   return platform;
 }
 
+function countQuery(metrics: Metrics): NonNullable<DatabaseOptions['onQuery']> {
+  return (operation, seconds, ok) => {
+    metrics.store('database', operation, seconds);
+    if (!ok) metrics.storeError('database');
+  };
+}
+
 function packageVersion(): string {
   const manifest = readFileSync(join(import.meta.dirname, '../package.json'), 'utf8');
   return (JSON.parse(manifest) as { version: string }).version;
@@ -94,6 +105,9 @@ function reportEnd({ audit, recording, metrics, clock }: OpenPlatform, end: Requ
   // Events are not even built when nobody keeps them.
   if (recording) auditEnd(audit, { ...end, durationMs });
   const flag = end.error?.flag ?? 'OK';
+  if (end.error?.code === 'RATE_LIMIT_EXCEEDED') {
+    metrics.rateLimited(end.principal === null || end.principal.type === 'anonymous' ? 'ip' : 'principal');
+  }
   if (end.route === null) metrics.refused(flag);
   else
     metrics.route(end.route.id, end.route.protocol).observe(outcomeOf(end.error, end.status), flag, durationMs / 1000);

@@ -30,7 +30,7 @@ export interface AdminAction {
 }
 
 export interface AdminParts {
-  /** Bearer token; null leaves only health and metrics. */
+  /** Bearer token, read for each request; null when the listener opens leaves only health and metrics. */
   readonly token: Secret | null;
   /** Answers health paths, and ROUTE_NOT_FOUND for what nobody serves. */
   health(request: Request, env: AdminEnv): Response | Promise<Response>;
@@ -45,6 +45,8 @@ export interface AdminParts {
   };
   /** The running configuration with secrets redacted. */
   config(): unknown;
+  /** Reads the configuration file again; rejects with a sentence for the operator. Null when there is no file to read. */
+  readonly reloadConfig: (() => Promise<void>) | null;
   readonly version: Readonly<Record<string, string>>;
   /** API key administration; null when there is no key store. */
   readonly keys: KeyAdmin | null;
@@ -55,18 +57,18 @@ export interface AdminParts {
 
 export function createAdminApp(parts: AdminParts): AdminHono {
   const app: AdminHono = new Hono();
-  const { token } = parts;
-  if (token !== null) {
+  if (parts.token !== null) {
     app.use('*', async (c, next) => {
       const { received } = c.env;
       if (!isProtected(received.path)) return next();
-      authorize(parts, token, received);
+      authorize(parts, received);
       await next();
       c.res.headers.set('cache-control', 'no-store');
     });
     policyRoutes(app, parts);
     upstreamRoutes(app, parts);
     app.get('/health/detailed', async (c) => c.json(await parts.details()));
+    configRoutes(app, parts);
     app.get('/config', (c) => c.json(parts.config() as object));
     app.get('/version', (c) => c.json(parts.version));
     if (parts.keys !== null) keyRoutes(app, parts.keys, parts);
@@ -96,11 +98,11 @@ const resetRequest = z.strictObject({ name: z.string().min(1).max(256) });
 const CHALLENGE = 'Bearer realm="portcullis-admin"';
 
 /** Runs before a path is even looked up, so that a caller without the token cannot tell which paths exist. */
-function authorize(parts: AdminParts, token: Secret, received: Received): void {
+function authorize(parts: AdminParts, received: Received): void {
   const header = received.headers.authorization;
   if (header === undefined) throw new Failure('MISSING_CREDENTIALS', { challenge: CHALLENGE });
   const presented = /^bearer +([^\s]+)$/i.exec(header)?.[1];
-  if (presented !== undefined && token.equals(presented)) return;
+  if (presented !== undefined && parts.token?.equals(presented) === true) return;
   const details = { method: received.method, path: received.path.slice(0, 256) };
   parts.onAction({ received, operation: 'authenticate', outcome: 'denied', details });
   throw new Failure('INVALID_CREDENTIALS', { challenge: `${CHALLENGE}, error="invalid_token"` });
@@ -116,6 +118,22 @@ function policyRoutes(app: AdminHono, parts: AdminParts): void {
     parts.onAction({ received, operation: 'policy:reload', outcome: failed ? 'failed' : 'allowed', details });
     // The old policy stays in force when the new one is refused: the request was understood but could not be done.
     return c.json(status, failed ? 422 : 200);
+  });
+}
+
+function configRoutes(app: AdminHono, parts: AdminParts): void {
+  const { reloadConfig } = parts;
+  if (reloadConfig === null) return;
+  app.post('/reload', async (c) => {
+    const { received } = c.env;
+    const refused = await reloadConfig().then(
+      () => null,
+      (error: unknown) => (error instanceof Error ? error.message : String(error)),
+    );
+    const outcome = refused === null ? 'allowed' : 'failed';
+    parts.onAction({ received, operation: 'config:reload', outcome, details: { error: refused } });
+    // As with a policy: the running configuration stays when the new one is refused.
+    return c.json({ reloaded: refused === null, error: refused }, refused === null ? 200 : 422);
   });
 }
 

@@ -1,6 +1,7 @@
 /** `portcullis serve -c FILE`: runs the gateway until it is told to stop, and drains before it ends. */
 import { dirname } from 'node:path';
 import { parseArgs } from 'node:util';
+import type { FileWatcher } from '../config/watch.ts';
 import { watchFiles } from '../config/watch.ts';
 import type { Gateway } from '../gateway.ts';
 import { createGateway, ListenError } from '../gateway.ts';
@@ -11,8 +12,9 @@ import { CommandError, EXIT, UsageError } from './io.ts';
 export const SERVE_HELP = `Usage: portcullis serve -c FILE
 
 Runs the gateway with the configuration in FILE until SIGINT or SIGTERM, then
-finishes the requests in flight. SIGHUP, a changed configuration file or
-POST /reload on the administration listener reload it without a restart.
+finishes the requests in flight. SIGHUP, POST /reload on the administration
+listener, and a change of the configuration file or of a file it takes values
+from reload it without a restart.
 
   -c, --config FILE   the configuration (default: portcullis.yaml, or $PORTCULLIS_CONFIG)
 `;
@@ -37,18 +39,15 @@ export async function runGateway(
   io: Io,
   onReady?: (gateway: Gateway) => void | Promise<void>,
 ): Promise<number> {
-  const gateway = await createGateway((await requireConfig(file, io)).config, { baseDir: dirname(file) });
-  const reload = async () => {
-    try {
-      await gateway.reload((await requireConfig(file, io)).config);
-    } catch (error) {
-      // The running configuration stays; the reason is for the operator.
-      gateway.logger.error({ reason: error instanceof Error ? error.message : String(error) }, 'config_reload_refused');
-    }
-  };
-  const onHangup = () => void reload();
+  const first = await requireConfig(file, io);
+  const reloads = new Reloads(file, io, first.read);
+  const gateway = await createGateway(first.config, {
+    baseDir: dirname(file),
+    onReloadRequest: () => reloads.run(),
+  });
+  const onHangup = () => void reloads.run().catch(told);
   process.on('SIGHUP', onHangup);
-  const watcher = watchFiles([file], () => void reload());
+  reloads.begin(gateway);
   try {
     await gateway.start().catch((error: unknown) => {
       throw error instanceof ListenError ? new CommandError(error.message) : error;
@@ -57,10 +56,68 @@ export async function runGateway(
     await aborted(io.signal);
   } finally {
     process.off('SIGHUP', onHangup);
-    watcher.close();
+    reloads.end();
     await gateway.close();
   }
   return EXIT.ok;
+}
+
+/** The log has said why a reload was refused, and nobody waits for it. */
+const told = () => undefined;
+
+/** Reloads one after the other, and the watch on every file that the configuration was read from. */
+class Reloads {
+  readonly #file: string;
+  readonly #io: Io;
+  #read: readonly string[];
+  #gateway: Gateway | null = null;
+  #watcher: FileWatcher | null = null;
+  #last: Promise<void> = Promise.resolve();
+
+  constructor(file: string, io: Io, read: readonly string[]) {
+    this.#file = file;
+    this.#io = io;
+    this.#read = read;
+  }
+
+  begin(gateway: Gateway): void {
+    this.#gateway = gateway;
+    this.#watcher = watchFiles(this.#read, () => void this.run().catch(told));
+  }
+
+  end(): void {
+    this.#watcher?.close();
+    this.#gateway = null;
+  }
+
+  /** Rejects when the configuration is refused; the running one stays then. */
+  run(): Promise<void> {
+    const mine = this.#last.then(() => this.#reload());
+    this.#last = mine.catch(told);
+    return mine;
+  }
+
+  async #reload(): Promise<void> {
+    const gateway = this.#gateway;
+    if (gateway === null) return;
+    try {
+      const { config, read } = await requireConfig(this.#file, this.#io);
+      await gateway.reload(config);
+      this.#watch(gateway, read);
+    } catch (error) {
+      gateway.logger.error({ reason: error instanceof Error ? error.message : String(error) }, 'config_reload_refused');
+      throw error;
+    }
+  }
+
+  /** A new watch begins before the old one ends, and only when other files are meant: nothing is missed between. */
+  #watch(gateway: Gateway, read: readonly string[]): void {
+    if (this.#gateway === null || read.join('\0') === this.#read.join('\0')) return;
+    const before = this.#watcher;
+    this.#read = read;
+    this.begin(gateway);
+    before?.close();
+  }
 }
 
 function aborted(signal: AbortSignal): Promise<void> {

@@ -110,6 +110,7 @@ function requestMetrics(make: Factory) {
   const inFlight = make.gauge('requests_in_flight', 'Requests being worked on');
   const refused = make.counter('requests_refused_total', 'Requests refused before a route was known', ['flag']);
   const rateLimited = make.counter('rate_limited_total', 'Requests over a limit', ['kind']);
+  const connections = make.counter('connections_refused_total', 'Connections over a limit', ['reason']);
   const suspicious = make.counter('suspicious_activity_total', 'Suspicious patterns noticed', ['type']);
   const meters = pairs((route, protocol) => new RouteMeter(requests, duration, { route, protocol }));
   const refusals = new ByName<Child>((flag) => refused.labels(flag));
@@ -121,6 +122,8 @@ function requestMetrics(make: Factory) {
     started: (): void => inFlight.inc(),
     finished: (): void => inFlight.dec(),
     rateLimited: (kind: LimitKind): void => rateLimited.inc({ kind }),
+    /** A connection that was not taken: too many in all, or from one address. */
+    connectionRefused: (reason: 'total' | 'address'): void => connections.inc({ reason }),
     suspicious: (type: string): void => suspicious.inc({ type }),
   };
 }
@@ -133,6 +136,7 @@ function decisionMetrics(make: Factory) {
   const seconds = make.histogram('auth_duration_seconds', 'Time an identity provider took', STORE_SECONDS, [
     'provider',
   ]);
+  const unknown = make.counter('unknown_server_types_total', 'Calls to servers of a type nobody classifies', ['type']);
   const allowed = [decisions.labels('allow', 'false'), decisions.labels('allow', 'true')] as const;
   const denied = [decisions.labels('deny', 'false'), decisions.labels('deny', 'true')] as const;
   const auth = pairs<Child>((provider, result) => results.labels(provider, result));
@@ -144,6 +148,10 @@ function decisionMetrics(make: Factory) {
       if (!cached) evaluation.observe(evalUs / 1e6);
       if (failure !== null) failures.inc({ kind: failure });
     },
+    /** `type` as it stands in the configuration. */
+    unknownServerType: (type: string): void => unknown.inc({ type }),
+    /** A decision that became a deny after it was made: what it demands cannot be done. */
+    decisionFailed: (failure: DecisionFailure): void => failures.inc({ kind: failure }),
     auth: (provider: string, result: AuthOutcome): void => auth(provider, result).inc(),
     authDuration: (provider: string, time: number): void => authTimes.get(provider).observe(time),
   };

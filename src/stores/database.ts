@@ -12,6 +12,7 @@ import {
   type Dialect,
   type Driver,
   Kysely,
+  type LogEvent,
   type QueryResult,
   SqliteAdapter,
   SqliteIntrospector,
@@ -39,7 +40,19 @@ export interface DatabaseOptions {
   readonly clock?: Clock;
   /** Milliseconds to wait for another process's write lock. */
   readonly busyTimeoutMs?: number;
+  /** Told of every query after it ended: its kind, the seconds it took, and whether it succeeded. */
+  readonly onQuery?: (operation: Operation, seconds: number, ok: boolean) => void;
 }
+
+/** Kinds of queries, for figures. */
+export type Operation = 'select' | 'insert' | 'update' | 'delete' | 'other';
+
+const OPERATIONS: Readonly<Record<string, Operation>> = {
+  SelectQueryNode: 'select',
+  InsertQueryNode: 'insert',
+  UpdateQueryNode: 'update',
+  DeleteQueryNode: 'delete',
+};
 
 /** The file a database URL names; null for one in memory. Throws on an unknown scheme. */
 export function databaseFile(url: string, baseDir: string): string | null {
@@ -56,7 +69,13 @@ export async function openDatabase(url: string, options: DatabaseOptions): Promi
   if (file !== null) createPrivately(file);
   const patience = options.busyTimeoutMs ?? 5000;
   const connection = new DatabaseSync(file ?? ':memory:', { timeout: patience });
-  const queries: Queries = new Kysely<Tables>({ dialect: sqliteDialect(connection, patience) });
+  const { onQuery } = options;
+  const log = ({ level, query, queryDurationMillis }: LogEvent) =>
+    onQuery?.(OPERATIONS[query.query.kind] ?? 'other', queryDurationMillis / 1000, level === 'query');
+  const queries: Queries = new Kysely<Tables>({
+    dialect: sqliteDialect(connection, patience),
+    ...(onQuery === undefined ? {} : { log }),
+  });
   try {
     connection.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON');
     // From here on a locked database is waited for without stopping the event loop; see SqliteConnection.

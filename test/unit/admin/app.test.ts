@@ -48,6 +48,7 @@ function open(change: Partial<AdminParts> = {}) {
     },
     config: () => ({ listen: 'x', secret: new Secret('hidden') }),
     version: { version: '0.1.0', node: '24' },
+    reloadConfig: null,
     keys: null,
     onAction: (action) => actions.push(action),
     renderError: (error, id) => ({
@@ -145,6 +146,24 @@ describe('the administration listener', () => {
     const config = await ask('GET', '/config');
     expect(config.text).not.toContain('hidden');
     expect(config.headers.get('cache-control')).toBe('no-store');
+  });
+
+  test('reads the configuration again where there is a file to read, and says why it was refused', async () => {
+    const calls: string[] = [];
+    const good = open({ reloadConfig: async () => void calls.push('reload') });
+    const answer = await good.ask('POST', '/reload');
+    expect([answer.status, JSON.parse(answer.text)]).toEqual([200, { reloaded: true, error: null }]);
+    expect(good.actions).toMatchObject([{ operation: 'config:reload', outcome: 'allowed', details: { error: null } }]);
+    expect((await good.ask('POST', '/reload', null)).status).toBe(401);
+    expect(calls).toEqual(['reload']);
+    const bad = open({ reloadConfig: () => Promise.reject(new Error('portcullis.yaml:4: no such key')) });
+    const refused = await bad.ask('POST', '/reload');
+    expect([refused.status, JSON.parse(refused.text)]).toEqual([
+      422,
+      { reloaded: false, error: 'portcullis.yaml:4: no such key' },
+    ]);
+    expect(bad.actions).toMatchObject([{ operation: 'config:reload', outcome: 'failed' }]);
+    expect((await open().ask('POST', '/reload')).text).toBe('health');
   });
 
   test('a reload says what is in force, and a refused candidate is a failure', async () => {

@@ -24,6 +24,8 @@ describe('metrics', () => {
     metrics.breaker('orders', 'open');
     metrics.auditDropped(3);
     metrics.rateLimited('principal');
+    metrics.connectionRefused('address');
+    metrics.unknownServerType('mystery');
     const text = await metrics.text();
     for (const line of [
       'portcullis_build_info{version="1.2.3",node="v24.0.0"} 1',
@@ -43,6 +45,8 @@ describe('metrics', () => {
       'portcullis_upstream_breaker_state{upstream="orders"} 2',
       'portcullis_audit_dropped_total 3',
       'portcullis_rate_limited_total{kind="principal"} 1',
+      'portcullis_connections_refused_total{reason="address"} 1',
+      'portcullis_unknown_server_types_total{type="mystery"} 1',
     ]) {
       expect(text).toContain(`${line}\n`);
     }

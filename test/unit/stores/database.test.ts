@@ -26,6 +26,28 @@ for (const [name, url] of [
 }
 
 describe('the database', () => {
+  test('tells of every query what it was, how long it took and whether it succeeded', async () => {
+    const told: [string, boolean][] = [];
+    const onQuery = (operation: string, seconds: number, ok: boolean) => {
+      expect(seconds).toBeGreaterThanOrEqual(0);
+      expect(seconds).toBeLessThan(5);
+      told.push([operation, ok]);
+    };
+    await using database = await openDatabase('sqlite::memory:', { baseDir: folder, onQuery });
+    told.length = 0;
+    const store = createApiKeyStore(database);
+    await store.insert(apiKeyRecord({ id: 'k1' }));
+    await expect(store.insert(apiKeyRecord({ id: 'k1' }))).rejects.toThrow();
+    await store.find('k1');
+    await store.revoke('default', 'k1', 1);
+    expect(told).toEqual([
+      ['insert', true],
+      ['insert', false],
+      ['select', true],
+      ['update', true],
+    ]);
+  });
+
   test('a file is relative to the configuration, private, and in WAL mode with foreign keys', async () => {
     const url = fresh();
     await using database = await openDatabase(url, { baseDir: folder });
