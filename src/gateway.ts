@@ -14,6 +14,7 @@ import type { Clock } from './core/clock.ts';
 import { GatewayError } from './core/errors.ts';
 import type { Received } from './core/exchange.ts';
 import type { Logger } from './core/module.ts';
+import { fixedNodeRelease } from './core/node-release.ts';
 import type { Readiness } from './http/app.ts';
 import { createHealthApp, isHealthPath } from './http/app.ts';
 import type { HostRule } from './http/host.ts';
@@ -140,6 +141,8 @@ class RunningGateway implements Gateway {
 
   async start(): Promise<void> {
     const { listen } = this.#config;
+    const fixed = fixedNodeRelease(process.version);
+    if (fixed !== null) this.logger.warn({ node: process.version, fixed_in: fixed }, 'node_lacks_security_fixes');
     const data = await this.#data.start().catch((error: unknown) => refusedAddress(error, listen.data.address));
     const admin = await this.#admin.start().catch(async (error: unknown) => {
       await this.#data.close();

@@ -3,6 +3,7 @@ import { request as httpRequest } from 'node:http';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { fixedNodeRelease } from '../../src/core/node-release.ts';
 import type { PartialConfig } from '../helpers/gateway.ts';
 import { ADMIN_TOKEN, POLICIES, startGateway, writeConfig } from '../helpers/gateway.ts';
 import { call } from '../helpers/gateway-calls.ts';
@@ -116,6 +117,15 @@ describe('a gateway made from a configuration', () => {
     expect(await statusFor(gateway.url, '127.0.0.1')).toBe(200);
     expect(await statusFor(gateway.url, 'example.com')).toBe(403);
     expect(await statusFor(gateway.admin, 'gateway.example.com')).toBe(403);
+  });
+
+  test('warns once at start of a Node without the latest security fixes, and of no other', async () => {
+    await using gateway = await startGateway();
+    const warnings = gateway.logs.filter((line) => line.includes('node_lacks_security_fixes'));
+    const fixed = fixedNodeRelease(process.version);
+    expect(warnings.map((line) => JSON.parse(line) as object)).toEqual(
+      fixed === null ? [] : [expect.objectContaining({ node: process.version, fixed_in: fixed })],
+    );
   });
 
   test('has nothing to reload where nobody gave it a file', async () => {
