@@ -9,6 +9,7 @@ import type { ClassifiedCall } from '../core/call.ts';
 import type { ApprovalFacts, DecisionRequest, RequestFacts } from '../core/decision.ts';
 import type { JsonObject, JsonValue } from '../core/json.ts';
 import type { Principal } from '../core/principal.ts';
+import { part } from './sized-text.ts';
 import { markLasting } from './wasm/input-writer.ts';
 
 /** Version of the document's shape. */
@@ -214,7 +215,8 @@ function describe(server: ServerFacts): Described {
 function toolOf(call: ClassifiedCall, described: Described | null): JsonObject | null {
   if (call.tool === null) return null;
   if (described === null) return toolDocument(call, null);
-  const key = call.schema_hash === null ? call.tool : `${call.schema_hash} ${call.tool}`;
+  // Callers choose the name: the hash stands with its length, so that no name reads like another tool's hash and name.
+  const key = part(call.schema_hash) + call.tool;
   const known = described.tools.get(key);
   if (known !== undefined) return known;
   const made = toolDocument(call, described.facts);

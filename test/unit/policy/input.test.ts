@@ -31,6 +31,15 @@ describe('the policy input', () => {
     expect(input.parameters).toEqual(call.parameters);
   });
 
+  test('describes a tool by itself, whatever name a caller made up before', () => {
+    const server = makeServer({ tools: { wire: { requires_hitl: true } } });
+    const schema_hash = `sha256:${'a'.repeat(64)}`;
+    buildInput(makeRequest({ call: { tool: `${schema_hash} wire` } }), server);
+    buildInput(makeRequest({ call: { tool: `71:${schema_hash}wire` } }), server);
+    const { tool } = buildInput(makeRequest({ call: { tool: 'wire', schema_hash } }), server);
+    expect(tool).toMatchObject({ name: 'wire', requires_hitl: true, schema_hash });
+  });
+
   test('lets the caller speak only where the server is silent', () => {
     const call = { parameters: { environment: 'production', data_region: ['eu'] } };
     const input = buildInput(makeRequest({ call }), makeServer({ environment: null }));
