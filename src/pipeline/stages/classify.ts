@@ -45,7 +45,9 @@ export function createClassify(registry: ClassificationRegistry, servers: Readon
 /** The hash covers the whole definition of a tool; without one the annotations stand for themselves. */
 function keyOf(call: Call): string | null {
   const definition = call.schema_hash ?? call.annotations;
-  const text = JSON.stringify([call.action, call.server, call.tool, call.parameters, definition]);
+  // What is no tool goes by its id: the resources of a list differ in nothing else.
+  const about = call.tool ?? call.resource.id;
+  const text = JSON.stringify([call.action, call.server, about, call.parameters, definition]);
   return text.length > KEY_LIMIT ? null : text;
 }
 

@@ -44,4 +44,17 @@ describe('the memory of classes', () => {
     for (const call of [...calls, ...calls]) run(call);
     expect(asked()).toBe(4);
   });
+
+  test('tells the resources of a list apart', () => {
+    const { run, asked } = counting();
+    const item = (id: string): Call => ({
+      ...makeCall('', null),
+      action: 'gateway:resource:discover',
+      tool: null,
+      resource: { type: 'resource', id, tenant_id: null, owner_id: null, permissions: null },
+    });
+    expect(run(item('srv:file:///readme'))).toBe('query/low');
+    expect(run(item('srv:db://app/credentials'))).toBe('query/high');
+    expect(asked()).toBe(2);
+  });
 });
