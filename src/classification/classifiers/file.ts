@@ -78,9 +78,22 @@ function normalise(text: string): string {
   return path.startsWith('file:') ? path.slice(5) : path;
 }
 
+/** Without dots and spaces at the end. A loop: an expression would look for the end from each of them. */
+function withoutEnd(name: string): string {
+  let end = name.length;
+  while (end > 0 && (name.charCodeAt(end - 1) === 46 || name.charCodeAt(end - 1) === 32)) end--;
+  return name.slice(0, end);
+}
+
+/** What stands before the first `;` or space. */
+function beforeParameters(segment: string): string {
+  const end = segment.search(/[; ]/);
+  return end < 0 ? segment : segment.slice(0, end);
+}
+
 function isSecretSegment(segment: string): boolean {
   // An NTFS stream, a trailing dot or space leads to the same file.
-  const name = segment.replace(/::?\$?\w*$/, '').replace(/[. ]+$/, '');
+  const name = withoutEnd(segment.replace(/::?\$?\w*$/, ''));
   if (SECRET_SEGMENTS.has(name) || name === '.env' || name.startsWith('.env.')) return true;
   for (const ending of SECRET_ENDINGS) if (name.endsWith(ending)) return true;
   if (!/[*?[{]/.test(name)) return false;
@@ -99,7 +112,7 @@ function examine(text: string): Finding | null {
   const path = normalise(text);
   const segments = path.split('/').filter((segment) => segment !== '' && segment !== '.');
   for (const segment of segments) if (isSecretSegment(segment)) return pathFinding('file:secret-path', text);
-  const parts = segments.map((segment) => segment.replace(/[; ].*$/, ''));
+  const parts = segments.map(beforeParameters);
   if (parts.includes('..') || parts.includes('...')) return pathFinding('file:traversal', text);
   if (isOdd(path)) return pathFinding('file:traversal', text);
   const drive = /^[a-z]:$/.test(segments[0] ?? '');

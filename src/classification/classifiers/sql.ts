@@ -10,8 +10,8 @@ import { textsOf } from '../strings.ts';
 import { wordsOf } from '../words.ts';
 import { loadPostgres } from './sql-postgres.ts';
 import type { SqlExaminer } from './sql-reading.ts';
-import { STATEMENT_WORDS, sqlFinding, UNPARSABLE } from './sql-reading.ts';
-import { refuseText } from './sql-text.ts';
+import { STATEMENT_WORDS, sqlFinding, TOO_LONG, UNPARSABLE } from './sql-reading.ts';
+import { MAX_SQL_BYTES, refuseText } from './sql-text.ts';
 import { loadInThread } from './sql-thread.ts';
 
 /** Dialects that can be prepared. Source: contracts 1. */
@@ -147,9 +147,32 @@ function mayBeStatement(text: string): boolean {
   return /[\s'"();]/.test(text.trim()) || /^(?:sp|xp)_/i.test(text);
 }
 
+/** Texts of one call that are parsed: a call with more of them would keep everyone else waiting. */
+const MAX_EXAMINED = 64;
+
+/** What the texts of one call may still cost in all. */
+class Budget {
+  #texts = MAX_EXAMINED;
+  #bytes = MAX_SQL_BYTES;
+
+  /** False when the text is beyond what one call may ask for. */
+  take(text: string): boolean {
+    this.#texts--;
+    this.#bytes -= text.length;
+    return this.#texts >= 0 && this.#bytes >= 0;
+  }
+
+  /** One text took too long: the others are not looked at. */
+  exhaust(): void {
+    this.#texts = 0;
+  }
+}
+
 class Sql implements SqlClassifier {
   readonly serverType = 'sql';
   readonly #examiners = new Map<string, SqlExaminer>();
+  /** Of the call under examination: calls are examined one after the other. */
+  #budget = new Budget();
 
   async prepare(dialects: readonly string[]): Promise<void> {
     for (const name of dialects) {
@@ -164,6 +187,7 @@ class Sql implements SqlClassifier {
     const name = readName(input.tool);
     if (input.parameters === null) return listPhase(name);
     const found: Finding[] = [];
+    this.#budget = new Budget();
     const statements = this.#examineParameters(input.parameters, input.server.dialect, name.runner, found);
     if (name.finding !== null && (!name.runner || name.finding !== NAME_READ)) found.push(name.finding);
     if (!statements && (name.runner || name.finding === NAME_READ)) found.push(NO_STATEMENT);
@@ -238,7 +262,10 @@ class Sql implements SqlClassifier {
     const dialect = sqlDialect(name);
     const examiner = this.#examiners.get(dialect);
     if (examiner === undefined) return UNKNOWN_DIALECT;
-    return refuseText(sql, dialect) ?? nonEmpty(examiner(sql));
+    if (!this.#budget.take(sql)) return TOO_LONG;
+    const findings = refuseText(sql, dialect) ?? nonEmpty(examiner(sql));
+    if (findings === TOO_LONG) this.#budget.exhaust();
+    return findings;
   }
 }
 

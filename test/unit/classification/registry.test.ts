@@ -222,6 +222,33 @@ describe('what arguments could make of a tool', () => {
   });
 });
 
+describe('arguments made to take long', () => {
+  const quickly = (type: string, parameters: unknown) => {
+    const started = performance.now();
+    const found = classOf('tool', parameters, { type });
+    expect(performance.now() - started).toBeLessThan(1000);
+    return found.reasons;
+  };
+
+  test('with a keyword of GraphQL again and again are read in linear time', () => {
+    quickly('api', { method: 'GET', query: ' mutation'.repeat(200_000) });
+    expect(quickly('api', { method: 'GET', query: `${' mutation'.repeat(9)} {` })).toContain('api:graphql-mutation');
+  });
+
+  test.each(['.', '; ', ' ', '::'])('with paths full of %j are read in linear time', (piece) => {
+    const path = `${piece.repeat(4000 / piece.length)}\nx`;
+    quickly('file', { paths: Array.from({ length: 500 }, () => path) });
+  });
+
+  test('with more statements than one call needs are not parsed', () => {
+    const many = Array.from({ length: 5000 }, (_, i) => `SELECT ${i}`);
+    expect(classOf('execute_query', { query: 'SELECT 1', more: many }).reasons).toContain('sql:too-long');
+    const long = `SELECT ${'1,'.repeat(10_000)}1`;
+    expect(classOf('execute_query', { a: long, b: long, c: long, d: long }).reasons).toContain('sql:too-long');
+    expect(spell(classOf('execute_query', { query: 'SELECT 1', more: many.slice(0, 20) }))).toBe('query/low');
+  });
+});
+
 describe('registration and events', () => {
   const billing: Classifier = {
     serverType: 'billing',
