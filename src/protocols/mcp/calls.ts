@@ -111,12 +111,15 @@ function completionCall(server: string, message: RpcCall): Call {
 function listenCalls(server: string, message: RpcCall): readonly Call[] {
   const base = protocolCall('mcp:protocol', server, message.method);
   const filter = message.params.notifications;
-  const uris = isJsonObject(filter) ? filter.resourceSubscriptions : message.params.resourceSubscriptions;
-  if (uris === undefined) return [base];
-  if (!Array.isArray(uris) || uris.length > 1000) {
-    throw badRequest('resourceSubscriptions must be a list of URIs', RPC.invalidParams, message.id ?? null);
-  }
-  return [base, ...uris.map((uri: JsonValue) => resourceCall(server, uriIn(message, uri)))];
+  // A server may read either place, so both count.
+  const uris = [...urisIn(message, message.params), ...(isJsonObject(filter) ? urisIn(message, filter) : [])];
+  return [base, ...uris.map((uri) => resourceCall(server, uriIn(message, uri)))];
+}
+
+function urisIn(message: RpcCall, { resourceSubscriptions: uris }: JsonObject): readonly JsonValue[] {
+  if (uris === undefined || uris === null) return [];
+  if (Array.isArray(uris) && uris.length <= MAX_SUBSCRIPTIONS) return uris;
+  throw badRequest('resourceSubscriptions must be a list of URIs', RPC.invalidParams, message.id ?? null);
 }
 
 function nameIn(message: RpcCall, member: 'name' | 'taskId'): string {
@@ -131,6 +134,7 @@ function argumentsIn(message: RpcCall): JsonObject {
   throw badRequest('params.arguments must be an object', RPC.invalidParams, message.id ?? null);
 }
 
+const MAX_SUBSCRIPTIONS = 1000;
 const MAX_NAME = 256;
 const MAX_URI = 8192;
 

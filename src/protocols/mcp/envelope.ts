@@ -69,16 +69,37 @@ function readId(value: JsonValue): RpcId | null {
   return typeof value === 'number' && Number.isSafeInteger(value) && !Object.is(value, -0) ? value : null;
 }
 
-const MEMBERS: readonly string[] = ['jsonrpc', 'id', 'method', 'params', 'result', 'error'];
+const MEMBERS = names('jsonrpc', 'id', 'method', 'params', 'result', 'error');
+/** Members of `params`, and of the objects in it, that a decision rests on. */
+const DECISIVE = names('name', 'arguments', 'uri', 'taskId', 'ref', 'notifications', 'resourceSubscriptions', '_meta');
+const NESTED = names('type', 'name', 'uri', 'resourceSubscriptions');
+
+interface Names {
+  readonly exact: ReadonlySet<string>;
+  readonly folded: ReadonlySet<string>;
+}
+
+function names(...exact: readonly string[]): Names {
+  return { exact: new Set(exact), folded: new Set(exact.map((name) => name.toLowerCase())) };
+}
 
 /** Some JSON readers ignore case and fold a few letters (U+017F, U+212A): a key that only they would see is ambiguous. */
-export function hasTwinKey(message: JsonObject): boolean {
+export function hasTwinKey(message: JsonObject, { exact, folded }: Names = MEMBERS): boolean {
   for (const key in message) {
-    if (MEMBERS.includes(key)) continue;
+    if (exact.has(key)) continue;
     // NFKC turns U+017F into s and U+212A into K, as case folding does.
-    if (MEMBERS.includes(key.normalize('NFKC').toLowerCase())) return true;
+    if (folded.has(key.normalize('NFKC').toLowerCase())) return true;
   }
   return false;
+}
+
+/** The same for what a request asks: the server must not read another name or other arguments than were decided on. */
+function hasTwinParameter(params: JsonObject): boolean {
+  if (hasTwinKey(params, DECISIVE)) return true;
+  const { ref, notifications } = params;
+  return (
+    (isJsonObject(ref) && hasTwinKey(ref, NESTED)) || (isJsonObject(notifications) && hasTwinKey(notifications, NESTED))
+  );
 }
 
 /** Reads the one message of a request body. Throws INVALID_REQUEST with the JSON-RPC code and, if it has one, the id. */
@@ -104,6 +125,9 @@ function readCall(value: JsonObject, id: RpcId | undefined): RpcCall {
   }
   if (params !== undefined && !isJsonObject(params)) {
     throw badRequest('params must be an object', RPC.invalidParams, echo);
+  }
+  if (params !== undefined && hasTwinParameter(params)) {
+    throw badRequest('A parameter name differs only by case', RPC.invalidParams, echo);
   }
   return { kind: 'call', id, method, params: params ?? EMPTY };
 }

@@ -53,11 +53,13 @@ export class McpRewriter implements MessageRewriter {
   }
 
   /** Binds a new session to its principal; hides session ids that mean nothing. Refuses what could not be filtered. */
-  head(status: number, headers: ResponseHeaders): ResponseHeaders {
+  head(status: number, received: ResponseHeaders): ResponseHeaders {
+    const headers = plainType(received);
     const type = String(headers['content-type'] ?? '');
     this.#isStream = type.startsWith('text/event-stream');
     const isReadable = this.#isStream || type.startsWith('application/json');
-    if (status < 300 && this.#context.lists.length > 0 && !isReadable && this.#context.rpcId !== undefined) {
+    const hasBody = status < 300 && status !== 202 && status !== 204;
+    if (hasBody && this.#context.lists.length > 0 && !isReadable) {
       throw new GatewayError('UPSTREAM_ERROR', { message: 'The list came in a form that cannot be filtered' });
     }
     this.#trackSession(status);
@@ -176,6 +178,20 @@ export class McpRewriter implements MessageRewriter {
     const isNew = task !== result || result.resultType === 'task';
     if (isNew && typeof id === 'string') tasks.bind(server, id, exchange.principal);
   }
+}
+
+/**
+ * The headers with a media type in lower case, so that everyone who looks for it finds it. Refused is what clients could
+ * read and the gateway could not: two media types, and a compression that was not asked for.
+ */
+function plainType(headers: ResponseHeaders): ResponseHeaders {
+  const { 'content-type': type, 'content-encoding': encoding } = headers;
+  const isPlain = encoding === undefined || encoding === 'identity';
+  if (!isPlain || (type !== undefined && typeof type !== 'string')) {
+    throw new GatewayError('UPSTREAM_ERROR', { message: 'The upstream sent an answer in a form that cannot be read' });
+  }
+  const lower = type?.toLowerCase();
+  return lower === type || lower === undefined ? headers : { ...headers, 'content-type': lower };
 }
 
 function methodOf(request: JsonValue): string | null {

@@ -165,6 +165,14 @@ describe('actions', () => {
   });
 });
 
+describe('subscriptions', () => {
+  test('are asked about wherever a server may look for them', async () => {
+    const params = { notifications: { resourceSubscriptions: ['file:///a'] }, resourceSubscriptions: ['file:///b'] };
+    const { calls } = await protocol.decode(admitted(ask(MODERN, 'subscriptions/listen', params)));
+    expect(calls.map(({ resource }) => resource.id).slice(1)).toEqual(['orders:file:///b', 'orders:file:///a']);
+  });
+});
+
 describe('what goes upstream', () => {
   test('is the received bytes, and no credential of the caller', async () => {
     const body = ' {"jsonrpc":"2.0" , "id":1,"method":"tools/call","params":{"name":"a","arguments":{"n":1.0}}}\n';
@@ -305,6 +313,22 @@ describe('lists', () => {
   test('are refused in a form that cannot be filtered', async () => {
     const rewriter = rewriterOf(await protocol.decode(admitted(ask(LEGACY, 'tools/list'))));
     expect(() => rewriter.head?.(200, { 'content-type': 'text/plain' })).toThrow(GatewayError);
+    expect(() => rewriter.head?.(200, { 'content-type': ['application/json', 'text/plain'] })).toThrow(GatewayError);
+    expect(() => rewriter.head?.(200, { ...JSON_HEAD, 'content-encoding': 'gzip' })).toThrow(GatewayError);
+    expect(rewriter.head?.(202, {})).toEqual({});
+  });
+
+  test('are read whatever the case of their media type', async () => {
+    const rewriter = rewriterOf(await protocol.decode(admitted(ask(LEGACY, 'tools/list'))));
+    expect(rewriter.head?.(200, { 'content-type': 'Text/Event-Stream' })).toEqual(SSE_HEAD);
+  });
+
+  test('of a stream that is none are refused', async () => {
+    await begin('s-1');
+    const headers = { ...headersFor(LEGACY, {}), 'mcp-session-id': 's-1' };
+    const rewriter = rewriterOf(await protocol.decode(admitted({ method: 'GET', headers })));
+    expect(() => rewriter.head?.(200, {})).toThrow(GatewayError);
+    expect(rewriter.head?.(405, {})).toEqual({});
   });
 
   test('that cannot be read in one way are written anew or not shown', async () => {
