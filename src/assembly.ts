@@ -241,6 +241,7 @@ async function buildRegistry(config: Config, platform: Platform, servers: Readon
     sensitiveResources: config.classification.sensitive_resources,
     rules: config.classification.rules,
     logger: platform.logging.component('classification'),
+    onUnknown: platform.metrics.unknownServerType,
   });
   const dialects = [...servers.values()].flatMap(({ dialect }) => (dialect === null ? [] : [dialect]));
   await registry.prepare([...new Set(dialects)]);
@@ -251,7 +252,6 @@ async function buildProviders(config: Config, platform: Platform, cleanup: Async
   const providers = new Map<string, IdentityProvider>();
   for (const [name, entry] of Object.entries(config.identity)) {
     const provider = await createIdentityProvider(entry, {
-    onUnknown: platform.metrics.unknownServerType,
       name,
       clock: platform.clock,
       logger: platform.logging.component('identity'),
