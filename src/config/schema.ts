@@ -48,6 +48,7 @@ const limits = z.strictObject({
   headers_timeout_ms: ms.default(10_000),
   request_timeout_ms: ms.default(30_000).describe('until the whole request body is there'),
   keep_alive_ms: ms.default(65_000),
+  write_timeout_ms: ms.default(30_000).describe('how long a client may take nothing of its answer'),
   connections: z.int().min(1).default(10_000),
   connections_per_ip: z.int().min(1).default(1000),
   drain_ms: ms.default(15_000).describe('how long a stop waits for requests in flight'),

@@ -18,6 +18,7 @@ export interface DoorLimits extends ConnectionLimits {
   readonly headers_timeout_ms: number;
   readonly request_timeout_ms: number;
   readonly keep_alive_ms: number;
+  readonly write_timeout_ms: number;
   readonly max_in_flight: number;
 }
 

@@ -91,6 +91,14 @@ export function markOver(socket: Socket): boolean {
   return true;
 }
 
+/** Connections whose client is still sending a body that has had its answer. */
+const answered = new WeakSet<Socket>();
+
+/** True while what arrives is the rest of a body that was answered before it was whole: it gets no second answer. */
+export function isAnswered(socket: Socket): boolean {
+  return answered.has(socket);
+}
+
 type HeaderList = OutgoingHttpHeaders | OutgoingHttpHeader[];
 
 /**
@@ -146,7 +154,14 @@ export class DoorResponse extends ServerResponse<IncomingMessage> {
     const chunked = headers['transfer-encoding'] !== undefined;
     if (!chunked && length === 0) return;
     if (chunked || length > DISCARDED_BYTES || headers.expect !== undefined) this.leaveBodyUnread();
-    else this.once('finish', discardBody);
+    else this.discardRest();
+  }
+
+  private discardRest(): void {
+    const { req } = this;
+    answered.add(req.socket);
+    req.once('end', () => answered.delete(req.socket));
+    this.once('finish', discardBody);
   }
 
   private endConnection(): void {

@@ -15,11 +15,12 @@ import { Connections } from './connections.ts';
 import { controlListener } from './control.ts';
 import { createCors } from './cors.ts';
 import type { Door, DoorOptions } from './door.ts';
-import { DoorResponse, Exchange, isOver, lingeringClose, markOver } from './exchange.ts';
+import { DoorResponse, Exchange, isAnswered, isOver, lingeringClose, markOver } from './exchange.ts';
 import { originAllowed } from './host.ts';
 import type { HygieneRules } from './hygiene.ts';
 import { inspect } from './hygiene.ts';
 import { parserFault, refuseOnSocket } from './refusal.ts';
+import { SlowReaders } from './slow-readers.ts';
 import type { SecureServer, TlsFiles } from './tls.ts';
 import { readTls, watchTls } from './tls.ts';
 
@@ -43,6 +44,7 @@ class Listener implements Door {
   readonly #control: (received: Received) => Promise<void>;
   readonly #cors: ReturnType<typeof createCors>;
   readonly #origins: { readonly origins: ReadonlySet<string>; readonly local: boolean };
+  readonly #slowReaders: SlowReaders;
   #stopWatching: () => void = () => {};
   #draining = false;
 
@@ -60,6 +62,7 @@ class Listener implements Door {
     this.#cors = createCors(options.cors);
     const local = options.hosts !== 'any' && options.hosts.has('localhost');
     this.#origins = { origins: new Set(options.cors.origins), local };
+    this.#slowReaders = new SlowReaders(limits.write_timeout_ms);
     this.#server = this.#makeServer();
     this.#connections = new Connections(
       this.#server,
@@ -123,11 +126,15 @@ class Listener implements Door {
       this.#guard(exchange, this.#control(exchange));
       return;
     }
-    if (this.#active.size > this.#options.limits.max_in_flight) {
-      this.#refuse(exchange, new GatewayError('OVERLOADED', { retryAfter: 1 }));
-      return;
-    }
+    if (this.#isFull(exchange)) return;
     this.#hand(exchange, () => this.#options.onRequest(exchange));
+  }
+
+  /** True when the request was turned away because too many others are in flight. */
+  #isFull(exchange: Exchange): boolean {
+    if (this.#active.size <= this.#options.limits.max_in_flight) return false;
+    this.#refuse(exchange, new GatewayError('OVERLOADED', { retryAfter: 1 }));
+    return true;
   }
 
   /** Cleans and numbers; null when the request was refused. */
@@ -260,6 +267,7 @@ class Listener implements Door {
       this.#refuse(exchange, new GatewayError('NOT_IMPLEMENTED'));
       return;
     }
+    if (this.#isFull(exchange)) return;
     this.#hand(exchange, () => onUpgrade(exchange, socket, head));
   }
 
@@ -275,7 +283,7 @@ class Listener implements Door {
   #clientError(error: NodeJS.ErrnoException, socket: Socket): void {
     if (!markOver(socket)) return;
     const fault = parserFault(error);
-    if (fault === null) {
+    if (fault === null || isAnswered(socket)) {
       socket.destroy();
       return;
     }
@@ -303,6 +311,7 @@ class Listener implements Door {
     await promise;
     this.#server.off('error', reject);
     this.#server.on('error', (error) => this.#options.logger.error({ err: error }, 'the listener failed'));
+    this.#slowReaders.start(() => [...this.#active].map(({ outgoing }) => outgoing.socket));
     const { tls } = this.#options;
     if (tls !== undefined) {
       const secure = this.#server as unknown as SecureServer;
@@ -338,6 +347,7 @@ class Listener implements Door {
 
   #finish(): void {
     this.#stopWatching();
+    this.#slowReaders.stop();
     this.#connections.destroyAll();
     // Also ends Node's timer that looks for slow requests.
     this.#server.close();

@@ -14,6 +14,7 @@ export const LIMITS: DoorLimits = {
   headers_timeout_ms: 10_000,
   request_timeout_ms: 30_000,
   keep_alive_ms: 65_000,
+  write_timeout_ms: 30_000,
   connections: 10_000,
   connections_per_ip: 1000,
   max_in_flight: 5000,

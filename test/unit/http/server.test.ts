@@ -1,9 +1,11 @@
+import assert from 'node:assert';
 import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import { describe, expect, test } from 'vitest';
 import { GatewayError } from '../../../src/core/errors.ts';
 import type { Received } from '../../../src/core/exchange.ts';
 import type { DoorRefusal } from '../../../src/http/door.ts';
+import { SlowReaders } from '../../../src/http/slow-readers.ts';
 import { verifies } from '../../helpers/verifies.ts';
 import { LIMITS, openDoor, RawClient } from './open-door.ts';
 
@@ -191,6 +193,45 @@ describe('limits', () => {
     expect(received.signal.aborted).toBe(true);
   });
 
+  test('a body that was answered before it was whole and then stops gets no second answer', async () => {
+    await using opened = await openDoor({
+      limits: { ...LIMITS, headers_timeout_ms: 50, request_timeout_ms: 50 },
+      onRequest: answer,
+    });
+    await using client = new RawClient(opened.port);
+    expect((await client.send(`${post(10)}abc`).answer())?.status).toBe(200);
+    expect(await client.answer()).toBeNull();
+  });
+
+  test('a client that does not take its answer loses its connection, and whoever writes learns of it', async () => {
+    verifies('X-06');
+    const held = holding();
+    await using opened = await openDoor({ limits: { ...LIMITS, write_timeout_ms: 50 }, onRequest: held.onRequest });
+    await using client = new RawClient(opened.port);
+    client.socket.pause();
+    client.send(GET);
+    const { outgoing, signal } = await held.take();
+    outgoing.writeHead(200, []);
+    const piece = Buffer.alloc(65_536);
+    const fill = (): void => {
+      while (outgoing.write(piece));
+    };
+    outgoing.on('drain', fill);
+    fill();
+    await new Promise((resolve) => signal.addEventListener('abort', resolve));
+    expect(opened.door.inFlight).toBe(0);
+  });
+
+  test('a client that takes a large answer slowly keeps its connection', async () => {
+    let now = 0;
+    const socket = { destroyed: false, writableLength: 10, bytesWritten: 10, destroy: () => assert.fail() };
+    const readers = new SlowReaders(100);
+    for (; now < 1000; now += 90) {
+      readers.look([socket as unknown as Socket], now);
+      socket.bytesWritten += 10;
+    }
+  });
+
   test('an upload that is refused while it is being sent still gets its answer', async () => {
     await using opened = await openDoor({ onRequest: () => Promise.reject(new GatewayError('PAYLOAD_TOO_LARGE')) });
     await using client = new RawClient(opened.port);
@@ -368,6 +409,22 @@ describe('WebSocket upgrades', () => {
     expect([got?.status, got?.headers.connection]).toEqual([501, 'close']);
     await client.closed();
     expect(opened.seen).toHaveLength(0);
+  });
+
+  test('count as requests in flight', async () => {
+    const held = holding();
+    await using opened = await openDoor({
+      limits: { ...LIMITS, max_in_flight: 1 },
+      onRequest: held.onRequest,
+      onUpgrade: held.onRequest,
+    });
+    await using first = new RawClient(opened.port);
+    first.send(GET);
+    const waiting = await held.take();
+    await using second = new RawClient(opened.port);
+    expect((await second.send(`${UPGRADE}\r\n`).answer())?.status).toBe(503);
+    answer(waiting);
+    expect((await first.answer())?.status).toBe(200);
   });
 
   test('pass the same hygiene', async () => {
