@@ -105,7 +105,7 @@ describe('its commands, in an empty folder', { timeout: 60_000 }, () => {
     const run = values(stage, 'RUN').find((value) => value.includes('run -s build'));
     const [command = ''] = (run ?? '').split(' && ');
     const built = await runToEnd('bash', ['-c', command], { cwd: build, env: cleanEnv() });
-    expect(built.code, built.stderr).toBe(0);
+    expect(built.code, `${built.stdout}${built.stderr}`).toBe(0);
     // The final stage: what it copies from there and from the context.
     for (const value of values(final, 'COPY')) {
       if (value.startsWith('--from=opa')) continue;

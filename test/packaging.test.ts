@@ -29,7 +29,7 @@ describe('the published package', { timeout: 120_000 }, () => {
     }
     symlinkSync(join(ROOT, 'node_modules'), join(clone, 'node_modules'));
     const pack = await runToEnd('npm', ['pack', '--json', '--pack-destination', place.path], { cwd: clone, env });
-    expect(pack.code, pack.stderr).toBe(0);
+    expect(pack.code, `${pack.stdout}${pack.stderr}`).toBe(0);
     const [tarball] = readdirSync(place.path).filter((name) => name.endsWith('.tgz'));
     packed = (await runToEnd('tar', ['tzf', join(place.path, tarball ?? '')])).stdout.trim().split('\n');
     writeFileSync(join(app, 'package.json'), '{"private":true,"type":"module"}\n');
