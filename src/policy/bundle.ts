@@ -43,6 +43,10 @@ function assemble(wasm: Buffer, data: Buffer | null, manifest: Buffer | null, da
   const document = data === null ? {} : parseObject(data, dataName);
   const described = manifest === null ? {} : parseObject(manifest, 'manifest.json');
   const dataText = JSON.stringify(document);
+  // Two files, written one after the other: a module read with the names of another would lack what its rules look at.
+  if (typeof described.wasm === 'string' && described.wasm !== createHash('sha256').update(wasm).digest('hex')) {
+    throw new PolicyLoadError('policy.wasm and manifest.json are not of one build: run "portcullis policy build"');
+  }
   const digest = createHash('sha256').update(wasm).update('\0').update(dataText).digest('hex');
   return {
     wasm,

@@ -218,7 +218,12 @@ describe('activation', () => {
     const before = engine.revision;
     const wasm = await readFile(join(bundleDir, 'bundle', 'policy.wasm'));
     await writeFile(join(bundleDir, 'bundle', 'policy.wasm'), wasm.subarray(0, 5000));
+    // Half of an update: the manifest still describes the other module.
+    expect((await engine.reload()).last_error).toMatch(/not of one build/);
+    const manifest = await readFile(join(bundleDir, 'bundle', 'manifest.json'));
+    await rm(join(bundleDir, 'bundle', 'manifest.json'));
     expect((await engine.reload()).last_error).toMatch(/not a usable module/);
+    await writeFile(join(bundleDir, 'bundle', 'manifest.json'), manifest);
     await writeFile(join(bundleDir, 'bundle', 'policy.wasm'), wasm);
     await writeFile(join(bundleDir, 'data.json'), '{"config":');
     expect((await engine.reload()).last_error).toMatch(/data\.json is no JSON/);
