@@ -27,6 +27,7 @@ import type { PipelineParts, RequestEnd } from './pipeline/pipeline.ts';
 import type { Authenticator } from './pipeline/stages/authenticate.ts';
 import type { FactSources } from './pipeline/stages/classify.ts';
 import { createClassify } from './pipeline/stages/classify.ts';
+import type { Performing } from './pipeline/stages/decide.ts';
 import type { Forwarding } from './pipeline/stages/forward.ts';
 import { RouteTable } from './pipeline/stages/route.ts';
 import type { PolicyCompiler } from './policy/activation.ts';
@@ -101,6 +102,7 @@ export async function assemble(config: Config, platform: Platform): Promise<Gene
     classify,
     facts,
     engine,
+    performing: performingBy(protocols, platform),
     forwarding: {
       upstream: ({ route }, plan) => upstreamOf(upstreams, route, plan.upstream),
       credential: ({ route }, plan) => credentials.get(`${route.protocol}:${plan.upstream}`) ?? null,
@@ -124,6 +126,14 @@ export async function assemble(config: Config, platform: Platform): Promise<Gene
     providers,
     [Symbol.asyncDispose]: () => kept.disposeAsync(),
   };
+}
+
+function performingBy(
+  protocols: Readonly<Record<ProtocolName, Protocol>>,
+  { shared, metrics }: Platform,
+): PipelineParts['performing'] {
+  const of = (protocol: Protocol): Performing => ({ protocol, shared, onFailure: metrics.decisionFailed });
+  return { mcp: of(protocols.mcp), llm: of(protocols.llm), http: of(protocols.http), tools: of(protocols.tools) };
 }
 
 /** WebSockets live on plain HTTP routes only; the door refuses them elsewhere. */

@@ -122,10 +122,16 @@ function isDataAccess(action: string): boolean {
   );
 }
 
+/** A policy may keep a call's arguments out of the records; where decisions disagree the more reserved one counts. */
+function isMetadataOnly(decision: Decision | undefined): boolean {
+  if (decision === undefined || decision.obligations.length === 0) return false;
+  return decision.obligations.some((one) => one.type === 'audit' && one.level === 'metadata');
+}
+
 function recordCall(recorder: AuditRecorder, end: EndOfRequest, call: ClassifiedCall, decision: Decision | undefined) {
   const common = { ...who(end), ...what(end, call), ...how(end, decision), ...why(decision) };
   if (call.action === 'gateway:tool:invoke') {
-    const parameters: unknown = call.parameters;
+    const parameters: unknown = isMetadataOnly(decision) ? null : call.parameters;
     recorder.record({
       event_type: 'tool_invocation',
       ...common,

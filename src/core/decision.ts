@@ -52,7 +52,7 @@ export type Obligation =
   | { readonly type: 'redact_parameters'; readonly names: readonly string[] }
   | { readonly type: 'redact_result'; readonly names: readonly string[] }
   | { readonly type: 'inject_credential'; readonly auth_type: string; readonly key: string }
-  | { readonly type: 'rate_limit'; readonly limit: number; readonly window_seconds: number }
+  | { readonly type: 'rate_limit'; readonly limit: number; readonly window_seconds: number; readonly name?: string }
   | { readonly type: 'clamp'; readonly name: string; readonly maximum: number }
   | { readonly type: 'set_header'; readonly name: string; readonly value: string }
   | { readonly type: 'audit'; readonly level: 'full' | 'metadata' };

@@ -114,6 +114,18 @@ export interface Message {
   readonly plan: UpstreamPlan | LocalPlan;
 }
 
+/** What obligations change about a message that is otherwise forwarded as it was received. */
+export interface Amendment {
+  /** Names of parameters to leave out, compared as `foldName` compares. */
+  readonly removed: readonly string[];
+  /** Names of members to hide in what comes back. */
+  readonly hidden: readonly string[];
+  /** The most a numeric parameter may be, by name. */
+  readonly ceilings: ReadonlyMap<string, number>;
+  /** Request headers to add upstream; null: none. */
+  readonly headers: Readonly<Record<string, string>> | null;
+}
+
 export interface Decoded extends Admitted {
   readonly message: Message;
 }

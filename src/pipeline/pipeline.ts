@@ -16,6 +16,7 @@ import type { Authenticator } from './stages/authenticate.ts';
 import { authenticate } from './stages/authenticate.ts';
 import type { Classify, FactSources } from './stages/classify.ts';
 import { classify } from './stages/classify.ts';
+import type { Performing } from './stages/decide.ts';
 import { decide, Refusal } from './stages/decide.ts';
 import { decode } from './stages/decode.ts';
 import type { Forwarding } from './stages/forward.ts';
@@ -33,6 +34,7 @@ export interface PipelineParts {
   readonly classify: Classify;
   readonly facts: FactSources;
   readonly engine: PolicyEngine;
+  readonly performing: Readonly<Record<ProtocolName, Performing>>;
   readonly forwarding: Forwarding;
   onEnd(end: RequestEnd): void;
 }
@@ -68,7 +70,8 @@ export async function handle(parts: PipelineParts, received: Received): Promise<
     reached = decoded;
     const classified = classify(parts.classify, parts.facts, decoded);
     reached = classified;
-    const permitted = decide(parts.engine, classified);
+    const deciding = decide(parts.engine, parts.performing[routed.route.protocol], classified);
+    const permitted = deciding instanceof Promise ? await deciding : deciding;
     reached = permitted;
     const status = await forward(parts.forwarding, permitted);
     parts.onEnd(endOf(reached, status, null));

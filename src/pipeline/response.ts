@@ -2,7 +2,7 @@
 import type { ServerResponse } from 'node:http';
 import { GatewayError, toGatewayError } from '../core/errors.ts';
 import type { MessageRewriter, Permitted, UpstreamPlan } from '../core/exchange.ts';
-import { SseSplitter } from '../protocols/sse.ts';
+import { SseEvent, SseSplitter } from '../protocols/sse.ts';
 import type { Flow, ResponseSink } from '../upstreams/upstream.ts';
 
 export type ResponseWriter = ResponseSink;
@@ -214,7 +214,15 @@ function eventTransform(rewrite: MessageRewriter): Transform {
       }
       return out.length === 1 ? (out[0] ?? null) : Buffer.concat(out);
     },
-    end: () => splitter.end(),
+    end() {
+      const rest = splitter.end();
+      if (rest === null) return null;
+      // A client that takes a cut-off event for a whole one must not get it unfiltered.
+      const event = new SseEvent(rest);
+      const { data } = event;
+      const text = data === null || data === '' ? null : rewrite.message(data);
+      return text === null ? rest : text === 'drop' ? null : event.withData(text);
+    },
   };
 }
 

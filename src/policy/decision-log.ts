@@ -94,14 +94,16 @@ const LABELS = { id: hostname(), version: GATEWAY_VERSION, app: 'portcullis' };
 export function formatEvent({ decision, request, entrypoint, input }: LoggedDecision): string {
   const masked: string[] = [];
   const sensitive = sensitiveNames(input);
+  const shown = input !== null && isMetadataOnly(decision) ? { ...input, parameters: null } : input;
+  if (shown !== input) masked.push('/input/parameters');
   const event = {
     labels: LABELS,
     decision_id: decision.decision_id,
     bundles: { portcullis: { revision: decision.revision } },
     path: entrypoint,
-    ...(input === null
+    ...(shown === null
       ? { input: callOnly(request) }
-      : { input: mask(input as unknown as JsonValue, '/input', sensitive, masked, 0) }),
+      : { input: mask(shown as unknown as JsonValue, '/input', sensitive, masked, 0) }),
     result: { allow: decision.allow, deny: decision.deny, obligations: decision.obligations },
     ...(masked.length === 0 ? {} : { masked }),
     ...(decision.failure === null ? {} : { error: { code: decision.failure } }),
@@ -115,6 +117,11 @@ export function formatEvent({ decision, request, entrypoint, input }: LoggedDeci
     nd_builtin_cache: { 'time.now_ns': { '[]': request.facts.now * 1e6 } },
   };
   return `${JSON.stringify(event)}\n`;
+}
+
+/** A policy may keep a call's arguments out of the records. */
+function isMetadataOnly({ obligations }: Decision): boolean {
+  return obligations.some((one) => one.type === 'audit' && one.level === 'metadata');
 }
 
 /** A call of a list: the document it belongs to is in the event of the list's first call. */

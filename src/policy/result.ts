@@ -163,11 +163,15 @@ function sortByText(obligations: Obligation[]): Obligation[] {
   return obligations.sort((a, b) => compareText(texts.get(a) ?? '', texts.get(b) ?? ''));
 }
 
+/** A day: longer counts are quotas, which need a store that keeps them. */
+const MAX_WINDOW_SECONDS = 86_400;
+
 type Check = (item: JsonObject) => boolean;
 
 const isText = (value: JsonValue | undefined): boolean => typeof value === 'string' && value !== '';
 const isCount = (value: JsonValue | undefined): boolean => Number.isSafeInteger(value) && (value as number) >= 0;
-const isNames = (value: JsonValue | undefined): boolean => Array.isArray(value) && value.every((name) => isText(name));
+const isNames = (value: JsonValue | undefined): boolean =>
+  Array.isArray(value) && value.length > 0 && value.every((name) => isText(name));
 
 /** Shape of each obligation the gateway knows: a closed list, because an unknown one must not be passed over. */
 const CHECKS: Readonly<Record<Obligation['type'], Check>> = {
@@ -177,7 +181,12 @@ const CHECKS: Readonly<Record<Obligation['type'], Check>> = {
   redact_parameters: (item) => isNames(item.names),
   redact_result: (item) => isNames(item.names),
   inject_credential: (item) => isText(item.auth_type) && isText(item.key),
-  rate_limit: (item) => isCount(item.limit) && isCount(item.window_seconds),
+  rate_limit: (item) =>
+    isCount(item.limit) &&
+    isCount(item.window_seconds) &&
+    (item.window_seconds as number) >= 1 &&
+    (item.window_seconds as number) <= MAX_WINDOW_SECONDS &&
+    (item.name === undefined || isText(item.name)),
   clamp: (item) => isText(item.name) && typeof item.maximum === 'number' && Number.isFinite(item.maximum),
   set_header: (item) => isText(item.name) && typeof item.value === 'string' && !/[\r\n\0]/.test(item.value),
   audit: (item) => item.level === 'full' || item.level === 'metadata',

@@ -4,11 +4,12 @@
  */
 import type { Call } from '../core/call.ts';
 import { GatewayError } from '../core/errors.ts';
-import type { Admitted, Message } from '../core/exchange.ts';
+import type { Admitted, Amendment, Decoded, Message } from '../core/exchange.ts';
 import type { JsonObject } from '../core/json.ts';
 import type { PermissionRule, Route } from '../core/route.ts';
 import { problem } from './problem.ts';
 import type { Protocol } from './protocol.ts';
+import { RedactingRewriter } from './redaction.ts';
 
 export interface HttpProtocolOptions {
   /** The caller's headers that may go on: no credential, no identity, nothing of the hop. */
@@ -21,7 +22,19 @@ export function createHttpProtocol(options: HttpProtocolOptions): Protocol {
   return {
     decode: (exchange) => Promise.resolve(decodeHttp(options, exchange)),
     encodeError: problem,
+    amend: amendHttp,
   };
+}
+
+/** The request passes unread, so nothing in it can be changed; a WebSocket's answer cannot be looked into either. */
+function amendHttp({ received, message }: Decoded, { removed, hidden, ceilings }: Amendment): Message | null {
+  const { plan } = message;
+  if (removed.length > 0 || ceilings.size > 0 || plan.kind !== 'upstream') return null;
+  if (hidden.length === 0 || received.method === 'HEAD') return message;
+  if (received.headers['sec-websocket-key'] !== undefined || received.headers.upgrade !== undefined) return null;
+  const { range: _range, 'if-range': _ifRange, ...headers } = plan.headers;
+  const rewrite = new RedactingRewriter(hidden, 'whole', plan.rewrite);
+  return { ...message, plan: { ...plan, headers: { ...headers, 'accept-encoding': 'identity' }, rewrite } };
 }
 
 /** Reads the request line only. An upgrade to WebSocket is decided as the GET it is, with `websocket: true`. */

@@ -1,6 +1,6 @@
 /** What a protocol does for the pipeline: read the request, and put errors in the caller's words. */
 import type { GatewayError } from '../core/errors.ts';
-import type { Admitted, Message, Reply, Routed } from '../core/exchange.ts';
+import type { Admitted, Amendment, Decoded, Message, Reply, Routed } from '../core/exchange.ts';
 import type { JsonValue } from '../core/json.ts';
 
 export interface ErrorContext {
@@ -13,6 +13,11 @@ export interface ErrorContext {
 export interface Protocol {
   /** Reads what it needs of the body, checks it, and says what is asked for. Throws a GatewayError for bad input. */
   decode(exchange: Admitted): Promise<Message>;
+  /**
+   * The message as obligations want it, or null when this protocol cannot do what is asked of this message: then the
+   * call is refused. Absent: it can do nothing. Called only for decisions with obligations that change something.
+   */
+  amend?(decoded: Decoded, amendment: Amendment): Message | null;
   /** The one place that writes errors in this dialect. `exchange` is null when no route was found. */
   encodeError(error: GatewayError, context: ErrorContext, exchange: Routed | null): Reply;
   /**

@@ -4,7 +4,17 @@
  */
 import type { Call } from '../core/call.ts';
 import { GatewayError } from '../core/errors.ts';
-import type { Admitted, Judge, LocalPlan, Message, Permitted, Reply, Routed } from '../core/exchange.ts';
+import type {
+  Admitted,
+  Amendment,
+  Decoded,
+  Judge,
+  LocalPlan,
+  Message,
+  Permitted,
+  Reply,
+  Routed,
+} from '../core/exchange.ts';
 import type { JsonObject, JsonValue } from '../core/json.ts';
 import { isJsonObject } from '../core/json.ts';
 import { readBody } from './body.ts';
@@ -15,6 +25,7 @@ import type { Caller, McpClient, RpcOutcome } from './mcp/client.ts';
 import { isJsonType } from './mcp/headers.ts';
 import type { McpServer } from './mcp/server.ts';
 import type { ErrorContext, Protocol } from './protocol.ts';
+import { clampMembers, foldNames, hideInReply, hideMembers, withoutMembers } from './redaction.ts';
 
 export interface ToolsApiOptions {
   readonly servers: ReadonlyMap<string, McpServer>;
@@ -69,12 +80,32 @@ class ToolsProtocol implements Protocol {
     const body = await readBody(received, route.limits.body_bytes);
     const { serverName, toolName, parameters } = readInvocation(parseStrict(body));
     const server = this.#usable(serverName);
-    const call = toolCall(this.#options, server.facts.name, toolName, parameters);
+    return this.#invocation(toolCall(this.#options, server.facts.name, toolName, parameters), server, NO_AMENDMENT);
+  }
+
+  #invocation(call: Call, server: McpServer, { headers, hidden }: Pick<Amendment, 'headers' | 'hidden'>): Message {
+    const names = foldNames(hidden);
     return local([call], 'all', async (permitted) => {
-      const caller = this.#caller(permitted);
-      const outcome = await this.#options.client.callTool(server, toolName, parameters, caller);
-      return json(200, invocationReply(permitted, outcome));
+      const known = this.#caller(permitted);
+      const caller = headers === null ? known : { ...known, headers: { ...known.headers, ...headers } };
+      const { client } = this.#options;
+      const outcome = await client.callTool(server, call.tool ?? '', call.parameters ?? {}, caller);
+      return json(200, invocationReply(permitted, names.size === 0 ? outcome : hiddenIn(outcome, names)));
     });
+  }
+
+  /** The list of tools or servers has no parameters and no upstream of its own; only what it shows can be hidden. */
+  amend({ message }: Decoded, amendment: Amendment): Message | null {
+    const [call] = message.calls;
+    const { plan } = message;
+    if (plan.kind !== 'local') return null;
+    if (call?.action !== 'gateway:tool:invoke') {
+      return amendment.hidden.length === 0 ? message : { ...message, plan: hideInReply(plan, amendment.hidden) };
+    }
+    const kept = withoutMembers(call.parameters ?? {}, foldNames(amendment.removed));
+    const parameters = clampMembers(kept, amendment.ceilings);
+    if (parameters === null || call.server === null) return null;
+    return this.#invocation({ ...call, parameters }, this.#usable(call.server), amendment);
   }
 
   #list(exchange: Admitted, includesTools: boolean): Message {
@@ -167,6 +198,12 @@ class ToolsProtocol implements Protocol {
       signal: permitted.received.signal,
     };
   }
+}
+
+const NO_AMENDMENT = { headers: null, hidden: [] } as const;
+
+function hiddenIn(outcome: RpcOutcome, names: ReadonlySet<string>): RpcOutcome {
+  return outcome.kind === 'result' ? { ...outcome, result: hideMembers(outcome.result, names) } : outcome;
 }
 
 interface Found {

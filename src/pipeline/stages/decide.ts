@@ -5,9 +5,12 @@
 import type { Decision, DecisionFailure, Violation } from '../../core/decision.ts';
 import type { ErrorCode, PublicReason } from '../../core/errors.ts';
 import { GatewayError, isErrorCode } from '../../core/errors.ts';
-import type { Classified, Permitted } from '../../core/exchange.ts';
+import type { Classified, Message, Permitted } from '../../core/exchange.ts';
 import type { PolicyEngine } from '../../policy/engine.ts';
-import { canPerform } from '../obligations.ts';
+import type { Protocol } from '../../protocols/protocol.ts';
+import type { Shared } from '../../stores/shared.ts';
+import type { Exceeded } from '../obligations.ts';
+import { amended, canPerform, countLimits, hasObligations } from '../obligations.ts';
 
 /** A refusal by policy. It carries the decisions, so that the audit can tell what was asked and why it was refused. */
 export class Refusal extends GatewayError {
@@ -20,12 +23,29 @@ export class Refusal extends GatewayError {
   }
 }
 
-export function decide(engine: PolicyEngine, classified: Classified): Permitted {
+/** What performing obligations takes. */
+export interface Performing {
+  readonly protocol: Protocol;
+  readonly shared: Shared;
+  /** Counts an obligation that could not be performed. */
+  onFailure(failure: DecisionFailure): void;
+}
+
+/** Answers at once, or after counting where a decision limits the rate. Throws (or rejects with) a Refusal. */
+export function decide(
+  engine: PolicyEngine,
+  performing: Performing,
+  classified: Classified,
+): Permitted | Promise<Permitted> {
   const { message } = classified;
   const decisions = message.mode === 'filter' ? askMany(engine, classified) : askEach(engine, classified);
   if (message.mode === 'all') {
     const refused = decisions.find((decision) => !isPermission(decision));
-    if (refused !== undefined) throw refusal(refused, decisions, classified);
+    if (refused !== undefined) {
+      if (refused.allow && obligationCode(refused) === 'POLICY_EVALUATION_ERROR')
+        performing.onFailure('unknown_obligation');
+      throw refusal(refused, decisions, classified);
+    }
     // No call means nothing was asked, and nothing asked is nothing allowed.
     if (decisions.length === 0 || decisions.length !== classified.calls.length) {
       throw new Refusal('POLICY_EVALUATION_ERROR', {}, decisions);
@@ -34,7 +54,64 @@ export function decide(engine: PolicyEngine, classified: Classified): Permitted 
     const refused = refusedAltogether(decisions);
     if (refused !== undefined) throw refusal(refused, decisions, classified);
   }
-  return permit(classified, decisions);
+  if (!hasObligations(decisions)) return permit(classified, classified.message, decisions);
+  return perform(performing, classified, decisions);
+}
+
+/** The rest is done first: a call that is refused anyway does not count. */
+function perform(
+  performing: Performing,
+  classified: Classified,
+  decisions: readonly Decision[],
+): Permitted | Promise<Permitted> {
+  // What is left out of a list binds nobody.
+  const binding = classified.message.mode === 'all' ? decisions : decisions.filter(isPermission);
+  const message = amended(performing.protocol, classified, binding);
+  if (message === null) throw unperformable(performing, classified, decisions);
+  if (!binding.some(limitsRate)) return permit(classified, message, decisions);
+  return countLimits(performing.shared, classified, binding).then((exceeded) => {
+    if (exceeded !== null) throw tooMany(exceeded, decisions, classified);
+    return permit(classified, message, decisions);
+  });
+}
+
+function limitsRate({ obligations }: Decision): boolean {
+  return obligations.some(({ type }) => type === 'rate_limit');
+}
+
+/** The decisions that asked for it become denials, for the caller and in the audit. */
+function unperformable(performing: Performing, classified: Classified, decisions: readonly Decision[]): Refusal {
+  performing.onFailure('unknown_obligation');
+  const denied = decisions.map((decision) => (decision.obligations.length === 0 ? decision : undone(decision)));
+  const refused = denied.find(({ failure }) => failure !== null);
+  return refusal(refused ?? undone(decisions[0] as Decision), denied, classified);
+}
+
+function undone(decision: Decision): Decision {
+  const message = 'The policy demands something this gateway cannot do with this call';
+  const violation: Violation = {
+    package: 'portcullis',
+    code: 'POLICY_EVALUATION_ERROR',
+    message,
+    severity: 'critical',
+  };
+  return { ...decision, allow: false, deny: [violation], failure: 'unknown_obligation' };
+}
+
+function tooMany(exceeded: Exceeded, decisions: readonly Decision[], { received }: Classified): Refusal {
+  const { decision, limit, windowSeconds, resetAt } = exceeded;
+  const message = `Rate limit exceeded: ${limit} calls in ${windowSeconds} s allowed`;
+  return new Refusal(
+    'RATE_LIMIT_EXCEEDED',
+    {
+      message,
+      reasons: [{ code: 'RATE_LIMIT_EXCEEDED', message }],
+      details: { limit },
+      retryAfter: Math.max(1, Math.ceil((resetAt - received.receivedAt) / 1000)),
+      data: { decision_id: decision.decision_id },
+    },
+    decisions,
+  );
 }
 
 /** Codes that speak of the request or of the policy, not of an element of a list. */
@@ -66,7 +143,7 @@ function askMany(engine: PolicyEngine, classified: Classified): readonly Decisio
   return engine.decideMany(classified.calls.map((call) => ({ facts, principal, call, entrypoint: route.entrypoint })));
 }
 
-function permit(classified: Classified, decisions: readonly Decision[]): Permitted {
+function permit(classified: Classified, message: Message, decisions: readonly Decision[]): Permitted {
   // The brand exists only in the type system: this cast is the one place that grants it.
   return {
     received: classified.received,
@@ -74,7 +151,7 @@ function permit(classified: Classified, decisions: readonly Decision[]): Permitt
     principal: classified.principal,
     rate: classified.rate,
     rateResetAt: classified.rateResetAt,
-    message: classified.message,
+    message,
     facts: classified.facts,
     calls: classified.calls,
     decisions,

@@ -9,6 +9,7 @@ import type { Route } from '../../core/route.ts';
 import { readBody } from '../body.ts';
 import { parseStrict } from '../json.ts';
 import type { Protocol } from '../protocol.ts';
+import { amendOpenAi } from './amend.ts';
 import { encodeOpenAiError, encodeOpenAiStreamError } from './errors.ts';
 import { listModels, ModelCatalog, type ModelEntry } from './models.ts';
 import { chatFacts, embeddingFacts, llmCall, readRequest } from './request.ts';
@@ -47,6 +48,7 @@ export function createOpenAiProtocol({ models }: OpenAiProtocolOptions): Protoco
     decode: (exchange) => decodeOpenAi(exchange, catalogOf(exchange.route)),
     encodeError: (error, context) => encodeOpenAiError(error, context),
     encodeStreamError: encodeOpenAiStreamError,
+    amend: ({ message }, amendment) => amendOpenAi(message, amendment),
   };
 }
 

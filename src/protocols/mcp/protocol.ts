@@ -4,12 +4,13 @@
  */
 import type { Call } from '../../core/call.ts';
 import { GatewayError } from '../../core/errors.ts';
-import type { Admitted, Judge, Message, Received, Reply, Routed } from '../../core/exchange.ts';
+import type { Admitted, Amendment, Decoded, Judge, Message, Received, Reply, Routed } from '../../core/exchange.ts';
 import type { JsonValue } from '../../core/json.ts';
 import type { Logger } from '../../core/module.ts';
 import { readBody } from '../body.ts';
 import { parseStrict } from '../json.ts';
 import type { ErrorContext, Protocol } from '../protocol.ts';
+import { amendMessage } from './amend.ts';
 import { errorText } from './answers.ts';
 import { callsOf, protocolCall } from './calls.ts';
 import { ToolCatalog } from './catalog.ts';
@@ -88,6 +89,10 @@ class McpProtocol implements Protocol {
     if (received.method !== 'GET' && received.method !== 'DELETE') throw new GatewayError('METHOD_NOT_ALLOWED');
     requireEnabled(server, undefined);
     return this.#message(exchange, server, this.#readBare(exchange, server));
+  }
+
+  amend({ message }: Decoded, amendment: Amendment): Message | null {
+    return amendMessage(this.#seen.catalog, message, amendment);
   }
 
   encodeError(error: GatewayError, context: ErrorContext, exchange: Routed | null): Reply {

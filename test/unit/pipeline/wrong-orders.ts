@@ -44,6 +44,6 @@ export function wrongOrders(
   // @ts-expect-error an undecoded request cannot be classified
   classify(parts.classify, parts.facts, admitted);
   // @ts-expect-error an unclassified request cannot be decided
-  decide(parts.engine, decoded);
+  void decide(parts.engine, parts.performing.mcp, decoded);
   void forward(parts.forwarding, permitted);
 }

@@ -83,14 +83,17 @@ function partsFor(upstreamUrl: string): PipelineParts {
     failure: null,
     ...decide(call),
   });
+  const shared = createMemoryShared();
+  const performing = { protocol, shared, onFailure: () => undefined };
   return {
     routes: new RouteTable([route]),
     authenticator: () => ({
       authenticate: async () => makePrincipal({ id: 'alice', roles: ['developer'] }, 'test', 'bearer'),
       missing: () => new Error('not used'),
     }),
-    admission: { shared: createMemoryShared(), windowMs: 60_000 },
+    admission: { shared, windowMs: 60_000 },
     protocol: () => protocol,
+    performing: { mcp: performing, llm: performing, http: performing, tools: performing },
     fallback: problem,
     classify: (call) => ({
       ...call,
