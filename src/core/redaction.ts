@@ -76,6 +76,8 @@ const LOOKS_SECRET = new RegExp(
     '(?<![A-Za-z0-9])(?:[Bb]earer|BEARER|[Bb]asic|BASIC|ApiKey|Negotiate) +[A-Za-z0-9._~+/=-]{8,}',
     '(?<![\\w-])eyJ[\\w-]{8,}(?:\\.[\\w-]*){0,4}',
     '(?<![\\w-])(?:pc|vllm|hok|sark)_(?:live|test|dev|gw)_\\w{12,}',
+    // Keys of this product under a prefix of the deployment's own.
+    '(?<![\\w-])[a-z][a-z0-9_]{0,40}_(?:live|test|dev)_\\w{29,}',
     '(?<![\\w-])(?:sk|rk)[-_][\\w-]{16,}',
     '(?<![\\w-])(?:gh[pousr]_|github_pat_|glpat-|xox[abeprs]-|hf_|npm_|AIza)[\\w-]{16,}',
     '(?<![\\w-])(?:AKIA|ASIA)[0-9A-Z]{16}',
@@ -88,7 +90,17 @@ const LOOKS_SECRET = new RegExp(
 /** Characters one of which is in every secret above: most texts are let through by this one scan. */
 const HINT = /[Bb]earer|BEARER|[Bb]asic|BASIC|ApiKey|Negotiate|eyJ|_|sk-|rk-|pat-|xox|AIza|AKIA|ASIA|-----BEGIN|:\/\//;
 
-/** The text without anything that looks like a key, token, private key or password in a URL. */
+/** Values of query parameters whose names say that they are secret. What stands before each is bounded, so it is linear. */
+const NAMED_SECRET = new RegExp(
+  '(?<=[?&](?:[\\w.%-]{0,40}(?:token|secret|passw|passphrase|api[_-]?key|access[_-]?key|private[_-]?key|credential' +
+    '|signature|authorization|cookie|assertion)[\\w.%-]{0,40}|key|sig|pwd|pass|pin|otp|jwt|auth)=)[^&\\s#"\'\\\\<>]+',
+  'gi',
+);
+const PARAMETER = /[?&][\w.%-]+=/;
+
+/** The text without anything that looks like a key, token, private key, password in a URL or secret query parameter. */
 export function scrubText(text: string): string {
-  return text.length >= 8 && HINT.test(text) ? text.replace(LOOKS_SECRET, REDACTED) : text;
+  if (text.length < 8) return text;
+  const clean = HINT.test(text) ? text.replace(LOOKS_SECRET, REDACTED) : text;
+  return PARAMETER.test(clean) ? clean.replace(NAMED_SECRET, REDACTED) : clean;
 }

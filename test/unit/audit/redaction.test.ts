@@ -17,6 +17,7 @@ const LOOKS = {
   jwt: ['eyJhbGciOiJIUzI1NiJ9', 'eyJzdWIiOiJ4In0', 'c2lnbmF0dXJl'].join('.'),
   cutJwt: 'eyJhbGciOiJIUzI1NiJ9',
   ourKey: `pc_live_${'a1B2c3D4'.repeat(4)}`,
+  ownPrefix: `acme_gate_live_${'a1B2c3D4'.repeat(2)}_${'a1B2c3D4'.repeat(4)}`,
   vllm: `vllm_dev_${'a1B2c3D4'.repeat(3)}`,
   openai: `sk-proj-${'a1B2c3D4'.repeat(4)}`,
   github: `ghp_${'a1B2c3D4'.repeat(4)}`,
@@ -188,5 +189,34 @@ describe('redaction of audited values', () => {
     work(50_000);
     // Sixteen times the length: quadratic work would be 256 times the time. Wide margins, because machines are busy.
     expect(work(800_000)).toBeLessThan(100 * Math.max(work(50_000), 2000));
+  });
+});
+
+describe('queries', () => {
+  test.each([
+    '?api_key=hunter2',
+    '?a=1&password=hunter2&b=2',
+    '/x?access_token=hunter2#y',
+    'GET https://h.example/?X-Amz-Signature=hunter2 failed',
+    '?Key=hunter2',
+    '?filter%5Btoken%5D=hunter2',
+  ])('%s keeps the name of the parameter and not its value', (text) => {
+    expect(scrubText(text)).toBe(text.replace('hunter2', '[redacted]'));
+  });
+
+  test.each(['?page=12345&monkey=abcdefg', 'SELECT a FROM b WHERE c = ? AND d=1', 'really?well=known'])(
+    '%s holds nothing secret',
+    (text) => expect(scrubText(text)).toBe(text),
+  );
+
+  test('a text made to be slow is scrubbed in linear time', () => {
+    const took = (n: number) => {
+      const text = `?${'token.'.repeat(n)}=`.repeat(20);
+      const began = performance.now();
+      scrubText(text);
+      return performance.now() - began;
+    };
+    took(1000);
+    expect(took(10_000)).toBeLessThan(200);
   });
 });
