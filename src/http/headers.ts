@@ -118,6 +118,8 @@ const table: Readonly<Record<string, number>> = {
   'x-authenticated-scope': IDENTITY,
   'x-remote-user': IDENTITY,
   'remote-user': IDENTITY,
+  'auth-user': IDENTITY,
+  'authenticated-user': IDENTITY,
   'remote-groups': IDENTITY,
   'remote-email': IDENTITY,
   'remote-name': IDENTITY,
@@ -172,6 +174,9 @@ const table: Readonly<Record<string, number>> = {
 const families: readonly (readonly [string, number])[] = [
   ['x-forwarded', IDENTITY],
   ['x-auth-', IDENTITY],
+  ['x-authenticated-', IDENTITY],
+  ['x-remote-', IDENTITY],
+  ['x-webauth-', IDENTITY],
   ['x-user-', IDENTITY],
   ['x-portcullis-', IDENTITY],
   ['x-gateway-', IDENTITY],
@@ -244,43 +249,6 @@ export function upstreamHeaders(headers: Readonly<Record<string, string>>): Reco
     const value = headers[name];
     if (value === undefined || name.startsWith('access-control-')) continue;
     if ((headerKind(name).flags & NOT_UPSTREAM) === 0) kept[name] = value;
-  }
-  return kept;
-}
-
-/** What an upstream must not say in the gateway's name. */
-const notDownstream: ReadonlySet<string> = new Set([
-  'connection',
-  'keep-alive',
-  'proxy-authenticate',
-  'proxy-authentication-info',
-  'proxy-connection',
-  'te',
-  'trailer',
-  'transfer-encoding',
-  'upgrade',
-  'alt-svc',
-  'strict-transport-security',
-  'x-request-id',
-  'x-decision-id',
-  'x-accel-redirect',
-  'x-sendfile',
-]);
-
-/**
- * The upstream's headers that may go to the caller: without hop-by-hop ones, those its `Connection` names, CORS grants
- * (the gateway alone decides on origins) and statements about the gateway itself.
- * @param headers lower-case names
- */
-export function downstreamHeaders(
-  headers: Readonly<Record<string, string | readonly string[]>>,
-): Record<string, string | readonly string[]> {
-  const nominated = connectionNames(String(headers.connection ?? ''));
-  const kept: Record<string, string | readonly string[]> = {};
-  for (const name in headers) {
-    const value = headers[name];
-    if (value === undefined || notDownstream.has(name) || name.startsWith('access-control-')) continue;
-    if (!nominated.includes(name)) kept[name] = value;
   }
   return kept;
 }

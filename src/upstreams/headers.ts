@@ -21,6 +21,19 @@ const NOT_FORWARDED = new Set([
 const NOT_SENT = new Set([...NOT_FORWARDED, 'host', 'expect', 'accept-encoding']);
 
 /**
+ * What an upstream could say to others in the gateway's name: orders to a web server in front of it (which would then
+ * send a file of the upstream's choice), and how browsers have to reach this host.
+ */
+const NOT_SAID = new Set([
+  ...NOT_FORWARDED,
+  'x-accel-redirect',
+  'x-sendfile',
+  'x-lighttpd-send-file',
+  'x-reproxy-url',
+  'strict-transport-security',
+]);
+
+/**
  * Request headers as a flat list. `Accept-Encoding: identity` always: a compressed answer could not be filtered, and
  * its decoder is attack surface. `keepLength` for a streamed body, whose length only the client knows.
  */
@@ -34,7 +47,7 @@ export function requestHeaders(headers: Readonly<Record<string, string>>, keepLe
   return flat;
 }
 
-/** Response headers without those of the hop and without those its Connection header names. */
+/** Response headers without those of the hop, those its Connection header names, and orders to others than the client. */
 export function responseHeaders(
   headers: Readonly<Record<string, string | readonly string[] | undefined>>,
 ): ResponseHeaders {
@@ -43,7 +56,7 @@ export function responseHeaders(
   const kept: Record<string, string | readonly string[]> = {};
   for (const name in headers) {
     const value = headers[name];
-    if (value === undefined || name === '__proto__' || NOT_FORWARDED.has(name) || nominated?.has(name)) continue;
+    if (value === undefined || name === '__proto__' || NOT_SAID.has(name) || nominated?.has(name)) continue;
     kept[name] = value;
   }
   return kept;

@@ -3,7 +3,7 @@ import type { IncomingMessage } from 'node:http';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { addressMatcher } from '../../../src/http/addresses.ts';
-import { downstreamHeaders, upstreamHeaders } from '../../../src/http/headers.ts';
+import { upstreamHeaders } from '../../../src/http/headers.ts';
 import type { Clean, HygieneRules, Inspection } from '../../../src/http/hygiene.ts';
 import { inspect } from '../../../src/http/hygiene.ts';
 import { verifies } from '../../helpers/verifies.ts';
@@ -205,20 +205,6 @@ describe('which headers go on', () => {
       'mcp-session-id': 's',
       'x-custom': '1',
     });
-  });
-
-  test('the caller gets no hop-by-hop header, no CORS grant and nothing said in the name of the gateway', () => {
-    expect(
-      downstreamHeaders({
-        'content-type': 'text/plain',
-        connection: 'close, X-Hop',
-        'x-hop': '1',
-        'transfer-encoding': 'chunked',
-        'access-control-allow-origin': '*',
-        'x-request-id': 'forged',
-        'set-cookie': ['a=1', 'b=2'],
-      }),
-    ).toEqual({ 'content-type': 'text/plain', 'set-cookie': ['a=1', 'b=2'] });
   });
 
   test('what Connection names is taken off the request', () => {

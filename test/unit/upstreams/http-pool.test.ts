@@ -67,7 +67,7 @@ describe('forwarding over a pool', () => {
       socket.write(
         'HTTP/1.1 200 OK\r\nConnection: keep-alive, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\nTrailer: x\r\n' +
           'Alt-Svc: h2=":1"\r\nProxy-Authenticate: Basic\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\n__proto__: x\r\n' +
-          'X-End: y\r\nContent-Length: 2\r\n\r\nok',
+          'X-Sendfile: /a\r\nX-Accel-Redirect: /a\r\nX-End: y\r\nContent-Length: 2\r\n\r\nok',
       );
     });
     const { headers } = await send(upstreamTo(url));
