@@ -3,12 +3,12 @@ import type { AdminParts } from './admin/app.ts';
 import type { KeyAdmin } from './admin/keys.ts';
 import type { Generation, Upstreams } from './assembly.ts';
 import { redactConfig } from './config/print.ts';
-import type { GatewayError } from './core/errors.ts';
+import { GatewayError } from './core/errors.ts';
 import type { Reply } from './core/exchange.ts';
 import type { Readiness } from './http/app.ts';
 import { createHealthApp } from './http/app.ts';
 import type { IssuedKey, KeyIssuing } from './identity/key-issuing.ts';
-import { issueKey, revokeKey, rotateKey } from './identity/key-issuing.ts';
+import { addressList, issueKey, revokeKey, rotateKey } from './identity/key-issuing.ts';
 import type { OpenPlatform } from './platform.ts';
 import { reportAdminAction } from './platform.ts';
 import { problem } from './protocols/problem.ts';
@@ -101,9 +101,19 @@ async function details({ platform, generation, readiness }: AdministrationSource
 const withoutHash = ({ hash: _hash, ...record }: ApiKeyRecord) => record;
 const shown = ({ record, key }: IssuedKey) => ({ api_key: key.reveal(), key_id: record.id, ...withoutHash(record) });
 
+/** @throws GatewayError UNPROCESSABLE that names the bad entry */
+function checkAddresses(ranges: readonly string[]): void {
+  try {
+    addressList(ranges);
+  } catch (error) {
+    throw new GatewayError('UNPROCESSABLE', { details: { problems: [`allowed_ips: ${(error as Error).message}`] } });
+  }
+}
+
 function keyAdmin({ platform, issuing }: AdministrationSources): KeyAdmin {
   return {
     async create({ owner_id, expires_at, ...wanted }) {
+      checkAddresses(wanted.allowed_ips);
       const owner = owner_id === undefined ? {} : { owner_id };
       const expires = expires_at === null ? null : Date.parse(expires_at);
       return shown(await issueKey(issuing(), { ...wanted, ...owner, expires_at: expires }));

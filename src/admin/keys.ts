@@ -5,17 +5,24 @@ import { GatewayError } from '../core/errors.ts';
 import type { AdminAction, AdminEnv, AdminHono } from './app.ts';
 import { invalid, readBody } from './body.ts';
 
+/** Names end up in headers, logs and terminals, so they hold no control characters. */
+const text = (max: number) =>
+  z
+    .string()
+    .max(max)
+    .regex(/^\P{Cc}*$/u, 'must not hold control characters');
+
 /** What may be asked of a new key; the rest is the store's business. Times are RFC 3339. */
 const request = z.strictObject({
-  name: z.string().trim().min(1).max(128),
-  tenant_id: z.string().min(1).max(128).default('default'),
-  owner_id: z.string().min(1).max(256).optional(),
+  name: text(128).trim().min(1),
+  tenant_id: text(128).min(1).default('default'),
+  owner_id: text(256).min(1).optional(),
   type: z.enum(['service', 'user', 'agent']).default('service'),
-  roles: z.array(z.string().max(128)).max(100).default([]),
-  permissions: z.array(z.string().max(256)).max(1000).default([]),
-  scopes: z.array(z.string().max(256)).max(1000).default([]),
-  teams: z.array(z.string().max(128)).max(100).default([]),
-  allowed_ips: z.array(z.string().max(64)).max(100).default([]),
+  roles: z.array(text(128)).max(100).default([]),
+  permissions: z.array(text(256)).max(1000).default([]),
+  scopes: z.array(text(256)).max(1000).default([]),
+  teams: z.array(text(128)).max(100).default([]),
+  allowed_ips: z.array(text(64)).max(100).default([]),
   rate_limit_per_hour: z.int().min(1).nullable().default(null),
   expires_at: z.iso.datetime({ offset: true }).nullable().default(null),
 });

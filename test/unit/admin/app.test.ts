@@ -232,6 +232,9 @@ describe('key administration', () => {
     [{ name: 'a', type: 'root' }, 422],
     [{ name: 'a', expires_at: 'tomorrow' }, 422],
     [{ name: 'a', rate_limit_per_hour: 0 }, 422],
+    [{ name: 'a\u001b[2J' }, 422],
+    [{ name: 'a', owner_id: 'b\nc' }, 422],
+    [{ name: 'a', roles: ['c\u0085'] }, 422],
     ['text', 422],
     [{ name: 'x'.repeat(70_000) }, 413],
   ])('%j is refused with %i', async (body, expected) => {
