@@ -10,9 +10,10 @@ import { createSilentRecorder } from './audit/silent.ts';
 import type { Config } from './config/schema.ts';
 import type { Clock } from './core/clock.ts';
 import { systemClock } from './core/clock.ts';
-import type { GatewayError } from './core/errors.ts';
+import type { ErrorCode, GatewayError } from './core/errors.ts';
 import { scrubText } from './core/redaction.ts';
 import type { DoorRefusal } from './http/server.ts';
+import type { Logging } from './observability/logger.ts';
 import { createLogging } from './observability/logger.ts';
 import type { Metrics } from './observability/metrics.ts';
 import { createMetrics } from './observability/metrics.ts';
@@ -100,7 +101,8 @@ function packageVersion(): string {
 }
 
 /** One audit record and one count for every end. */
-function reportEnd({ audit, recording, metrics, clock }: OpenPlatform, end: RequestEnd): void {
+function reportEnd({ audit, recording, metrics, clock, logging }: OpenPlatform, end: RequestEnd): void {
+  if (end.error !== null) logCause(logging, end, end.error);
   const durationMs = clock.now() - end.received.receivedAt;
   // Events are not even built when nobody keeps them.
   if (recording) auditEnd(audit, { ...end, durationMs });
@@ -111,6 +113,19 @@ function reportEnd({ audit, recording, metrics, clock }: OpenPlatform, end: Requ
   if (end.route === null) metrics.refused(flag);
   else
     metrics.route(end.route.id, end.route.protocol).observe(outcomeOf(end.error, end.status), flag, durationMs / 1000);
+}
+
+/** Said where it happened already, or nobody's fault. */
+const NOT_LOGGED: ReadonlySet<ErrorCode> = new Set(['AUTH_UNAVAILABLE', 'CLIENT_CLOSED']);
+
+/** The caller reads a sentence; what was behind it is for the operator. A breaker that opens ends the repetition. */
+function logCause(logging: Logging, { received, route }: RequestEnd, error: GatewayError): void {
+  const { cause } = error.extras;
+  if (cause === undefined || error.status < 500 || NOT_LOGGED.has(error.code)) return;
+  const logger = logging.component('gateway');
+  const fields = { request_id: received.id, route: route?.id ?? null, code: error.code, err: cause };
+  if (error.code === 'INTERNAL_ERROR') logger.error(fields, 'request_failed');
+  else logger.warn(fields, 'request_failed');
 }
 
 function outcomeOf(error: GatewayError | null, status: number): 'allowed' | 'denied' | 'failed' {
