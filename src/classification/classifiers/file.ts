@@ -49,7 +49,20 @@ const SECRET_SEGMENTS = new Set(
     'credentials.json kubeconfig docker.sock environ keychains keychain terraform.tfstate'
   ).split(' '),
 );
-const SECRET_ENDINGS = ['.pem', '.key', '.pfx', '.p12', '.jks', '.keystore', '.kdbx', '.ppk', '.asc', '.gpg', '.ovpn'];
+const SECRET_ENDINGS = [
+  '.env',
+  '.pem',
+  '.key',
+  '.pfx',
+  '.p12',
+  '.jks',
+  '.keystore',
+  '.kdbx',
+  '.ppk',
+  '.asc',
+  '.gpg',
+  '.ovpn',
+];
 /** Parameters that carry what a file holds rather than where it is. */
 const CONTENT_KEYS = new Set(
   'content contents filecontent text filetext body data newtext oldtext newstr oldstr newstring oldstring insert patch diff'.split(

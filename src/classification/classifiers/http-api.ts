@@ -57,6 +57,29 @@ function nameFinding(tool: string): Finding | null {
   return first !== undefined && READ_WORDS.has(first) ? NAME_READ : null;
 }
 
+/** Methods that change something, with those of WebDAV and caches. */
+const KNOWN_UNSAFE = new Set([
+  ...UNSAFE,
+  ...'CONNECT TRACE PURGE COPY MOVE MKCOL PROPPATCH LOCK UNLOCK MERGE BIND REBIND UNBIND LINK UNLINK ACL UPDATE'.split(
+    ' ',
+  ),
+]);
+
+function isMethodKey(key: string): boolean {
+  return METHOD_KEYS.has(plain(key).replaceAll('_', ''));
+}
+
+/** A method below the top (`{request: {method: …}}`) raises when it writes; a word such as `card` may be anything. */
+function writesBelow(value: JsonValue | undefined, depth: number): boolean {
+  if (typeof value !== 'object' || value === null) return false;
+  if (depth > 16) return true;
+  for (const [key, item] of Object.entries(value as JsonObject)) {
+    const isWrite = typeof item === 'string' && KNOWN_UNSAFE.has(item.trim().toUpperCase());
+    if ((isWrite && isMethodKey(key)) || writesBelow(item, depth + 1)) return true;
+  }
+  return false;
+}
+
 /** A second method hidden in headers, in the query or in a form field. */
 function overrides(value: JsonValue | undefined, depth: number): boolean {
   if (depth > 8) return true;
@@ -72,7 +95,7 @@ function overrides(value: JsonValue | undefined, depth: number): boolean {
 
 /** The keyword with a brace anywhere behind it. Two searches: one expression for both takes quadratic time on a long text. */
 function declaresMutation(text: string): boolean {
-  const at = text.search(/(?:^|[\s}#,])(?:mutation|subscription)\b/);
+  const at = text.search(/(?<![\w$@])(?:mutation|subscription)\b/);
   return at >= 0 && text.includes('{', at);
 }
 
@@ -92,12 +115,13 @@ function classify(input: ClassifierInput): readonly Finding[] {
   const found: Finding[] = [];
   let seen = false;
   for (const key in parameters) {
-    if (!METHOD_KEYS.has(plain(key).replaceAll('_', ''))) continue;
+    if (!isMethodKey(key)) continue;
     found.push(methodFinding(parameters[key]));
     seen = true;
   }
   if (!seen) found.push(byName ?? UNKNOWN_METHOD);
   else if (byName === NAME_WRITE) found.push(NAME_WRITE);
+  if (writesBelow(parameters, 0)) found.push(WRITE);
   if (overrides(parameters, 0)) found.push(OVERRIDE);
   if (isGraphqlMutation(parameters)) found.push(GRAPHQL);
   return found;

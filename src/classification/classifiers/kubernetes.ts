@@ -98,13 +98,13 @@ function addVerbs(words: readonly string[], kind: Kinds, found: Finding[]): bool
   return any;
 }
 
+/** Options that lead to another cluster, identity or file, or hand the credentials to another server; so does any URL. */
+const FAR_OPTION =
+  /(?:^|\s)--(?:as|token|kubeconfig|server|raw|user|username|password|context|cluster|client|certificate|insecure|tls|kube|cache|profile|log|template|filename|kustomize|output-directory|post-renderer)\b|(?:^|\s)-[AwhRfpit]*s|:\/\/|-file=/;
+
 /** A kubectl command line: refused where a shell or an unknown verb could do something else. */
 function addCommand(text: string, found: Finding[]): void {
-  if (
-    text.length > 4096 ||
-    /[;&|`$<>\\\n\r'"(){}]/.test(text) ||
-    /(?:^|\s)--(?:as|token|kubeconfig|server|raw)\b/.test(text)
-  ) {
+  if (text.length > 4096 || /[;&|`$<>\\\n\r'"(){}]/.test(text) || FAR_OPTION.test(text)) {
     found.push(BAD_COMMAND);
     return;
   }

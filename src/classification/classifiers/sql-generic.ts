@@ -205,7 +205,8 @@ class Walk {
     this.reading.touch(path);
     const last = name.toLowerCase().split('.').at(-1) ?? '';
     if (SYSTEM_SECRETS.has(last)) this.reading.note('query', 'sql:system-secrets', 'high');
-    if (this.#dialect === 'duckdb' && looksLikeFile(name)) this.reading.note('admin', 'sql:file-access');
+    // DuckDB puts a qualified name together again before it looks for a file: `"/data/x".csv`.
+    if (this.#dialect === 'duckdb' && looksLikeFile(path)) this.reading.note('admin', 'sql:file-access');
     const pragma = this.#dialect === 'sqlite' && last.startsWith('pragma_');
     if (pragma && !READ_PRAGMAS.has(last.slice(7))) this.reading.note('admin', 'sql:session');
     if (name.startsWith('@') && this.#dialect === 'snowflake') this.reading.note('admin', 'sql:file-access');
