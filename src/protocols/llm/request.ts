@@ -14,7 +14,9 @@ const PLAIN = [
   'stream',
   'max_tokens',
   'max_completion_tokens',
+  'max_output_tokens',
   'n',
+  'best_of',
   'temperature',
   'top_p',
   'seed',
@@ -28,7 +30,13 @@ const PLAIN = [
 ] as const;
 
 /** Members on which a decision depends: an upstream that ignores case must not read another value than the gateway. */
-const DECISIVE = new Set([...PLAIN, 'messages', 'input', 'tools', 'functions', 'tool_choice', 'function_call']);
+const DECISIVE = new Set<string>([
+  ...PLAIN,
+  ...['messages', 'input', 'tools', 'functions', 'tool_choice', 'function_call', 'models', 'fallbacks'],
+]);
+
+/** Members by which some upstreams turn to another model than the one that was decided on. */
+const OTHER_MODELS = ['models', 'fallbacks'] as const;
 
 const MAX_MODEL = 256;
 const MAX_TEXT = 256;
@@ -41,6 +49,9 @@ export function readRequest(value: JsonValue): { readonly body: JsonObject; read
   if (!isJsonObject(value)) throw new GatewayError('INVALID_REQUEST', { message: 'The body has to be a JSON object' });
   for (const key in value) {
     if (!DECISIVE.has(key) && DECISIVE.has(folded(key))) throw bad(folded(key), 'is spelled in another case as well');
+  }
+  for (const member of OTHER_MODELS) {
+    if (Object.hasOwn(value, member)) throw bad(member, 'a request names one model, in "model"');
   }
   const { model } = value;
   if (typeof model !== 'string' || model === '') throw bad('model', 'a model name is required');
@@ -100,11 +111,19 @@ export function llmCall(action: Call['action'], body: JsonObject, facts: LlmFact
   };
 }
 
-/** Both members name the length; an upstream may read either, so the larger one counts. */
+/**
+ * The most tokens that may be generated. Several members name the length; an upstream may read any, so the largest
+ * counts, and it counts for each of the answers that are asked for.
+ */
 function answerLength(body: JsonObject): number | null {
-  const lengths = [readCount(body, 'max_tokens'), readCount(body, 'max_completion_tokens')];
+  const lengths = [
+    readCount(body, 'max_tokens'),
+    readCount(body, 'max_completion_tokens'),
+    readCount(body, 'max_output_tokens'),
+  ];
+  const answers = Math.max(readCount(body, 'n') ?? 1, readCount(body, 'best_of') ?? 1);
   const given = lengths.filter((length) => length !== null);
-  return given.length === 0 ? null : Math.max(...given);
+  return given.length === 0 ? null : Math.min(Math.max(...given) * answers, Number.MAX_SAFE_INTEGER);
 }
 
 function readCount(body: JsonObject, name: string): number | null {

@@ -126,6 +126,15 @@ describe('a chat completion', () => {
     expect(none.calls[0]?.llm?.max_tokens).toBeNull();
   });
 
+  test('counts the length for each answer that is asked for', async () => {
+    const lengthOf = async (more: object) => (await decode({ body: chat(more) })).calls[0]?.llm?.max_tokens;
+    expect(await lengthOf({ max_tokens: 100, n: 1 })).toBe(100);
+    expect(await lengthOf({ max_tokens: 100, n: 50 })).toBe(5000);
+    expect(await lengthOf({ max_tokens: 100, n: 2, best_of: 4 })).toBe(400);
+    expect(await lengthOf({ max_tokens: 1, max_output_tokens: 900 })).toBe(900);
+    expect(await lengthOf({ max_tokens: 2 ** 53 - 1, n: 2 ** 53 - 1 })).toBe(Number.MAX_SAFE_INTEGER);
+  });
+
   const malformed: [string, object, string][] = [
     ['no model', { messages: [{}] }, 'model'],
     ['a model that is no text', chat({ model: 7 }), 'model'],
@@ -143,6 +152,9 @@ describe('a chat completion', () => {
     ['a tool without a name', chat({ tools: [{ function: {} }] }), 'tools'],
     ['functions that are no list', chat({ functions: 'x' }), 'functions'],
     ['the model in another case', { ...chat(), Model: 'other' }, 'model'],
+    ['further models to turn to', chat({ models: ['other'] }), 'models'],
+    ['fallbacks to turn to', chat({ fallbacks: [{ model: 'other' }] }), 'fallbacks'],
+    ['further models in another case', chat({ Models: ['other'] }), 'models'],
     ['the length in another case', chat({ MAX_TOKENS: 9 }), 'max_tokens'],
     ['messages with a long s', chat({ 'me\u017fsages': [] }), 'messages'],
     ['tools with the Kelvin sign', chat({ 'max_to\u212aens': 1 }), 'max_tokens'],
