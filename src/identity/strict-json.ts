@@ -3,11 +3,12 @@
  * invalid UTF-8. Source: RFC 8725 2.4 (substitution by ambiguous claims), security 2.3.
  */
 import { isUtf8 } from 'node:buffer';
-import { isJsonObject, type JsonObject } from '../core/json.ts';
+import { isJsonObject, type JsonObject, type JsonValue } from '../core/json.ts';
 
 /** Nothing that identifies someone is nested deeper. */
 const MAX_DEPTH = 16;
 const QUOTE = 34;
+const COLON = 58;
 const BACKSLASH = 92;
 
 /** The object in these bytes, or null when they are not exactly one unambiguous JSON object. */
@@ -20,36 +21,43 @@ export function readJsonObject(bytes: Uint8Array): JsonObject | null {
   } catch {
     return null;
   }
-  return isJsonObject(value) && hasUniqueKeys(text) ? value : null;
+  return isJsonObject(value) && hasUniqueKeys(text, value) ? value : null;
 }
 
-/** One pass over text that JSON.parse accepted, so only strings and brackets need a look. */
-function hasUniqueKeys(text: string): boolean {
-  /** Keys seen per open object; null for an open array. */
-  const open: (Set<string> | null)[] = [];
-  let keyNext = false;
+/**
+ * JSON.parse keeps one of two members with the same name, however each is spelled: so no name came twice when as many
+ * members were kept as were written.
+ */
+function hasUniqueKeys(text: string, value: JsonObject): boolean {
+  return membersOf(value, 1) === writtenMembers(text);
+}
+
+/** Members of all objects in a value; NaN when it is nested too deeply or holds `__proto__`. */
+function membersOf(value: JsonValue, depth: number): number {
+  if (typeof value !== 'object' || value === null) return 0;
+  if (depth > MAX_DEPTH) return Number.NaN;
+  let count = 0;
+  if (Array.isArray(value)) {
+    for (const item of value as readonly JsonValue[]) count += membersOf(item, depth + 1);
+    return count;
+  }
+  const object = value as JsonObject;
+  for (const key in object) {
+    if (key === '__proto__') return Number.NaN;
+    count += 1 + membersOf(object[key] ?? null, depth + 1);
+  }
+  return count;
+}
+
+/** In text that JSON.parse accepted each member has one colon outside of strings, and nothing else has any. */
+function writtenMembers(text: string): number {
+  let count = 0;
   for (let i = 0; i < text.length; i++) {
     const c = text.charCodeAt(i);
-    if (c === QUOTE) {
-      const end = stringEnd(text, i);
-      const keys = open[open.length - 1];
-      if (keyNext && keys) {
-        if (!note(keys, text, i, end)) return false;
-        keyNext = false;
-      }
-      i = end;
-    } else if (c === 123 /* { */ || c === 91 /* [ */) {
-      if (open.length === MAX_DEPTH) return false;
-      keyNext = c === 123;
-      open.push(keyNext ? new Set() : null);
-    } else if (c === 125 /* } */ || c === 93 /* ] */) {
-      open.pop();
-      keyNext = false;
-    } else if (c === 44 /* , */) {
-      keyNext = open[open.length - 1] !== null;
-    }
+    if (c === QUOTE) i = stringEnd(text, i);
+    else if (c === COLON) count++;
   }
-  return true;
+  return count;
 }
 
 /** Index of the closing quote of the string that begins at `start`: the first one with an even number of backslashes before it. */
@@ -60,13 +68,4 @@ function stringEnd(text: string, start: number): number {
     if ((end - first) % 2 === 0) return end;
   }
   return text.length;
-}
-
-function note(keys: Set<string>, text: string, start: number, end: number): boolean {
-  const raw = text.slice(start, end + 1);
-  // Escapes are undone first: "i\u0073s" is "iss".
-  const key = raw.includes('\\') ? (JSON.parse(raw) as string) : raw.slice(1, -1);
-  if (key === '__proto__' || keys.has(key)) return false;
-  keys.add(key);
-  return true;
 }
