@@ -46,7 +46,8 @@ const OWNERS: Record<string, readonly string[]> = {
   pino: ['observability/logger.ts'],
   'prom-client': ['observability/metrics.ts'],
   undici: ['upstreams/', 'identity/'],
-  yaml: ['config/', 'cli/'],
+  // Policies may read YAML too: `yaml.*` are builtins of Rego.
+  yaml: ['config/', 'cli/', 'policy/wasm/builtins/document-texts.ts'],
   zod: ['*'],
 };
 

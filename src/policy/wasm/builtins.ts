@@ -1,7 +1,10 @@
 /** Every builtin this host supplies; what OPA compiles into the module itself is not among them. */
+import { DOCUMENT_TEXTS } from './builtins/document-texts.ts';
 import { DOCUMENTS } from './builtins/documents.ts';
 import { ENCODING } from './builtins/encoding.ts';
+import { GLOBS } from './builtins/globs.ts';
 import { JWT } from './builtins/jwt.ts';
+import { JWT_SIGN } from './builtins/jwt-sign.ts';
 import { NET } from './builtins/net.ts';
 import { REGEX } from './builtins/regex.ts';
 import { STRINGS } from './builtins/strings.ts';
@@ -19,4 +22,7 @@ export const BUILTINS: BuiltinTable = new Map([
   ...NET,
   ...REGEX,
   ...JWT,
+  ...JWT_SIGN,
+  ...DOCUMENT_TEXTS,
+  ...GLOBS,
 ]);

@@ -1,7 +1,7 @@
 /** Reads values out of the module's memory without JSON. */
 import type { JsonValue } from '../../core/json.ts';
 import { type Heap, NUMBER, TYPE } from './heap.ts';
-import { compareRego, fromJson, type Rego } from './values.ts';
+import { compareRego, fromJson, type Rego, spellings } from './values.ts';
 
 /** Deeper values are refused (a RangeError): a result or argument that deep is a defect or an attack. */
 export const MAX_DEPTH = 512;
@@ -85,7 +85,7 @@ export class HeapReader {
       case TYPE.stringInterned:
         return this.text(at);
       case TYPE.array:
-        return this.#items(at, depth).map((item) => this.rego(item, depth + 1));
+        return this.#regoArray(at, depth);
       case TYPE.set:
         return new Set(this.#members(at, depth).map((elem) => this.rego(view.getUint32(elem, true), depth + 1)));
       case TYPE.object: {
@@ -101,6 +101,22 @@ export class HeapReader {
       default:
         throw new RangeError('not a value');
     }
+  }
+
+  #regoArray(at: number, depth: number): readonly Rego[] {
+    const items = this.#items(at, depth);
+    const out = items.map((item) => this.rego(item, depth + 1));
+    let spelled: Map<number, string> | null = null;
+    for (let i = 0; i < out.length; i++) {
+      const value = out[i];
+      if (typeof value !== 'number' || (Number.isFinite(value) && !Number.isInteger(value))) continue;
+      const text = this.#decimal(items[i] ?? 0);
+      if (text === null || /^-?\d+$/.test(text)) continue;
+      spelled ??= new Map();
+      spelled.set(i, text);
+    }
+    if (spelled !== null) spellings.set(out, spelled);
+    return out;
   }
 
   /** Text of the string value at `at`. */
@@ -156,9 +172,16 @@ export class HeapReader {
       const value = high * 4_294_967_296 + low;
       return Number.isSafeInteger(value) ? value : view.getBigInt64(at + 8, true);
     }
-    const text = this.#heap.text(view.getUint32(at + 8, true), view.getUint32(at + 12, true));
+    const text = this.#decimal(at) ?? '';
     const value = Number(text);
     return Number.isSafeInteger(value) || !/^-?\d+$/.test(text) ? value : BigInt(text);
+  }
+
+  /** The text of a number that is kept as decimal; null: a 64-bit integer. */
+  #decimal(at: number): string | null {
+    const view = this.#heap.view;
+    if (view.getUint8(at + 1) === NUMBER.int) return null;
+    return this.#heap.text(view.getUint32(at + 8, true), view.getUint32(at + 12, true));
   }
 
   #items(at: number, depth: number): number[] {

@@ -5,6 +5,12 @@ export type Rego = null | boolean | number | bigint | string | readonly Rego[] |
 export type RegoSet = ReadonlySet<Rego>;
 export type RegoObject = ReadonlyMap<Rego, Rego>;
 
+/**
+ * How numbers of lists were written where a JavaScript number does not tell: an integer spelled with a point or an
+ * exponent, or one beyond doubles. By list and index; `sprintf` needs it, for which 100.0 is no integer.
+ */
+export const spellings = new WeakMap<readonly Rego[], ReadonlyMap<number, string>>();
+
 /** Rego's order of types: null < boolean < number < string < array < object < set. */
 function rank(value: Rego): number {
   if (value === null) return 0;

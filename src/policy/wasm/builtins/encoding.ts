@@ -57,7 +57,8 @@ const GREGORIAN = 122_192_928_000_000_000n;
 
 /** Fields of a UUID, RFC 9562. */
 function parseUuid(text: string): Rego {
-  const bare = text.replace(/^urn:uuid:/i, '').replace(/^\{(.*)\}$/, '$1');
+  // Of 38 characters only the 36 in the middle are looked at, whatever the other two are.
+  const bare = text.length === 38 ? text.slice(1, -1) : text.length === 45 ? text.replace(/^urn:uuid:/i, '') : text;
   if (!/^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i.test(bare) && !/^[0-9a-f]{32}$/i.test(bare)) {
     throw new Mismatch('not a UUID');
   }
@@ -71,7 +72,7 @@ function parseUuid(text: string): Rego {
   const node = bytes.subarray(10);
   out.set('nodeid', [...node].map((byte) => byte.toString(16).padStart(2, '0')).join('-'));
   out.set('macvariables', macVariables(node[0] ?? 0));
-  const low = version === 1 ? BigInt(bytes.readUInt32BE(0)) : 0n;
+  const low = BigInt(bytes.readUInt32BE(0));
   const time = (BigInt(bytes.readUInt16BE(6) & 0x0fff) << 48n) | (BigInt(bytes.readUInt16BE(4)) << 32n) | low;
   out.set('time', fromBigInt((time - GREGORIAN) * 100n));
   out.set('clocksequence', bytes.readUInt16BE(8) & 0x3fff);
@@ -95,6 +96,17 @@ function macVariables(byte: number): string {
 
 const URI = /^(?:([A-Za-z][A-Za-z0-9+.-]*):)?(?:\/\/([^/?#]*))?([^?#]*)(?:\?([^#]*))?(?:#(.*))?$/;
 
+/** User, host and port: the characters Go's URL parser lets through, escapes in the host only beyond ASCII. */
+const AUTHORITY =
+  /^(?:[A-Za-z0-9\-._:~!$&'()*+,;=%@]*@)?(\[[0-9A-Fa-f:.%A-Za-z]*\]|(?:[A-Za-z0-9\-._~!$&'()*+,;=\]<>"\u0080-\uffff]|%[89A-Fa-f][0-9A-Fa-f]|%25)*)(?::([0-9]*))?$/;
+
+/** How Go itself would write a path: where that is what stands there, no raw form is kept. */
+function escapePath(path: string): string {
+  return encodeURIComponent(path)
+    .replace(/[!'()*]/g, (char) => `%${char.charCodeAt(0).toString(16).toUpperCase()}`)
+    .replace(/%(?:24|26|2B|2C|2F|3A|3B|3D|40)/g, decodeURIComponent);
+}
+
 /** RFC 3986 by its own grammar: nothing is mended, defaults are kept. */
 function parseUri(text: string): Rego {
   const match = URI.exec(text);
@@ -102,15 +114,16 @@ function parseUri(text: string): Rego {
   if (match === null || /[\u0000-\u001f\u007f]/.test(text)) throw new Mismatch('not a URI');
   const [, scheme, authority, path = '', query, fragment] = match;
   if (scheme === undefined && /^[^/]*:/.test(path)) throw new Mismatch('a colon before the first slash');
-  const host = /^(?:[^@]*@)?(\[[0-9A-Fa-f:.%A-Za-z]*\]|[^:[\]\s]*)(?::(\d*))?$/.exec(authority ?? '');
+  const host = AUTHORITY.exec(authority ?? '');
   if (host === null) throw new Mismatch('not a host');
+  const plain = unescapePath(path);
   const opaque = scheme !== undefined && authority === undefined && !path.startsWith('/');
   const fields: readonly (readonly [string, string | undefined])[] = [
     ['scheme', scheme?.toLowerCase()],
     ['hostname', host[1]?.replace(/^\[(.*)\]$/, '$1')],
     ['port', host[2]],
-    ['path', opaque ? '' : unescapePath(path)],
-    ['raw_path', opaque ? '' : path],
+    ['path', opaque ? '' : plain],
+    ['raw_path', opaque ? '' : escapePath(plain) === path ? plain : path],
     ['raw_query', query],
     ['fragment', fragment === undefined ? undefined : unescapePath(fragment)],
   ];

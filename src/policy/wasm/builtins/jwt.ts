@@ -14,7 +14,8 @@ import { asNumber, asObject, asText, changing, Mismatch, pure } from './support.
 
 interface Token {
   readonly header: RegoObject;
-  readonly payload: RegoObject;
+  /** The payload as it stands: a JSON object, or another token. */
+  readonly text: string;
   readonly signature: Buffer;
   readonly signed: string;
 }
@@ -32,10 +33,14 @@ function parse(text: string): Token {
   if (fields.has('enc')) throw new Mismatch('encrypted tokens cannot be read');
   return {
     header: fields,
-    payload: asObject(fromJson(JSON.parse(segment(payload).toString()) as JsonValue)),
+    text: segment(payload).toString(),
     signature: segment(signature),
     signed: `${header}.${payload}`,
   };
+}
+
+function claimsOf(token: Token): RegoObject {
+  return asObject(fromJson(JSON.parse(token.text) as JsonValue));
 }
 
 type Family = 'HS' | 'RS' | 'PS' | 'ES' | 'EdDSA';
@@ -85,6 +90,15 @@ function algorithm(name: Rego | undefined): readonly [Family, string] {
   throw new Mismatch('no such algorithm');
 }
 
+/** The token inside a token (`cty: JWT`), as text or as JSON string; null where the payload is no token. */
+function inner(token: { readonly header: RegoObject; readonly text: string }): string | null {
+  const type = token.header.get('cty');
+  if (typeof type !== 'string' || type.toUpperCase() !== 'JWT') return null;
+  return token.text.startsWith('"') ? String(JSON.parse(token.text)) : token.text;
+}
+
+const MAX_NESTED = 8;
+
 function verifier(family: Family, hash: string) {
   return ([text, key]: readonly Rego[]): Rego => verified(parse(asText(text)), family, hash, asText(key));
 }
@@ -92,7 +106,7 @@ function verifier(family: Family, hash: string) {
 const FAILED: Rego = [false, new Map(), new Map()];
 
 /** Signature, algorithm and claims at once. `time` is in nanoseconds. */
-function decodeVerify(text: string, constraints: RegoObject, nowNs: bigint): Rego {
+function decodeVerify(text: string, constraints: RegoObject, nowNs: bigint, depth = 0): Rego {
   const token = parse(text);
   // RFC 7515 4.1.11: an extension that is critical and unknown refuses the token.
   if (token.header.has('crit') || !token.header.has('alg')) return FAILED;
@@ -101,10 +115,12 @@ function decodeVerify(text: string, constraints: RegoObject, nowNs: bigint): Reg
   if (wanted !== undefined && wanted !== token.header.get('alg')) return FAILED;
   const secret = constraints.get('secret');
   const key = family === 'HS' ? secret : constraints.get('cert');
-  if (key === undefined || (constraints.has('cert') && secret !== undefined))
-    throw new Mismatch('one kind of key is needed');
-  if (!verified(token, family, hash, asText(key)) || !claimsHold(token.payload, constraints, nowNs)) return FAILED;
-  return [true, token.header, token.payload];
+  if (constraints.has('cert') === (secret !== undefined)) throw new Mismatch('one kind of key is needed');
+  if (key === undefined || !verified(token, family, hash, asText(key))) return FAILED;
+  const nested = inner(token);
+  if (nested !== null && depth < MAX_NESTED) return decodeVerify(nested, constraints, nowNs, depth + 1);
+  const payload = claimsOf(token);
+  return claimsHold(payload, constraints, nowNs) ? [true, token.header, payload] : FAILED;
 }
 
 function claimsHold(payload: RegoObject, constraints: RegoObject, nowNs: bigint): boolean {
@@ -125,8 +141,13 @@ function claimsHold(payload: RegoObject, constraints: RegoObject, nowNs: bigint)
 export const JWT = [
   ...pure({
     'io.jwt.decode': ([text]) => {
-      const token = parse(asText(text));
-      return [token.header, token.payload, token.signature.toString('hex')];
+      let token = parse(asText(text));
+      for (let depth = 0; depth < MAX_NESTED; depth++) {
+        const nested = inner(token);
+        if (nested === null) break;
+        token = parse(nested);
+      }
+      return [token.header, claimsOf(token), token.signature.toString('hex')];
     },
     ...Object.fromEntries(
       (['HS', 'RS', 'PS', 'ES'] as const).flatMap((family) =>

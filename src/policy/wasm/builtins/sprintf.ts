@@ -60,7 +60,15 @@ interface Spec {
   precision: number | null;
 }
 
-type Argument = string | number | bigint;
+/** A number that Go keeps as float64 although its value is an integer. */
+class Float {
+  readonly value: number;
+  constructor(value: number) {
+    this.value = value;
+  }
+}
+
+type Argument = string | number | bigint | Float;
 
 /** Where the formatter stands. */
 interface Cursor {
@@ -69,9 +77,12 @@ interface Cursor {
   reordered: boolean;
 }
 
-/** Formats; never fails: what does not fit is marked in the text, as Go does. */
-export function sprintf(format: string, values: readonly Rego[]): string {
-  const args = values.map(toArgument);
+/**
+ * Formats; never fails: what does not fit is marked in the text, as Go does. `spelled`: how numbers were written where
+ * that matters, by index.
+ */
+export function sprintf(format: string, values: readonly Rego[], spelled?: ReadonlyMap<number, string>): string {
+  const args = values.map((value, i) => toArgument(value, spelled?.get(i)));
   const cursor: Cursor = { at: 0, argument: 0, reordered: false };
   let out = '';
   while (cursor.at < format.length) {
@@ -93,7 +104,9 @@ export function sprintf(format: string, values: readonly Rego[]): string {
   return out;
 }
 
-function toArgument(value: Rego): Argument {
+function toArgument(value: Rego, spelled: string | undefined): Argument {
+  // What is no integer to Go is a float, and what is beyond floats stays text.
+  if (typeof value === 'number' && spelled !== undefined) return Number.isFinite(value) ? new Float(value) : spelled;
   return typeof value === 'string' || typeof value === 'number' || typeof value === 'bigint' ? value : termText(value);
 }
 
@@ -175,6 +188,7 @@ function amount(format: string, cursor: Cursor, args: readonly Argument[]): numb
 function render(verb: string, argument: Argument, spec: Spec): string {
   if (verb === 'T') return pad(goType(argument), spec);
   if (typeof argument === 'string') return renderText(verb, argument, spec);
+  if (argument instanceof Float) return renderFloat(verb, argument.value, spec);
   // An integer that a double cannot hold exactly was written with an exponent: a float.
   if (typeof argument === 'bigint' || Number.isSafeInteger(argument))
     return renderInteger(verb, BigInt(argument), argument, spec);
@@ -232,7 +246,7 @@ function renderFloat(verb: string, value: number, spec: Spec): string {
   if (verb === 'f' || verb === 'F') digits = fixed(magnitude, spec.precision ?? 6);
   else if (verb === 'e' || verb === 'E') digits = exponent(scientific(magnitude, spec.precision ?? 6));
   else if (verb === 'g' || verb === 'G' || verb === 'v') digits = general(magnitude, spec.precision);
-  else return mismatch(verb, value, spec);
+  else return mismatch(verb, new Float(value), spec);
   if (verb === 'E' || verb === 'G') digits = digits.toUpperCase();
   const lead = sign(value < 0, spec);
   if (spec.zero && !spec.minus && spec.width !== null) return lead + digits.padStart(spec.width - lead.length, '0');
@@ -304,7 +318,7 @@ function pad(text: string, spec: Spec): string {
 function goType(argument: Argument): string {
   if (typeof argument === 'string') return 'string';
   if (typeof argument === 'bigint') return BigInt.asIntN(64, argument) === argument ? 'int64' : '*big.Int';
-  return Number.isSafeInteger(argument) ? 'int64' : 'float64';
+  return typeof argument === 'number' && Number.isSafeInteger(argument) ? 'int64' : 'float64';
 }
 
 const PLAIN: Spec = {

@@ -1,5 +1,5 @@
 /** Texts, numbers and casts that the module does not bring itself. Source: OPA policy reference. */
-import { compareRego, equalRego, getRego, type Rego } from '../values.ts';
+import { compareRego, equalRego, getRego, type Rego, spellings } from '../values.ts';
 import { sprintf, termText } from './sprintf.ts';
 import {
   asArray,
@@ -102,7 +102,7 @@ const GLOB_SPECIAL = new Set('*?\\[]{}');
 
 export const STRINGS = [
   ...pure({
-    sprintf: ([format, values]) => sprintf(asText(format), asArray(values)),
+    sprintf: ([format, values]) => sprintf(asText(format), asArray(values), spellings.get(asArray(values))),
     'internal.template_string': ([parts]) => template(asArray(parts)),
     indexof_n: ([text, part]) => positions(asText(text), asText(part)),
     'strings.count': ([text, part]) => countOf(asText(text), asText(part)),
