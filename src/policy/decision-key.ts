@@ -1,7 +1,8 @@
 /**
  * Keys of remembered decisions. A key holds everything of the request that the policy reads, except the request's own id
- * and time; the count of the rate limit enters as its position among the limits that the policy's data names. Every part
- * is written with its length, so no two different requests have one key. Source: contracts 3, design 2.5.
+ * and time; the count of the rate limit enters as its position among the limits that the policy's data names, unless a
+ * package of the operator reads it. Every part is written with its length, so no two different requests have one key.
+ * Source: contracts 3, design 2.5.
  */
 import { hash } from 'node:crypto';
 import type { ServerFacts } from '../classification/classifier.ts';
@@ -9,7 +10,7 @@ import type { DecisionRequest } from '../core/decision.ts';
 import { isJsonObject, type JsonObject, type JsonValue } from '../core/json.ts';
 import type { Principal } from '../core/principal.ts';
 import { mfaAge } from './input.ts';
-import { parametersRead, type ReadSet, reads } from './input-shape.ts';
+import { EXACT_COUNT, parametersRead, type ReadSet, reads } from './input-shape.ts';
 import { list, part } from './sized-text.ts';
 
 /** Longer keys are kept as their digest. */
@@ -76,7 +77,7 @@ function callerParts(set: ReadSet): Part[] {
 
 function requestParts(set: ReadSet, data: JsonValue): Part[] {
   const metadata = (name: string): boolean => reads(set, 'gateway_metadata', name);
-  const limits = rateThresholds(data);
+  const limits = reads(set, ...EXACT_COUNT) ? null : rateThresholds(data);
   return choose([
     [metadata('endpoint'), ({ facts }) => part(facts.endpoint)],
     [metadata('source_ip'), ({ facts }) => part(facts.source_ip)],

@@ -4,6 +4,9 @@ import type { ShapeSpec } from './wasm/input-writer.ts';
 /** Paths below `input`, as segments; a path covers everything below it. `null`: all may be read. */
 export type ReadSet = readonly (readonly string[])[] | null;
 
+/** Stands in a read set for `rate_limit.count` where the figure itself matters, not its place among the data's limits. */
+export const EXACT_COUNT: readonly string[] = ['rate_limit', 'exact_count'];
+
 /** The read set of a manifest; anything that is no list of paths means that all may be read. */
 export function parseReadSet(value: unknown): ReadSet {
   if (!Array.isArray(value)) return null;

@@ -5,6 +5,7 @@
  * Rules may be functions of the document (`decide(call)`), so a parameter that is given the document anywhere stands for
  * it. Elements of `input.calls` count as documents too: by contract they have the same members.
  */
+import { EXACT_COUNT } from './input-shape.ts';
 import type { OpaCommand } from './opa-command.ts';
 import { run } from './opa-command.ts';
 
@@ -25,6 +26,12 @@ interface Module {
   readonly prefix: string;
   readonly imports: ReadonlyMap<string, string>;
 }
+
+/**
+ * Packages that compare the count of requests with nothing but the limits of the data: for them counts between the same
+ * limits are alike. Any other package may hold a figure of its own.
+ */
+const BY_LIMITS = new Set(['data.mcp.gateway.context', 'data.portcullis.main']);
 
 /** Paths, sorted, without those another one covers; null when some policy takes the document as a whole. */
 export async function readSet(
@@ -186,12 +193,14 @@ class Analysis {
     if (head === undefined) return;
     for (const part of rest) this.#node(scope, part);
     if (head.type !== 'var') this.#node(scope, head);
-    if (this.#isDocument(scope, head)) this.#read(groundPrefix(rest));
+    if (this.#isDocument(scope, head)) this.#read(scope, groundPrefix(rest));
   }
 
-  #read(path: readonly string[]): void {
+  #read(scope: FunctionScope, path: readonly string[]): void {
     if (path.length === 0 || path[0] === 'calls') throw new Unbounded();
     this.#paths.set(JSON.stringify(path), path);
+    const isCount = path[0] === EXACT_COUNT[0] && path[1] === 'count';
+    if (isCount && !BY_LIMITS.has(scope.module.prefix)) this.#paths.set(JSON.stringify(EXACT_COUNT), EXACT_COUNT);
   }
 
   #call(scope: FunctionScope, terms: readonly Node[]): void {
@@ -203,7 +212,7 @@ class Analysis {
       if (!this.#isBare(scope, arg)) this.#node(scope, arg);
       if (!this.#isDocument(scope, arg)) continue;
       if (functions !== undefined) for (const each of functions) this.#bind(each, index);
-      else this.#builtin(callee, args, index);
+      else this.#builtin(scope, callee, args, index);
     }
   }
 
@@ -225,11 +234,11 @@ class Analysis {
   }
 
   /** The builtins a document may be given to: reading one member, merging, and asking for the names of its members. */
-  #builtin(name: string, args: readonly Node[], index: number): void {
+  #builtin(scope: FunctionScope, name: string, args: readonly Node[], index: number): void {
     if (name === 'object.union' || name === 'object.remove' || name === 'object.keys') return;
     const second = args[1];
     if (name === 'object.get' && index === 0 && second?.type === 'string') {
-      this.#read([String(second.value)]);
+      this.#read(scope, [String(second.value)]);
       return;
     }
     const namesOnly = second?.type === 'var' && String(second.value).startsWith('$');

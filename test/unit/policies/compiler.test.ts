@@ -169,6 +169,14 @@ describe.skipIf(missing !== null)('what policies read', () => {
     expect(await paths('whole', 'package a\n\nx if count(input.user) > input.user.n\n')).toEqual([['user']]);
   });
 
+  test('tells a count that is compared with figures of a package’s own from one compared with the limits', async () => {
+    const rule = 'x if input.rate_limit.count > 10\n';
+    const exact = ['rate_limit', 'exact_count'];
+    expect(await paths('count', `package a\n\n${rule}`)).toEqual([['rate_limit', 'count'], exact]);
+    const read = (manifest.input_paths ?? []).map((path) => path.join('.'));
+    expect(read).not.toContain(exact.join('.'));
+  });
+
   test('is found in elements of a list', async () => {
     const text = 'package a\n\nx := [f(each) | some each in input.calls]\n\nf(call) := call.name\n';
     expect(await paths('elements', text)).toEqual([['name']]);

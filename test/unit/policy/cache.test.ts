@@ -254,6 +254,22 @@ describe('the key of a decision', () => {
     expect(key(98)).not.toBe(key(100));
   });
 
+  test.each([
+    [
+      'a package of the operator reads it',
+      [
+        ['rate_limit', 'count'],
+        ['rate_limit', 'exact_count'],
+      ],
+    ],
+    ['all of the rate limit is read', [['rate_limit']]],
+    ['all of the document is read', null],
+  ])('holds the count itself when %s', (_, paths) => {
+    const keys = new KeyMaker(parseReadSet(paths), { config: { rate_limits: { default: 100 } } });
+    const key = (count: number) => keys.key('e', makeRequest({ facts: { rate: { window_seconds: 60, count } } }), null);
+    expect(key(3)).not.toBe(key(4));
+  });
+
   test('holds the count itself when the data names no limits', () => {
     const keys = new KeyMaker(parseReadSet([['rate_limit', 'count']]), {});
     const key = (count: number) => keys.key('e', makeRequest({ facts: { rate: { window_seconds: 60, count } } }), null);
