@@ -113,6 +113,8 @@ export class DoorResponse extends ServerResponse<IncomingMessage> {
   grant: Grant | null = null;
   /** Nothing else may be read from this connection. */
   lastOnConnection = false;
+  /** Somebody has the connection for a tunnel of their own and answered there. */
+  takenOver = false;
   /** The door's requests in flight, this one among them until its answer is over. */
   private active: Set<Exchange> | null = null;
 
@@ -130,6 +132,11 @@ export class DoorResponse extends ServerResponse<IncomingMessage> {
     const { exchange, active } = this;
     if (exchange === null || active === null || !active.delete(exchange)) return;
     if (!this.writableFinished) exchange.abort();
+  }
+
+  override detachSocket(socket: Socket): void {
+    super.detachSocket(socket);
+    if (!this.headersSent) this.takenOver = true;
   }
 
   override writeHead(status: number, reason?: string | HeaderList, headers?: HeaderList): this {

@@ -340,7 +340,9 @@ class Listener implements Door {
 
   /** The deadline: what has no answer yet is told so, the rest is cut. */
   async #giveUp(): Promise<void> {
-    for (const exchange of this.#active) this.#refuse(exchange, new GatewayError('SHUTTING_DOWN', { retryAfter: 1 }));
+    for (const exchange of this.#active) {
+      if (!exchange.outgoing.takenOver) this.#refuse(exchange, new GatewayError('SHUTTING_DOWN', { retryAfter: 1 }));
+    }
     await this.#connections.closeIdle();
     await this.#connections.allClosed(FLUSH_MS);
   }

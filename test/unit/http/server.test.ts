@@ -462,4 +462,20 @@ describe('WebSocket upgrades', () => {
     await closed;
     expect(opened.door.inFlight).toBe(0);
   });
+
+  test('that were taken over are cut at the deadline of a drain and not refused as well', async () => {
+    const refusals: DoorRefusal[] = [];
+    await using opened = await openDoor({
+      onUpgrade: ({ outgoing }, socket) => {
+        outgoing.detachSocket(socket);
+        socket.write('HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n');
+      },
+      onRefused: (refusal) => refusals.push(refusal),
+    });
+    await using client = new RawClient(opened.port);
+    expect((await client.send(`${UPGRADE}\r\n`).answer())?.status).toBe(101);
+    expect(await opened.door.drain(50, 0)).toEqual({ drained: false });
+    await client.closed();
+    expect(refusals).toEqual([]);
+  });
 });
