@@ -206,4 +206,9 @@ in_production(place) if is_production(place.parameters.environment)
 
 in_production(place) if is_production(place.gateway_metadata.environment)
 
+# Data that does not say what production is called: every place may be it.
+in_production(_) if not production_has_names
+
+production_has_names if is_array(data.config.production_names)
+
 is_production(environment) if lower(trim_space(environment)) in data.config.production_names

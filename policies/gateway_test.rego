@@ -157,6 +157,13 @@ test_several_roles_allow_what_any_of_them_allows if {
 	gateway.allow with input as document
 }
 
+test_every_place_is_production_where_the_data_names_none if {
+	document := case("data_engineer", "query", "low", false, false)
+	gateway.allow with input as document
+	without := json.remove(data.config, ["production_names"])
+	not gateway.allow with input as document with data.config as without
+}
+
 test_production_is_the_servers_word_in_any_spelling if {
 	every spelling in ["production", "Production", " PRODUCTION ", "prod"] {
 		document := json.patch(support.classed("data_engineer", "mutation", "low"), [{
