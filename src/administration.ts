@@ -41,8 +41,12 @@ export function administrationParts(sources: AdministrationSources): AdminParts 
       return generation().config.listen.admin.token ?? null;
     },
     health: (request, env) => health.fetch(request, env),
-    metrics: platform.metrics,
+    metrics: { contentType: platform.metrics.contentType, text: () => metricsText(sources) },
     details: () => details(sources),
+    cache: {
+      invalidate: (what) => generation().engine.invalidate(what),
+      size: () => generation().engine.stats().cached,
+    },
     policy: {
       status: () => generation().engine.status(),
       async reload() {
@@ -67,6 +71,15 @@ export function administrationParts(sources: AdministrationSources): AdminParts 
     renderError,
     onDefect,
   };
+}
+
+/** The exposition text; what only the pools know is read when somebody looks. */
+function metricsText({ platform, generation }: AdministrationSources): Promise<string> {
+  for (const [name, upstream] of namedUpstreams(generation().upstreams)) {
+    const { active, idle, waiting } = upstream.health();
+    platform.metrics.connections(name, active, idle, waiting);
+  }
+  return platform.metrics.text();
 }
 
 /** Every upstream under the name operators use: `server/orders`, `model/local`, `http/api/tasks`. */

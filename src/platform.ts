@@ -18,6 +18,7 @@ import { createLogging } from './observability/logger.ts';
 import type { Metrics } from './observability/metrics.ts';
 import { createMetrics } from './observability/metrics.ts';
 import type { RequestEnd } from './pipeline/pipeline.ts';
+import { Refusal } from './pipeline/stages/decide.ts';
 import { createApiKeyStore } from './stores/api-keys.ts';
 import type { DatabaseOptions } from './stores/database.ts';
 import { openDatabase } from './stores/database.ts';
@@ -109,6 +110,11 @@ function reportEnd({ audit, recording, metrics, clock, logging }: OpenPlatform, 
   const flag = end.error?.flag ?? 'OK';
   if (end.error?.code === 'RATE_LIMIT_EXCEEDED') {
     metrics.rateLimited(end.principal === null || end.principal.type === 'anonymous' ? 'ip' : 'principal');
+  }
+  const { decisions, message } = end;
+  // Permitted and sent: what came back, or 0 for no answer of its own.
+  if (decisions !== null && message?.plan.kind === 'upstream' && !(end.error instanceof Refusal)) {
+    metrics.upstream(message.plan.upstream, end.error === null ? end.status : 0);
   }
   if (end.route === null) metrics.refused(flag);
   else
