@@ -95,16 +95,25 @@ function hide(value: JsonValue, names: ReadonlySet<string>, nesting: number): Js
   return Object.fromEntries(entries);
 }
 
-/** Tools like to answer with JSON as text. */
+/** Tools like to answer with JSON as text: alone, several of them, or after some words. */
 function hideInText(text: string, names: ReadonlySet<string>, nesting: number): JsonValue {
-  if (!/^\s*[[{]/.test(text)) return text;
+  if (!/^\s*[[{]/.test(text)) return spells(text, names) ? REDACTED : text;
   let inner: JsonValue;
   try {
     inner = parseExact(text);
   } catch {
-    return text;
+    // More than one document, or a broken one: it cannot be taken apart.
+    return spells(text, names) ? REDACTED : text;
   }
   return nesting >= MAX_NESTED_TEXTS ? REDACTED : JSON.stringify(hide(inner, names, nesting + 1));
+}
+
+/** True when one of the names stands in a text as a member of JSON does: quoted (also escaped once), before a colon. */
+function spells(text: string, names: ReadonlySet<string>): boolean {
+  for (const [, name = ''] of text.matchAll(/"([^"\\]{1,128})\\?"\s{0,64}:/g)) {
+    if (names.has(foldName(name))) return true;
+  }
+  return false;
 }
 
 /** Parses without losing digits: a number that JavaScript would write differently keeps its own spelling. */

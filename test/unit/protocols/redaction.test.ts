@@ -61,6 +61,20 @@ describe('members of an answer', () => {
     expect(hideInMessage('{"a":{"ssn":1},"a":{}}', names, 'whole')).toBe('{"a":{}}');
   });
 
+  test.each([
+    '{"ssn":"123-45-6789"}\n{"ssn":"987-65-4321"}',
+    'Found 1 row: [{"name":"Ann", "SSN" : "123-45-6789"}]',
+    '[{"ssn":"123-45-6789"},',
+    'as text: "{\\"ssn\\":\\"123-45-6789\\"}"',
+  ])('hide a text that cannot be taken apart and spells a name: %s', (text) => {
+    expect(JSON.parse(hideInMessage(JSON.stringify({ text }), names, 'whole'))).toEqual({ text: '[redacted]' });
+  });
+
+  test('leave a text alone that only speaks of a name', () => {
+    const message = JSON.stringify({ text: 'The ssn: is not "shown": here' });
+    expect(hideInMessage(message, names, 'whole')).toBe(message);
+  });
+
   test('of a JSON-RPC message leave its envelope alone', () => {
     const all = foldNames(['id', 'method', 'jsonrpc', 'code']);
     const text = '{"jsonrpc":"2.0","id":1,"error":{"code":-1,"message":"no","data":{"id":7}}}';
