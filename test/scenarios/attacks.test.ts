@@ -22,7 +22,7 @@ beforeAll(async () => {
     } else if (request.url === '/broken') request.socket.destroy();
     else response.writeHead(200, { 'x-accel-redirect': '/etc/passwd', 'strict-transport-security': 'max-age=1' }).end();
   });
-  const api = { protocol: 'http', url: upstream.url, rewrite: '/', identity: ['keys'] } as const;
+  const api = { protocol: 'http' as const, url: upstream.url, rewrite: '/', identity: ['keys'] };
   gateway = await startGateway({
     limits: { write_timeout_ms: 100 },
     routes: [

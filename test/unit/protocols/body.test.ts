@@ -1,9 +1,9 @@
 import { once } from 'node:events';
-import { createServer, type IncomingMessage, type Server } from 'node:http';
+import { createServer, type IncomingMessage, type Server, ServerResponse } from 'node:http';
 import { type AddressInfo, connect, type Socket } from 'node:net';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { GatewayError } from '../../../src/core/errors.ts';
-import { type Bodied, readBody } from '../../../src/protocols/body.ts';
+import { type Bodied, BodyBudget, readBody } from '../../../src/protocols/body.ts';
 import { verifies } from '../../helpers/verifies.ts';
 
 const LIMIT = 100;
@@ -50,6 +50,35 @@ describe('reading a body', () => {
   test('gives the exact bytes of a body that came in one piece', async () => {
     const { incoming, socket } = await arrive(`${head('Content-Length: 5')}h\0llo`);
     expect(await readBody(received(incoming), LIMIT)).toEqual(Buffer.from('h\0llo'));
+    socket.destroy();
+  });
+
+  test('large bodies that are together more than the budget are refused, and make room when they are gone', async () => {
+    verifies('X-05');
+    const size = 100_000;
+    const budget = new BodyBudget(1.5 * size);
+    const slow = await arrive(head(`Content-Length: ${size}`), 'x'.repeat(size - 1));
+    const first = readBody(received(slow.incoming), size, budget);
+    while (budget.held < size - 1) await once(slow.incoming, 'data');
+    const late = await arrive(head(`Content-Length: ${size}`), 'x'.repeat(size));
+    expect(await codeOf(readBody(received(late.incoming), size, budget))).toBe('OVERLOADED');
+    const small = await arrive(`${head('Content-Length: 5')}hello`);
+    expect(await readBody(received(small.incoming), size, budget)).toHaveLength(5);
+    slow.socket.destroy();
+    expect(await codeOf(first)).toBe('CLIENT_CLOSED');
+    expect(budget.held).toBe(0);
+    for (const { socket } of [late, small]) socket.destroy();
+  });
+
+  test('a body counts until its answer is over', async () => {
+    const size = 100_000;
+    const budget = new BodyBudget(size);
+    const { incoming, socket } = await arrive(head(`Content-Length: ${size}`), 'x'.repeat(size));
+    const outgoing = new ServerResponse(incoming);
+    expect(await readBody({ ...received(incoming), outgoing }, size, budget)).toHaveLength(size);
+    expect(budget.held).toBe(size);
+    outgoing.emit('close');
+    expect(budget.held).toBe(0);
     socket.destroy();
   });
 
