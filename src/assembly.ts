@@ -32,7 +32,7 @@ import type { Forwarding } from './pipeline/stages/forward.ts';
 import { RouteTable } from './pipeline/stages/route.ts';
 import type { PolicyCompiler } from './policy/activation.ts';
 import { compile } from './policy/compiler.ts';
-import type { PolicyEngine } from './policy/engine.ts';
+import type { OpaEngine } from './policy/opa-engine.ts';
 import { createPolicyEngine } from './policy/opa-engine.ts';
 import { buildProtocols } from './protocol-set.ts';
 import { problem } from './protocols/problem.ts';
@@ -70,7 +70,7 @@ export interface Generation extends AsyncDisposable {
   readonly config: Config;
   readonly parts: PipelineParts;
   readonly protocols: Readonly<Record<ProtocolName, Protocol>>;
-  readonly engine: PolicyEngine;
+  readonly engine: OpaEngine;
   readonly upstreams: Upstreams;
   readonly providers: ReadonlyMap<string, IdentityProvider>;
 }
@@ -215,7 +215,7 @@ function buildEngine(
   config: Config,
   platform: Platform,
   servers: ReadonlyMap<string, ServerFacts>,
-): Promise<PolicyEngine> {
+): Promise<OpaEngine> {
   const { policy } = config;
   return createPolicyEngine({
     bundleDir: resolve(platform.baseDir, policy.bundle),
@@ -232,7 +232,7 @@ function buildEngine(
 }
 
 /** A changed policy file takes effect by itself; a bad one is logged with its place and changes nothing. */
-function watchPolicy(config: Config, platform: Platform, engine: PolicyEngine, cleanup: AsyncDisposableStack): void {
+function watchPolicy(config: Config, platform: Platform, engine: OpaEngine, cleanup: AsyncDisposableStack): void {
   const logger = platform.logging.component('policy');
   const { bundle, data } = config.policy;
   const paths = [bundle, ...(data === undefined ? [] : [data])].map((path) => resolve(platform.baseDir, path));

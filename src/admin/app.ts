@@ -8,6 +8,7 @@ import type { GatewayError } from '../core/errors.ts';
 import { GatewayError as Failure, toGatewayError } from '../core/errors.ts';
 import type { Received, Reply } from '../core/exchange.ts';
 import type { Secret } from '../core/secret.ts';
+import type { Invalidation } from '../policy/cache.ts';
 import type { PolicyEngine } from '../policy/engine.ts';
 import type { UpstreamHealth } from '../upstreams/upstream.ts';
 import { readBody } from './body.ts';
@@ -38,6 +39,12 @@ export interface AdminParts {
   /** State of every part, for `/health/detailed`: JSON, without secrets. */
   details(): Promise<Readonly<Record<string, unknown>>>;
   readonly policy: Pick<PolicyEngine, 'status' | 'reload'>;
+  /** Remembered decisions. */
+  readonly cache: {
+    /** Forgets those that match; gives how many. */
+    invalidate(what: Invalidation): number;
+    size(): number;
+  };
   readonly upstreams: {
     states(): Readonly<Record<string, UpstreamHealth>>;
     /** Closes the breaker; false when there is no such upstream. */
@@ -66,6 +73,7 @@ export function createAdminApp(parts: AdminParts): AdminHono {
       c.res.headers.set('cache-control', 'no-store');
     });
     policyRoutes(app, parts);
+    cacheRoutes(app, parts);
     upstreamRoutes(app, parts);
     app.get('/health/detailed', async (c) => c.json(await parts.details()));
     configRoutes(app, parts);
@@ -134,6 +142,22 @@ function configRoutes(app: AdminHono, parts: AdminParts): void {
     parts.onAction({ received, operation: 'config:reload', outcome, details: { error: refused } });
     // As with a policy: the running configuration stays when the new one is refused.
     return c.json({ reloaded: refused === null, error: refused }, refused === null ? 200 : 422);
+  });
+}
+
+const name = z.string().min(1).max(1024).optional();
+const invalidation = z.strictObject({ tenant: name, user: name, server: name, tool: name });
+
+function cacheRoutes(app: AdminHono, parts: AdminParts): void {
+  // An empty body means everything: a name that is misspelled is refused, so it cannot come to mean that.
+  app.post('/cache/invalidate', async (c) => {
+    const { received } = c.env;
+    const what = await readBody(c, invalidation);
+    const named = Object.fromEntries(Object.entries(what).filter(([, value]) => value !== undefined));
+    const invalidated = parts.cache.invalidate(named);
+    const details = { ...named, invalidated };
+    parts.onAction({ received, operation: 'cache:invalidate', outcome: 'allowed', details });
+    return c.json({ invalidated, remaining: parts.cache.size() });
   });
 }
 

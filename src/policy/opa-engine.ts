@@ -102,6 +102,7 @@ class Engine implements OpaEngine {
     const server = this.#server(request.call.server);
     const key = this.#cache.accepts(request) ? policy.keys.key(entrypoint, request, server) : null;
     const known = key === null ? null : this.#cache.get(key, request.facts.now);
+    if (key !== null) this.#cache.note(request.call.classification.sensitivity_level, known !== null);
     if (known !== null) return this.#remembered(request, entrypoint, policy, known, server);
     this.#misses++;
     const input = buildInput(request, server);

@@ -68,7 +68,7 @@ beforeAll(async () => {
     { 'faults.rego': `package faults\n\n${rules}\n` },
     written.map(([name]) => `faults/${name}`),
   );
-  const route = { protocol: 'http', url: upstream.url, identity: ['keys'] } as const;
+  const route = { protocol: 'http' as const, url: upstream.url, identity: ['keys'] };
   gateway = await startGateway({
     routes: [
       ...NAMES.map((name) => ({ ...route, match: `/${name}`, entrypoint: `faults/${name}` })),

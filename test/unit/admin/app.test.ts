@@ -6,6 +6,7 @@ import { GatewayError } from '../../../src/core/errors.ts';
 import type { Received } from '../../../src/core/exchange.ts';
 import { Secret } from '../../../src/core/secret.ts';
 import type { PolicyStatus } from '../../../src/policy/engine.ts';
+import { verifies } from '../../helpers/verifies.ts';
 
 const TOKEN = 'a-token-of-the-administration-listener';
 
@@ -41,6 +42,7 @@ function open(change: Partial<AdminParts> = {}) {
     health: () => new Response('health'),
     metrics: { contentType: 'text/plain; version=0.0.4', text: () => Promise.resolve('up 1\n') },
     details: () => Promise.resolve({ policy: 'ok' }),
+    cache: { invalidate: (what) => Object.keys(what).length, size: () => 7 },
     policy: { status: () => status(null), reload: () => Promise.resolve(status(null)) },
     upstreams: {
       states: () => ({ orders: { state: 'open', active: 0, idle: 0, waiting: 0 } }),
@@ -86,6 +88,7 @@ const PROTECTED = [
   ['GET', '/metrics'],
   ['GET', '/health/detailed'],
   ['POST', '/policy/reload'],
+  ['POST', '/cache/invalidate'],
   ['GET', '/policy/status'],
   ['GET', '/breakers'],
   ['POST', '/breakers/orders/reset'],
@@ -177,6 +180,22 @@ describe('the administration listener', () => {
     expect([answer.status, JSON.parse(answer.text)]).toEqual([422, status('main.rego:3: no')]);
     expect(bad.actions).toMatchObject([{ outcome: 'failed' }]);
     expect((await good.ask('GET', '/policy/reload')).text).toBe('health');
+  });
+
+  test('remembered decisions are forgotten by user, tool, server, tenant or all, and it is recorded', async () => {
+    verifies('SF-62');
+    const { ask, actions } = open();
+    const forget = async (body?: unknown) => ask('POST', '/cache/invalidate', undefined, body);
+    expect(JSON.parse((await forget({ user: 'alice', tool: 'echo' })).text)).toEqual({ invalidated: 2, remaining: 7 });
+    expect((await forget({ server: 'orders', tenant: 'acme' })).status).toBe(200);
+    expect(JSON.parse((await forget()).text)).toEqual({ invalidated: 0, remaining: 7 });
+    for (const wrong of [{ usr: 'alice' }, { user: '' }, { user: 1 }, []])
+      expect((await forget(wrong)).status).toBe(422);
+    expect(actions.map(({ operation, details }) => [operation, details])).toEqual([
+      ['cache:invalidate', { user: 'alice', tool: 'echo', invalidated: 2 }],
+      ['cache:invalidate', { tenant: 'acme', server: 'orders', invalidated: 2 }],
+      ['cache:invalidate', { invalidated: 0 }],
+    ]);
   });
 
   test('a breaker is shown and closed by hand', async () => {

@@ -45,6 +45,36 @@ describe('the decision cache', () => {
     expect(life(ALLOW, { classification: { sensitivity_level } })).toBe(ms);
   });
 
+  test.each([
+    ['low', 100, 180_000],
+    ['medium', 100, 90_000],
+    ['medium', 15, 72_000],
+    ['medium', 8, 60_000],
+    ['high', 100, 30_000],
+    ['critical', 100, 0],
+  ] as const)('keeps an allow of a %s call, asked for %i times in a row, for %i ms', (sensitivity_level, hits, ms) => {
+    verifies('S-84', 'S-83', 'SF-62');
+    const cache = make();
+    for (let i = 0; i < hits; i++) cache.note(sensitivity_level, true);
+    const request = makeRequest({ classification: { sensitivity_level } });
+    cache.set('k', ALLOW, request);
+    expect(cache.get('k', NOW + ms - 1) !== null).toBe(ms > 0);
+    cache.set('k', ALLOW, request);
+    expect(cache.get('k', NOW + ms)).toBeNull();
+    for (let i = 0; i < 20; i++) cache.note(sensitivity_level, false);
+    cache.set('k', ALLOW, request);
+    expect(cache.get('k', NOW + 60_000 * { low: 2, medium: 1, high: 0.5, critical: 0 }[sensitivity_level])).toBeNull();
+  });
+
+  test('keeps a deny no longer for being asked for often', () => {
+    verifies('S-84');
+    const cache = make();
+    for (let i = 0; i < 100; i++) cache.note('low', true);
+    cache.set('k', DENY, makeRequest());
+    expect(cache.get('k', NOW + 4999)).not.toBeNull();
+    expect(cache.get('k', NOW + 5000)).toBeNull();
+  });
+
   test('keeps denies for five seconds at most', () => {
     verifies('SF-62');
     const levels: Sensitivity[] = ['low', 'medium', 'high', 'critical'];
