@@ -27,9 +27,23 @@ function counted(admission: Admission, authenticated: Authenticated, window: Win
 }
 
 function count(admission: Admission, { principal, received }: Authenticated): WindowCount | Promise<WindowCount> {
-  // Anonymous callers share no identity, so they are told apart by address.
-  const who = principal.type === 'anonymous' ? received.peer.address : principal.id;
+  // Anonymous callers share no identity, so they are told apart by where they come from.
+  const who = principal.type === 'anonymous' ? networkOf(received.peer.address) : principal.id;
   return admission.shared.hit(`rate:${principal.tenant_id.length}:${principal.tenant_id}:${who}`, admission.windowMs);
+}
+
+/**
+ * An IPv4 address, or the first 64 bits of an IPv6 one: who has one address there has all of them (RFC 6177).
+ * @param address in canonical text
+ */
+export function networkOf(address: string): string {
+  if (!address.includes(':')) return address;
+  const [left = '', right] = address.split('::');
+  const groups = left === '' ? [] : left.split(':');
+  const rest = right === undefined || right === '' ? [] : right.split(':');
+  // What `::` stands for is written out.
+  if (right !== undefined) while (groups.length + rest.length < 8) groups.push('0');
+  return `${[...groups, ...rest].slice(0, 4).join(':')}::/64`;
 }
 
 async function orUnavailable(hit: Promise<WindowCount>): Promise<WindowCount> {
