@@ -125,7 +125,8 @@ class Chain implements IdentityChain {
     try {
       result = await within(pending, this.#timeoutMs, signal);
     } catch (error) {
-      return this.#failed(named.name, error);
+      // A client that leaves says nothing about the provider: no alarm.
+      return signal.aborted ? new GatewayError('CLIENT_CLOSED') : this.#failed(named.name, error);
     }
     return this.#settle(named.name, result, credential) ?? this.#one(credential, facts, signal, at + 1);
   }

@@ -236,12 +236,15 @@ describe('a provider that fails', () => {
     },
   );
 
-  test('answers at once when the client went away', async () => {
+  test('is not blamed, and asked no longer, when the client went away', async () => {
     const gone = new AbortController();
-    const chain = createIdentityChain([{ name: 'slow', provider: { authenticate: () => new Promise(() => {}) } }]);
+    const blamed: string[] = [];
+    const slow = { name: 'slow', provider: { authenticate: () => new Promise<never>(() => {}) } };
+    const chain = createIdentityChain([slow], { onFailure: (name) => blamed.push(name) });
     const pending = chain.authenticate([bearer('x')], facts, gone.signal);
     gone.abort();
-    expect(await pending).toMatchObject({ code: 'AUTH_UNAVAILABLE' });
-    expect(await chain.authenticate([bearer('x')], facts, gone.signal)).toMatchObject({ code: 'AUTH_UNAVAILABLE' });
+    expect(await pending).toMatchObject({ code: 'CLIENT_CLOSED' });
+    expect(await chain.authenticate([bearer('x')], facts, gone.signal)).toMatchObject({ code: 'CLIENT_CLOSED' });
+    expect(blamed).toEqual([]);
   });
 });
