@@ -3,7 +3,8 @@ import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { isJsonObject } from '../core/json.ts';
 import type { CompileProblem, CompileResult } from '../policy/compiler.ts';
-import { compile, runOpaTests } from '../policy/compiler.ts';
+import { compile, runOpaTests, sourceNames } from '../policy/compiler.ts';
+import { type LintFinding, lint } from '../policy/lint.ts';
 import { callAdmin, findAdmin } from './gateway-address.ts';
 import type { Io } from './io.ts';
 import { CommandError, EXIT, line, UsageError } from './io.ts';
@@ -16,7 +17,9 @@ export const POLICY_HELP = `Usage: portcullis policy build [DIR] [--out DIR]
        portcullis policy reload | status [--url URL]
 
   build   compiles the .rego files of DIR (default: policies) to DIR/bundle
-  check   compiles without writing; problems have file, line and column
+  check   compiles without writing, against the schema of the input, and says
+          what is fragile: file:line:column, severity, code, what to do; exits
+          with 1 on errors, warnings alone are fine
   test    runs the *_test.rego of DIR
   eval    evaluates ENTRYPOINT (default: portcullis/main/decision) on the JSON
           of FILE or standard input: a document or {"input": …, "clock": "…"};
@@ -56,7 +59,7 @@ export async function policyCommand(argv: readonly string[], io: Io): Promise<nu
     case 'build':
       return build(folder(rest, io), { values, positionals }, io);
     case 'check':
-      return report(await compile(folder(rest, io), { env: io.env as NodeJS.ProcessEnv }), values.json === true, io);
+      return check(folder(rest, io), values.json === true, io);
     case 'test':
       return test(folder(rest, io), values.json === true, io);
     case 'eval':
@@ -96,6 +99,25 @@ function report(result: CompileResult, json: boolean, io: Io): number {
   const { manifest, wasm, out } = result;
   if (json) line(io, JSON.stringify({ ok: true, out, bytes: wasm.length, ...manifest }));
   else line(io, out === null ? 'no problems' : `${out}: ${wasm.length} bytes, revision ${manifest.revision}`);
+  return EXIT.ok;
+}
+
+const findingText = ({ file, line: row, column, severity, code, message }: LintFinding) =>
+  `${file}:${row}:${column}: ${severity} ${code}: ${message}`;
+
+async function check(dir: string, json: boolean, io: Io): Promise<number> {
+  const env = io.env as NodeJS.ProcessEnv;
+  const findings = await lint(dir, await sourceNames(dir), env);
+  if ('message' in findings) throw new CommandError(findings.message);
+  if (findings.some(({ severity }) => severity === 'error')) {
+    if (json) line(io, JSON.stringify({ ok: false, findings }));
+    else for (const one of findings) io.err(`${findingText(one)}\n`);
+    return EXIT.failed;
+  }
+  if (!json) for (const one of findings) io.err(`${findingText(one)}\n`);
+  const result = await compile(dir, { env });
+  if (result.kind !== 'compiled' || !json) return report(result, json, io);
+  line(io, JSON.stringify({ ok: true, out: null, bytes: result.wasm.length, findings, ...result.manifest }));
   return EXIT.ok;
 }
 

@@ -224,13 +224,19 @@ async function replaceFile(path: string, content: string | Buffer): Promise<void
   await rename(partial, path);
 }
 
-async function sourceDigests(dir: string): Promise<Record<string, string>> {
+/** The `.rego` sources below `dir`, tests excluded, as sorted paths with `/`. */
+export async function sourceNames(dir: string): Promise<readonly string[]> {
   const root = resolve(dir);
   const entries = await readdir(root, { recursive: true, withFileTypes: true });
-  const names = entries
+  return entries
     .filter((entry) => entry.isFile() && entry.name.endsWith('.rego') && !entry.name.endsWith('_test.rego'))
     .map((entry) => relative(root, join(entry.parentPath, entry.name)).split(sep).join('/'))
     .sort();
+}
+
+async function sourceDigests(dir: string): Promise<Record<string, string>> {
+  const root = resolve(dir);
+  const names = await sourceNames(dir);
   const digests: Record<string, string> = {};
   for (const name of names) digests[name] = sha256(await readFile(join(root, name)));
   return digests;
