@@ -58,7 +58,7 @@ describe.skipIf(missing)('policy check', () => {
     expect(await found(text.replace('parameters.confirm', 'server.enabled'))).toHaveLength(1);
     expect(await found(text.replace('parameters.confirm', 'user.mfa_verified'))).toEqual([]);
     expect(
-      await found(text.replace('parameters.confirm != true', 'user.id; not input.parameters.confirm == true')),
+      await found(text.replace('if input.parameters.confirm != true', 'if not input.parameters.confirm == true')),
     ).toEqual([]);
   });
 
