@@ -10,6 +10,8 @@ import data.mcp.gateway.context
 import data.mcp.gateway.trust
 import data.portcullis.http
 import data.portcullis.llm
+import data.portcullis.objects
+import data.portcullis.tenants
 
 # Where no rule below comes to an end, whatever the reason.
 default decision := {
@@ -62,6 +64,7 @@ hidden := {
 # True when nothing speaks against a list as such, whatever its elements are.
 nothing_in_general if {
 	not customised
+	not tenants.overlaid
 	context.request_violations == []
 	complete
 	server_violations(input) == []
@@ -128,11 +131,16 @@ conclude(call, action, asked, extra, reasons) := {
 	reasons == []
 	base_allow(call, action, extra, gateway.approval_verified)
 	not needs_approval(call, action)
-} else := denial(asked, reasons, [{"type": "require_mfa"} | some reason in reasons; reason.code == "MFA_REQUIRED"]) if {
+} else := denial(asked, reasons, array.concat(mfa_missing(reasons), records(extra))) if {
 	reasons != []
-} else := denial(asked, [approval_missing], [{"type": "require_approval"}]) if {
+} else := denial(asked, [approval_missing], array.concat([{"type": "require_approval"}], records(extra))) if {
 	base_allow(call, action, extra, true)
-} else := denial(asked, [no_rule(call, action)], [])
+} else := denial(asked, [no_rule(call, action)], records(extra))
+
+mfa_missing(reasons) := [{"type": "require_mfa"} | some reason in reasons; reason.code == "MFA_REQUIRED"]
+
+# How a call is recorded holds whether it is allowed or not.
+records(extra) := [duty | some duty in extra.obligations; duty.type == "audit"]
 
 denial(asked, reasons, obligations) := {
 	"allow": false,
@@ -150,22 +158,30 @@ else := null
 
 base_allow(call, action, _, approved) if gateway.permitted(call, action, approved)
 
+# By far the most calls go to tools: they need not look at the rest.
 base_allow(call, action, _, _) if {
+	not startswith(action, "gateway:")
+	elsewhere(call, action)
+}
+
+base_allow(_, _, extra, _) if extra.allow
+
+elsewhere(call, action) if {
 	startswith(action, "llm:")
 	llm.permitted(call, action)
 }
 
-base_allow(call, action, _, _) if {
+elsewhere(call, action) if {
 	startswith(action, "http:")
 	http.permitted(call)
 }
 
-base_allow(_, action, _, _) if {
+elsewhere(_, action) if {
 	action == "a2a:delegate"
 	trust.allow_delegation
 }
 
-base_allow(_, _, extra, _) if extra.allow
+elsewhere(call, action) if objects.permitted(call, action)
 
 # A tool may ask for a human's consent whatever its class.
 needs_approval(call, action) if {
@@ -188,7 +204,7 @@ reasons_against(call, action, asked) := array.concat(
 	array.concat(context.request_violations, context.call_violations(call, asked)),
 	array.concat(
 		array.concat(trust.violations_of(call, asked), facts_missing(call, action)),
-		array.concat(server_violations(call), tenant_violations(call)),
+		array.concat(server_violations(call), tenant_violations(call, action)),
 	),
 )
 
@@ -233,15 +249,15 @@ server_violations(call) := [{
 	call.server.enabled == false
 } else := []
 
-# Objects of another tenant do not exist for the caller.
-tenant_violations(call) := [{
+# Objects of another tenant do not exist for the caller: no other rule of its own tenant may say otherwise.
+tenant_violations(call, action) := [{
 	"package": "portcullis.main",
 	"code": "NOT_FOUND",
 	"message": "Not found",
 	"severity": "critical",
 }] if {
 	foreign(call)
-} else := []
+} else := tenants.violations(call, action)
 
 foreign(call) if {
 	is_string(call.resource.tenant_id)
@@ -252,12 +268,14 @@ foreign(call) if {
 
 no_rule(call, action) := {
 	"package": "portcullis.main",
-	"code": no_rule_code(action),
+	"code": no_rule_code(call, action),
 	"message": no_rule_message(call, action),
 	"severity": "medium",
 }
 
-no_rule_code(action) := "FORBIDDEN" if startswith(action, "http:")
+no_rule_code(call, action) := "FORBIDDEN" if startswith(action, "http:")
+
+else := "NOT_FOUND" if objects.hidden(call, action)
 
 else := "POLICY_DENIED"
 
@@ -270,6 +288,8 @@ no_rule_message(call, action) := concat("", [
 	startswith(action, "http:")
 } else := llm.refusal(call) if {
 	startswith(action, "llm:")
+} else := "Not found" if {
+	objects.hidden(call, action)
 } else := concat("", ["No rule lets ", callers, " do ", action]) if {
 	action != ""
 } else := "No rule allows this"
@@ -284,8 +304,11 @@ callers := concat("", ["role ", concat(", ", sort(gateway.roles))]) if {
 
 # --- packages of your own --------------------------------------------------------------------------------------------
 
-# Any package below `portcullis.custom` may add `allow`, `deny`, `violations` and `obligations`.
+# Any package below `portcullis.custom` may add `allow`, `deny`, `violations` and `obligations`; one below
+# `portcullis.tenant`, by the name of a tenant, `deny` and `violations` for its members.
 customised if data.portcullis.custom[_] != null
+
+customised if data.portcullis.tenant[_] != null
 
 nothing_custom := {"allow": false, "reasons": [], "obligations": []}
 
@@ -302,7 +325,25 @@ custom_obligations := [obligation |
 	some obligation in data.portcullis.custom[name].obligations
 ]
 
-custom_reasons := array.concat(
+custom_reasons := array.concat(everyones_reasons, tenants_reasons)
+
+tenants_reasons := array.concat(
+	[tenant_reason(violation) | some violation in data.portcullis.tenant[input.user.tenant_id].violations],
+	array.concat(
+		[tenant_reason({"message": message}) | some message in data.portcullis.tenant[input.user.tenant_id].deny],
+		[tenant_reason({}) | data.portcullis.tenant[input.user.tenant_id].deny == true],
+	),
+)
+
+# Whose tenant is not known might be anybody's member.
+tenants_reasons := [tenant_reason({"message": "The tenant is not known"})] if {
+	data.portcullis.tenant[_] != null
+	not is_string(input.user.tenant_id)
+}
+
+tenant_reason(violation) := object.union(custom_reason("", violation), {"package": "portcullis.tenant"})
+
+everyones_reasons := array.concat(
 	[custom_reason(name, violation) | some name; some violation in data.portcullis.custom[name].violations],
 	array.concat(
 		[custom_reason(name, {"message": message}) | some name; some message in data.portcullis.custom[name].deny],

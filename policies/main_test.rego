@@ -264,3 +264,30 @@ test_a_package_of_your_own_takes_part_in_lists if {
 	[false] == [decision.allow | some decision in main.decisions] with input as document
 		with data.portcullis.custom as {"freeze": {"deny": {"no"}}}
 }
+
+test_a_tenants_own_package_can_only_deny if {
+	closed := {"acme": {"deny": {"Closed on Wednesdays"}, "allow": true, "obligations": {{"type": "audit", "level": "full"}}}}
+	denied := main.decision with input as support.request with data.portcullis.tenant as closed
+	denied.allow == false
+	support.messages(denied) == {"Closed on Wednesdays"}
+	other := json.patch(support.request, [
+		{"op": "replace", "path": "/user/tenant_id", "value": "rival"},
+		{"op": "replace", "path": "/resource/tenant_id", "value": "rival"},
+	])
+	main.decision.allow == true with input as other with data.portcullis.tenant as closed
+	nobodys := json.patch(support.request, [{"op": "remove", "path": "/user/tenant_id"}])
+	main.decision.allow == false with input as nobodys with data.portcullis.tenant as closed
+	guest := support.classed("guest", "query", "low")
+	generous := {"acme": {"allow": true}}
+	main.decision.allow == false with input as guest with data.portcullis.tenant as generous
+}
+
+test_how_a_call_is_recorded_holds_for_denials_too if {
+	duty := {"type": "audit", "level": "metadata"}
+	duties := {"private": {"obligations": {duty, {"type": "clamp", "name": "limit", "maximum": 1}}}}
+	denied := main.decision with input as support.classed("guest", "query", "low") with data.portcullis.custom as duties
+	denied.allow == false
+	denied.obligations == [duty]
+	allowed := main.decision with input as support.request with data.portcullis.custom as duties
+	count(allowed.obligations) == 2
+}
