@@ -1,6 +1,7 @@
 /** What a schema cannot say: names that must exist, routes that shadow each other, and the rules of production. Source: contracts 1. */
 import { isIP } from 'node:net';
 import { type Clock, systemClock } from '../core/clock.ts';
+import { expressionProblem } from '../core/expression.ts';
 import { isJsonObject, type JsonObject } from '../core/json.ts';
 import { type Path, type Places, type Problem, problem, suggestion } from './problem.ts';
 import type { Config } from './schema.ts';
@@ -77,6 +78,15 @@ function isRange(text: string): boolean {
   const family = isIP(address);
   if (family === 0 || more !== undefined) return false;
   return bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= (family === 4 ? 32 : 128));
+}
+
+function checkRules(config: Config, report: Report): void {
+  for (const [index, rule] of config.classification.rules.entries()) {
+    for (const key of ['tool', 'pattern'] as const) {
+      const wrong = rule[key] === undefined ? null : expressionProblem(rule[key]);
+      if (wrong !== null) report(['classification', 'rules', index, key], wrong);
+    }
+  }
 }
 
 function checkNetworks(config: Config, report: Report): void {
@@ -159,6 +169,7 @@ export function checkConfig(config: Config, places: Places): Problem[] {
     problems.push(problem(severity, path, message, places.of(path)));
   };
   checkRoutes(config, report);
+  checkRules(config, report);
   checkNetworks(config, report);
   if (config.mode === 'production') checkProduction(config, report);
   return problems;

@@ -135,5 +135,6 @@ function valueAt(root: unknown, path: readonly PropertyKey[]): unknown {
 /** A choice (`kind`, `protocol`, `dialect`) is a word, not a secret: it may be compared with the known ones. */
 function choiceMessage(options: readonly string[], value: unknown): string {
   if (value === undefined) return `is required: ${options.join(', ')}`;
+  if (options.length === 1) return `expected ${options[0]}`;
   return `expected one of ${options.join(', ')}${typeof value === 'string' ? suggestion(value, options) : ''}`;
 }

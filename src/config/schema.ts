@@ -11,7 +11,11 @@ const name = z
   .regex(/^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$/, 'a name: letters, digits, "_", "." and "-", at most 64');
 const ms = z.int().min(1).max(86_400_000);
 const address = z.string().regex(/^(\[[0-9a-fA-F:.]+\]|[^:\s]+):\d{1,5}$/, 'HOST:PORT, e.g. 127.0.0.1:8080');
-const httpUrl = z.url({ protocol: /^https?$/, hostname: /.+/ });
+const httpUrl = z.url({
+  protocol: /^https?$/,
+  hostname: /.+/,
+  error: 'expected an http or https address such as http://127.0.0.1:7001/mcp',
+});
 /** Loading turns secret texts (`${env:…}`, `${file:…}`) into Secret; a literal is accepted and wrapped too. */
 export const secret = z
   .union([z.custom<Secret>((value) => value instanceof Secret), z.string().min(1)])
@@ -222,8 +226,11 @@ const policy = z.strictObject({
 });
 
 const stores = z.strictObject({
-  database: z.string().default('sqlite:./portcullis.db'),
-  shared: z.string().default('memory'),
+  database: z
+    .string()
+    .regex(/^sqlite:./, 'expected sqlite:FILE or sqlite::memory:')
+    .default('sqlite:./portcullis.db'),
+  shared: z.enum(['memory']).default('memory'),
   blobs: z.string().default('file:./blobs'),
   pepper: secret.optional().describe('mixed into API key hashes; made once and kept beside the database when absent'),
 });

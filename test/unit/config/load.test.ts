@@ -61,12 +61,28 @@ routes:
       'gateway.yaml:3:17: listen.data: HOST:PORT, e.g. 127.0.0.1:8080',
       'gateway.yaml:5:17: identity.keys.kind: expected one of jwt, api-key (did you mean "api-key"?)',
       expect.stringMatching(/^gateway\.yaml:7:33: servers\.orders\.dialect: expected one of postgres.*"sqlite"\?\)$/),
-      'gateway.yaml:7:45: servers.orders.url: Invalid URL',
+      'gateway.yaml:7:45: servers.orders.url: expected an http or https address such as http://127.0.0.1:7001/mcp',
       'gateway.yaml:7:70: servers.orders.tools.t.typ: unknown key (did you mean "type"?)',
       'gateway.yaml:8:23: limits.body_bytes: expected number, received string',
       'gateway.yaml:10:50: routes[0].server: no server named "order" (did you mean "orders"?)',
       'gateway.yaml:10:68: routes[0].identity[0]: no identity provider named "keyz" (did you mean "keys"?)',
       'gateway.yaml:11:28: routes[1].protocol: expected one of mcp, llm, http, tools (did you mean "mcp"?)',
+    ]);
+  });
+
+  test('refuses what would only fail at start: stores that do not exist, expressions that may take long', () => {
+    const rule = (tool: string) => `{ server_type: x, tool: "${tool}", type: y, reason: x }`;
+    const found = texts(`${BASE}stores: { database: "postgres://db/x", shared: "redis://x" }
+classification: { rules: [${rule('^a')}, ${rule('(a+)+')}, ${rule('(')}] }
+`);
+    expect(found.map((text) => text.replace(/^.*?: /, ''))).toEqual([
+      'stores.database: expected sqlite:FILE or sqlite::memory:',
+      'stores.shared: expected memory',
+    ]);
+    const rules = texts(`${BASE}classification: { rules: [${rule('^a')}, ${rule('(a+)+')}, ${rule('(')}] }\n`);
+    expect(rules).toEqual([
+      expect.stringMatching(/^gateway\.yaml:6:\d+: classification\.rules\[1\]\.tool: .*linear time/),
+      expect.stringMatching(/^gateway\.yaml:6:\d+: classification\.rules\[2\]\.tool: not a regular expression$/),
     ]);
   });
 
