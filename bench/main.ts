@@ -1,16 +1,18 @@
 /** `npm run bench [-- LANE…] [--seconds N] [--rounds N]`: prints tables and writes bench/results. */
 import { parseArgs } from 'node:util';
 import { decideLane } from './decide.ts';
+import { enginesLane } from './engines.ts';
 import { identityLane } from './identity.ts';
 import type { Effort } from './proxy.ts';
 import { chatLane, toolLane } from './proxy.ts';
 import type { Row } from './report.ts';
 import { save, table } from './report.ts';
 
-const HELP = `Usage: npm run bench -- [proxy] [decide] [identity] [--seconds N] [--rounds N]
+const HELP = `Usage: npm run bench -- [proxy] [decide] [engines] [identity] [--seconds N] [--rounds N]
 
   proxy    tools/call and chat/completions: CPU per request beside the floor, nginx, haproxy, Portkey
   decide   one decision in process: our host, its cache, the public SDK
+  engines  the same policy in our host, the SDK, cedar-wasm, casbin, oso, OPA's Go engine
   identity a token seen for the first time and again, beside jose alone
 Without a lane all of them run. Needs Linux and wrk; other contenders are skipped when missing.
 `;
@@ -26,7 +28,7 @@ const { values, positionals } = parseArgs({
 
 async function main(): Promise<void> {
   if (values.help) return void process.stdout.write(HELP);
-  const lanes = positionals.length > 0 ? positionals : ['proxy', 'decide', 'identity'];
+  const lanes = positionals.length > 0 ? positionals : ['proxy', 'decide', 'engines', 'identity'];
   const effort: Effort = { seconds: Number(values.seconds), rounds: Number(values.rounds) };
   const say = (line: string) => void process.stderr.write(`${line}\n`);
   const rows: Row[] = [];
@@ -42,6 +44,10 @@ async function main(): Promise<void> {
       const decided = await decideLane(effort);
       results.decide = decided.rows;
       process.stdout.write(`\n### decide\n\n${decided.text}\n`);
+    } else if (lane === 'engines') {
+      const engines = await enginesLane(effort, say);
+      results.engines = engines.rows;
+      process.stdout.write(`\n### engines\n\n${engines.text}\n`);
     } else if (lane === 'identity') {
       const identity = await identityLane(effort);
       results.identity = identity.rows;
