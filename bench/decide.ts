@@ -124,7 +124,13 @@ export async function decideLane(effort: Effort): Promise<{ rows: DecideRow[]; t
   sdk.setData(JSON.parse(readFileSync(join(POLICIES, 'data.json'), 'utf8')) as object);
   const one = request('execute_query');
   const document = buildInput(one, server);
-  const many = Array.from({ length: 100 }, (_, i) => request(`tool_${i}`));
+  // As tools/list asks: one caller, one instant, no arguments yet.
+  const many = Array.from({ length: 100 }, (_, i) => ({
+    ...one,
+    call: { ...call(`tool_${i}`), action: 'gateway:tool:discover' as const, parameters: null },
+  }));
+  const shown = uncached.decideMany(many).filter(({ allow }) => allow).length;
+  if (shown !== many.length) throw new Error(`${shown} of ${many.length} tools are shown`);
   const samples = time(
     {
       'SDK evaluate(), same module and input': () => sdk.evaluate(document, 'portcullis/main/decision'),
