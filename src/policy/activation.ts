@@ -1,4 +1,5 @@
 /** Makes a bundle ready to decide: compile if its sources changed, check, try out, warm up. Source: policy-engine 7. */
+import { existsSync } from 'node:fs';
 import { access, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -65,7 +66,8 @@ export async function activate(options: ActivationOptions): Promise<ActivePolicy
 async function currentBundle(options: ActivationOptions): Promise<Bundle> {
   const bundle = await loadBundle(options).catch((fault: unknown) => {
     // Sources without a compiled bundle: a first start.
-    if (options.compile === undefined || !(fault instanceof PolicyLoadError)) throw fault;
+    if (options.compile === undefined || !(fault instanceof PolicyLoadError) || !existsSync(options.bundleDir))
+      throw fault;
     return null;
   });
   if (bundle !== null) {
@@ -103,7 +105,7 @@ async function ownData(dir: string): Promise<string | null> {
 }
 
 function describe(problem: CompileProblem): string {
-  return `${problem.file}:${problem.line}: ${problem.message}`;
+  return `${problem.file}:${problem.line}:${problem.column}: ${problem.message}`;
 }
 
 /** A sample request: what it decides is the policy's business, but it has to decide. */

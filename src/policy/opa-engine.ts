@@ -221,7 +221,11 @@ class Engine implements OpaEngine {
     } catch (fault) {
       const reason = fault instanceof PolicyLoadError ? fault.message : `unexpected fault: ${String(fault)}`;
       this.#lastError = reason;
-      this.#options.logger.error({ reason, revision: this.revision }, 'policy not activated; the one before stays');
+      const message =
+        this.#active === null
+          ? 'policy not activated; there is none, so every request is denied'
+          : 'policy not activated; the one before stays';
+      this.#options.logger.error({ reason, revision: this.revision }, message);
     }
   }
 

@@ -265,7 +265,7 @@ describe('activation', () => {
     await writeFile(join(bundleDir, 'main.rego'), 'package portcullis.main\n');
     const problem = { file: 'main.rego', line: 7, column: 1, message: 'var x is unsafe' };
     const broken = await engineFor({ bundleDir, compile: async () => ({ problems: [problem] }) });
-    expect(broken.status().last_error).toBe('main.rego:7: var x is unsafe');
+    expect(broken.status().last_error).toBe('main.rego:7:1: var x is unsafe');
     const compiled = await engineFor({
       bundleDir,
       compile: async (from, { out }) => {
@@ -278,6 +278,8 @@ describe('activation', () => {
     expect(without.status().last_error).toMatch(/older than .*main\.rego/);
     const failing = await engineFor({ bundleDir, compile: () => Promise.reject(new Error('no compiler here')) });
     expect(failing.status().last_error).toMatch(/no compiler here/);
+    const nowhere = await engineFor({ bundleDir: join(bundleDir, 'absent'), compile: async () => ({}) });
+    expect(nowhere.status().last_error).toMatch(/the policy bundle .*absent does not exist/);
   });
 
   test('reloads one after the other when asked twice', async () => {
