@@ -12,14 +12,41 @@ function isParseError(error: unknown): error is Error {
   return error instanceof Error && 'code' in error && String(error.code).startsWith('ERR_PARSE_ARGS');
 }
 
+const FILE_FAULTS: Readonly<Record<string, string>> = {
+  ENOENT: 'no such file or directory',
+  ENOTDIR: 'a part of the path is no directory',
+  EEXIST: 'a file is there already',
+  EISDIR: 'it is a directory',
+  EACCES: 'permission denied',
+  EPERM: 'not permitted',
+  EROFS: 'the file system is read-only',
+  ENOSPC: 'the disk is full',
+  EMFILE: 'too many open files',
+};
+
+/** What the system refused, as a sentence: the operator's files and rights are no fault of the program. */
+function fileFault(error: unknown): string | null {
+  if (!(error instanceof Error) || !('code' in error && 'path' in error)) return null;
+  const fault = FILE_FAULTS[String(error.code)];
+  return fault === undefined || typeof error.path !== 'string' ? null : `cannot use ${error.path}: ${fault}`;
+}
+
 function report(error: unknown, command: string, io: Io): number {
   if (error instanceof UsageError || isParseError(error)) {
-    io.err(`portcullis ${command}: ${error.message}\nTry "portcullis ${command} --help".\n`);
+    // Node goes on to explain how one would pass a value that looks like an option.
+    const { message: whole } = error;
+    const message = isParseError(error) ? whole.split('. ', 1)[0] : whole;
+    io.err(`portcullis ${command}: ${message}\nTry "portcullis ${command} --help".\n`);
     return EXIT.usage;
   }
   if (error instanceof UnreachableError || error instanceof CommandError) {
     io.err(`portcullis ${command}: ${error.message}\n`);
     return error instanceof UnreachableError ? EXIT.unreachable : EXIT.failed;
+  }
+  const fault = fileFault(error);
+  if (fault !== null) {
+    io.err(`portcullis ${command}: ${scrubText(fault)}\n`);
+    return EXIT.failed;
   }
   const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
   io.err(`portcullis ${command}: unexpected error\n${scrubText(text)}\n`);

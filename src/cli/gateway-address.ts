@@ -5,6 +5,7 @@ import { isLoopbackHost } from '../config/checks.ts';
 import { readVariable, SecretFiles, UnresolvedError } from '../config/references.ts';
 import { isJsonObject, type JsonObject } from '../core/json.ts';
 import { Secret } from '../core/secret.ts';
+import { configFile, requireConfig } from './config-file.ts';
 import { CommandError, type Io, UnreachableError, UsageError } from './io.ts';
 
 export interface GatewayAddress {
@@ -88,6 +89,22 @@ export function findAdmin(url: string | undefined, io: Io): GatewayAddress {
   return { url: found, token: same ? new Secret(String(demo.admin_token)) : null };
 }
 
+export interface AdminOptions {
+  readonly url?: string | undefined;
+  /** A configuration that names the address and the token. */
+  readonly config?: string | undefined;
+}
+
+/** Like `findAdmin`; a configuration given with `-c` says where its gateway listens and what it asks for. */
+export async function adminOf({ url, config }: AdminOptions, io: Io): Promise<GatewayAddress> {
+  if (config === undefined) return findAdmin(url, io);
+  const { address, tls, token } = (await requireConfig(configFile(config, io), io)).config.listen.admin;
+  // What listens on every address is asked on this machine.
+  const reachable = address.replace(/^(?:0\.0\.0\.0|\[::\])(?=:\d+$)/, '127.0.0.1');
+  const own = `${tls === undefined ? 'http' : 'https'}://${reachable}`;
+  return { url: url === undefined ? own : checked(url, '--url'), token: token ?? null };
+}
+
 export interface AdminAnswer {
   readonly status: number;
   /** The parsed JSON body, or its text. */
@@ -96,7 +113,7 @@ export interface AdminAnswer {
 
 const TIMEOUT_MS = 10_000;
 
-/** One call to the administration listener. Throws UnreachableError (exit 3) when nobody answers. */
+/** One call to the administration listener. Throws UnreachableError (exit 3) when nobody answers, CommandError when it refuses us. */
 export async function callAdmin(address: GatewayAddress, method: string, path: string, io: Io): Promise<AdminAnswer> {
   const { protocol, hostname } = new URL(address.url);
   if (address.token !== null && protocol === 'http:' && !isLoopbackHost(hostname)) {
@@ -114,6 +131,11 @@ export async function callAdmin(address: GatewayAddress, method: string, path: s
     const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
     const code = cause instanceof Error && 'code' in cause ? String(cause.code) : 'no answer';
     throw new UnreachableError(`no gateway answers at ${address.url} (${code})`);
+  }
+  if (response.status === 401) {
+    const fault = address.token === null ? 'asks for the administration token' : 'refuses the administration token';
+    const advice = 'name its configuration with -c, or set PORTCULLIS_ADMIN_TOKEN or PORTCULLIS_ADMIN_TOKEN_FILE';
+    throw new CommandError(`the gateway at ${address.url} ${fault}: ${advice}`);
   }
   const text = await response.text();
   try {

@@ -4,6 +4,7 @@ import { cpSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join, relative, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { loadConfigText } from '../config/load.ts';
+import { suggestion } from '../config/problem.ts';
 import { SERVER_TYPES } from '../core/call.ts';
 import { IDENTITY_SCHEMA } from '../modules.ts';
 import { clientSettings } from './client-settings.ts';
@@ -127,10 +128,14 @@ function answersFrom(values: Record<string, string | boolean | undefined>): Answ
     if (!/^[A-Za-z0-9][\w.-]{0,63}$/.test(text(name) ?? ''))
       throw new UsageError(`--${name} is letters, digits, "_", "." and "-"`);
   }
+  const type = text('type') ?? 'custom';
+  if (!(SERVER_TYPES as readonly string[]).includes(type)) {
+    throw new UsageError(`--type is one of ${SERVER_TYPES.join(', ')}${suggestion(type, SERVER_TYPES)}`);
+  }
   return {
     serverUrl,
     serverName: text('server-name') ?? 'tools',
-    type: text('type') ?? 'custom',
+    type,
     dialect: text('dialect'),
     environment: text('environment'),
     modelUrl: text('model-url'),
@@ -196,10 +201,12 @@ export async function initCommand(argv: readonly string[], io: Io): Promise<numb
   if (values.json === true) line(io, JSON.stringify({ files, gateway: base, clients }));
   else for (const { client, where, text: setting } of clients) io.out(`# ${client} (${where})\n${setting}\n\n`);
   const config = relative(io.cwd, join(directory, 'portcullis.yaml'));
+  // In a clone the program is not on the PATH.
+  const command = io.env.npm_lifecycle_event === 'portcullis' ? 'npm run -s portcullis --' : 'portcullis';
   io.err(`Wrote ${files.map((file) => relative(io.cwd, file)).join(', ')}.
 Next:
-  portcullis keys create --name me --role developer -c ${config}
-  portcullis serve -c ${config}
+  ${command} keys create --name me --role developer -c ${config}
+  ${command} serve -c ${config}
 `);
   return EXIT.ok;
 }

@@ -1,5 +1,5 @@
 /** `portcullis policy eval`: one entrypoint on one document or on many lines, with the host the gateway uses. */
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { text as readAll } from 'node:stream/consumers';
 import type { JsonValue } from '../core/json.ts';
@@ -10,7 +10,7 @@ import { PolicyHost } from '../policy/wasm/host.ts';
 import { DEFAULT_LIMITS, PolicyProgram } from '../policy/wasm/program.ts';
 import { parseStrict } from '../protocols/json.ts';
 import type { Io } from './io.ts';
-import { CommandError, EXIT, line, UsageError } from './io.ts';
+import { CommandError, EXIT, line, UnreachableError, UsageError } from './io.ts';
 
 export interface EvaluateOptions {
   readonly data?: string | undefined;
@@ -55,12 +55,15 @@ async function readSource(name: string, io: Io): Promise<string> {
   try {
     return readFileSync(file, 'utf8');
   } catch {
-    throw new CommandError(`cannot read ${file}`);
+    throw new UnreachableError(`cannot read ${file}`);
   }
 }
 
 async function openHost({ bundle, data }: EvaluateOptions, io: Io): Promise<PolicyHost> {
   const dataFile = data === undefined ? null : resolve(io.cwd, data);
+  for (const path of [bundle, dataFile]) {
+    if (path !== null && !existsSync(path)) throw new UnreachableError(`there is no ${path}`);
+  }
   const loaded = await loadBundle({ bundleDir: bundle, dataFile }).catch((error: unknown) => {
     throw new CommandError(error instanceof Error ? error.message : String(error));
   });

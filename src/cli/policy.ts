@@ -1,22 +1,25 @@
 /** `portcullis policy`: build, check, test, evaluate, reload. Source: contracts 5. */
+import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { isJsonObject } from '../core/json.ts';
+import { loadBundle } from '../policy/bundle.ts';
 import type { CompileProblem, CompileResult } from '../policy/compiler.ts';
 import { compile, runOpaTests, sourceNames } from '../policy/compiler.ts';
 import { type LintFinding, lint } from '../policy/lint.ts';
-import { callAdmin, findAdmin } from './gateway-address.ts';
+import { adminOf, callAdmin } from './gateway-address.ts';
 import type { Io } from './io.ts';
-import { CommandError, EXIT, line, UsageError } from './io.ts';
+import { CommandError, EXIT, line, UnreachableError, UsageError } from './io.ts';
 import { evaluateCommand } from './policy-eval.ts';
 
 export const POLICY_HELP = `Usage: portcullis policy build [DIR] [--out DIR]
        portcullis policy check [DIR]
        portcullis policy test [DIR]
        portcullis policy eval [ENTRYPOINT] [FILE] [--jsonl FILE] [--data FILE] [--bundle DIR] [--clock TIME]
-       portcullis policy reload | status [--url URL]
+       portcullis policy reload | status [-c FILE] [--url URL]
 
-  build   compiles the .rego files of DIR (default: policies) to DIR/bundle
+  build   compiles the .rego files of DIR (default: ./policies where there is one,
+          else the product's own) to DIR/bundle
   check   compiles without writing, against the schema of the input, and says
           what is fragile: file:line:column, severity, code, what to do; exits
           with 1 on errors, warnings alone are fine
@@ -24,7 +27,8 @@ export const POLICY_HELP = `Usage: portcullis policy build [DIR] [--out DIR]
   eval    evaluates ENTRYPOINT (default: portcullis/main/decision) on the JSON
           of FILE or standard input: a document or {"input": …, "clock": "…"};
           --jsonl takes one per line; --clock (RFC 3339) sets the time
-  reload  makes a running gateway load its policy again; status shows it
+  reload  makes a running gateway load its policy again; status shows it;
+          -c names the configuration with its address and token
 
 build, check and test need a compiler: opa of the pinned version on PATH or in
 $OPA_BIN, or Go. Everything else needs Node alone. All take --json.
@@ -37,6 +41,7 @@ const OPTIONS = {
   jsonl: { type: 'string' },
   clock: { type: 'string' },
   url: { type: 'string' },
+  config: { type: 'string', short: 'c' },
   json: { type: 'boolean' },
   help: { type: 'boolean', short: 'h' },
 } as const;
@@ -51,10 +56,11 @@ const OWN_POLICIES = join(import.meta.dirname, '../../policies');
 export async function policyCommand(argv: readonly string[], io: Io): Promise<number> {
   const { values, positionals } = parse(argv);
   const [verb, ...rest] = positionals;
-  if (values.help || verb === undefined) {
+  if (values.help) {
     io.out(POLICY_HELP);
-    return values.help ? EXIT.ok : EXIT.usage;
+    return EXIT.ok;
   }
+  if (verb === undefined) throw new UsageError('expected build, check, test, eval, reload or status');
   switch (verb) {
     case 'build':
       return build(folder(rest, io), { values, positionals }, io);
@@ -70,7 +76,7 @@ export async function policyCommand(argv: readonly string[], io: Io): Promise<nu
       );
     case 'reload':
     case 'status':
-      return remote(verb, values.url, io);
+      return remote(verb, values, io);
     default:
       throw new UsageError(`no such command: policy ${verb}`);
   }
@@ -78,18 +84,27 @@ export async function policyCommand(argv: readonly string[], io: Io): Promise<nu
 
 function folder(rest: readonly string[], io: Io): string {
   if (rest.length > 1) throw new UsageError(`unexpected argument ${rest[1]}`);
-  return rest[0] === undefined ? OWN_POLICIES : resolve(io.cwd, rest[0]);
+  const here = resolve(io.cwd, rest[0] ?? 'policies');
+  if (existsSync(here)) return here;
+  if (rest[0] !== undefined) throw new UnreachableError(`there is no directory ${here}`);
+  return OWN_POLICIES;
 }
 
 async function build(dir: string, { values }: PolicyArguments, io: Io): Promise<number> {
   io.err(`compiling ${dir} …\n`);
   const out = values.out === undefined ? join(dir, 'bundle') : resolve(io.cwd, values.out);
-  return report(await compile(dir, { out, env: io.env as NodeJS.ProcessEnv }), values.json === true, io);
+  const result = await compile(dir, { out, env: io.env as NodeJS.ProcessEnv });
+  return report(result, values.json === true, io, await activeRevision(result, values.out === undefined ? dir : out));
+}
+
+/** What `status`, the audit and the decision log call this policy: the data beside it counts too. */
+async function activeRevision(result: CompileResult, bundleDir: string): Promise<string | null> {
+  return result.kind === 'compiled' ? (await loadBundle({ bundleDir, dataFile: null })).revision : null;
 }
 
 const problemText = ({ file, line: row, column, message }: CompileProblem) => `${file}:${row}:${column}: ${message}`;
 
-function report(result: CompileResult, json: boolean, io: Io): number {
+function report(result: CompileResult, json: boolean, io: Io, active: string | null = null): number {
   if (result.kind === 'no-compiler') throw new CommandError(result.message);
   if (result.kind === 'rejected') {
     if (json) line(io, JSON.stringify({ ok: false, problems: result.problems }));
@@ -97,8 +112,9 @@ function report(result: CompileResult, json: boolean, io: Io): number {
     return EXIT.failed;
   }
   const { manifest, wasm, out } = result;
-  if (json) line(io, JSON.stringify({ ok: true, out, bytes: wasm.length, ...manifest }));
-  else line(io, out === null ? 'no problems' : `${out}: ${wasm.length} bytes, revision ${manifest.revision}`);
+  const revision = active ?? manifest.revision;
+  if (json) line(io, JSON.stringify({ ok: true, out, bytes: wasm.length, ...manifest, revision }));
+  else line(io, out === null ? 'no problems' : `${out}: ${wasm.length} bytes, revision ${revision}`);
   return EXIT.ok;
 }
 
@@ -135,11 +151,11 @@ async function test(dir: string, json: boolean, io: Io): Promise<number> {
   return result.failed === 0 && result.passed > 0 ? EXIT.ok : EXIT.failed;
 }
 
-async function remote(verb: 'reload' | 'status', url: string | undefined, io: Io): Promise<number> {
-  const address = findAdmin(url, io);
+async function remote(verb: 'reload' | 'status', values: PolicyArguments['values'], io: Io): Promise<number> {
+  const address = await adminOf(values, io);
   const answer = await callAdmin(address, verb === 'reload' ? 'POST' : 'GET', `/policy/${verb}`, io);
-  if (answer.status === 401) throw new CommandError(`the gateway at ${address.url} refuses the administration token`);
   line(io, JSON.stringify(answer.body));
   const failed = isJsonObject(answer.body) && verb === 'reload' && answer.body.last_error !== null;
+  if (failed) io.err('portcullis policy: not activated, the policy before stays; last_error says why\n');
   return answer.status < 300 && !failed ? EXIT.ok : EXIT.failed;
 }

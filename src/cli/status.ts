@@ -1,21 +1,22 @@
 /** `portcullis status`: asks the administration listener how the gateway is. */
 import { parseArgs } from 'node:util';
 import { isJsonObject } from '../core/json.ts';
-import { callAdmin, findAdmin } from './gateway-address.ts';
-import { CommandError, EXIT, type Io, line } from './io.ts';
+import { adminOf, callAdmin } from './gateway-address.ts';
+import { EXIT, type Io, line } from './io.ts';
 import { printable } from './printable.ts';
 
-export const STATUS_HELP = `Usage: portcullis status [--url URL] [--json]
+export const STATUS_HELP = `Usage: portcullis status [-c FILE] [--url URL] [--json]
 
 Asks the administration listener of a running gateway. Exit code 0: ready,
 1: it answers but is not ready, 3: nobody answers.
 
-  --url URL   the administration listener (default: $PORTCULLIS_ADMIN_URL,
-              $PORTCULLIS_ADMIN_PORT, the demo's, http://127.0.0.1:9090)
-  --json      print JSON
+  -c, --config FILE   the configuration of the gateway: its address and token
+      --url URL       the administration listener (default: $PORTCULLIS_ADMIN_URL,
+                      $PORTCULLIS_ADMIN_PORT, the demo's, http://127.0.0.1:9090)
+      --json          print JSON
 
-The token comes from $PORTCULLIS_ADMIN_TOKEN (or _FILE), or from the demo's file.
-Without one only readiness is asked.
+Without -c the token comes from $PORTCULLIS_ADMIN_TOKEN (or _FILE), or from the
+demo's file. Without a token only readiness is asked.
 `;
 
 /** `a.b: value` lines of a JSON document, for people. */
@@ -26,23 +27,31 @@ function* rows(value: unknown, name = ''): Generator<string> {
     if (value.every((item) => typeof item !== 'object')) yield `${name}: ${value.join(', ')}`;
     else for (const [index, item] of value.entries()) yield* rows(item, `${name}[${index}]`);
   } else {
-    yield name === '' ? String(value) : `${name}: ${String(value)}`;
+    const text =
+      typeof value === 'number' && name.endsWith('_at')
+        ? new Date(value).toISOString()
+        : String(value).replaceAll('\n', '; ');
+    yield name === '' ? text : `${name}: ${text}`;
   }
 }
 
 export async function statusCommand(argv: readonly string[], io: Io): Promise<number> {
   const { values } = parseArgs({
     args: [...argv],
-    options: { url: { type: 'string' }, json: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } },
+    options: {
+      config: { type: 'string', short: 'c' },
+      url: { type: 'string' },
+      json: { type: 'boolean' },
+      help: { type: 'boolean', short: 'h' },
+    },
   });
   if (values.help === true) {
     io.out(STATUS_HELP);
     return EXIT.ok;
   }
-  const address = findAdmin(values.url, io);
+  const address = await adminOf(values, io);
   const ready = await callAdmin(address, 'GET', '/readyz', io);
   const detail = address.token === null ? ready : await callAdmin(address, 'GET', '/health/detailed', io);
-  if (detail.status === 401) throw new CommandError(`the gateway at ${address.url} refuses the administration token`);
   const ok = ready.status === 200;
   if (values.json === true) line(io, JSON.stringify({ url: address.url, ready: ok, status: detail.body }));
   else {

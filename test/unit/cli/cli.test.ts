@@ -1,5 +1,6 @@
 import { execFile } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { parseAst } from 'rolldown/parseAst';
@@ -41,12 +42,34 @@ describe('the command line', () => {
     expect(await run('config', '--nope')).toMatchObject({ code: 2, out: '', err: expect.stringContaining('--help') });
     expect(await run('config', 'explain')).toMatchObject({ code: 2, out: '' });
     expect(await run('audit', 'tail', '-n', 'many')).toMatchObject({ code: 2, out: '' });
+    expect(await run('policy')).toMatchObject({ code: 2, out: '' });
+    const option = await run('serve', '--port', '1');
+    expect(option.err).toBe('portcullis serve: Unknown option \'--port\'\nTry "portcullis serve --help".\n');
   });
 
   test('what cannot be reached exits with 3', async () => {
     expect(await run('config', 'check', '-c', 'absent.yaml')).toMatchObject({ code: 3, out: '' });
     expect(await run('audit', 'tail', '--file', 'absent.jsonl')).toMatchObject({ code: 3, out: '' });
     expect(await run('status', '--url', 'http://127.0.0.1:1')).toMatchObject({ code: 3, out: '' });
+    expect(await run('policy', 'test', 'absent')).toMatchObject({
+      code: 3,
+      out: '',
+      err: expect.stringContaining('there is no directory /nonexistent/absent'),
+    });
+    expect(await run('policy', 'eval', 'mcp/gateway/allow', 'absent.json')).toMatchObject({ code: 3, out: '' });
+    expect(await run('policy', 'eval', '--data', 'absent.json')).toMatchObject({ code: 3, out: '' });
+  });
+
+  test('what the system refuses is a sentence with the path, not a trace', async () => {
+    const directory = mkdtempSync(join(tmpdir(), 'portcullis-cli-'));
+    const config = join(directory, 'portcullis.yaml');
+    writeFileSync(
+      config,
+      'version: 1\nlisten: { data: "127.0.0.1:0", admin: { address: "127.0.0.1:0" } }\naudit: { file: ./portcullis.yaml/audit.jsonl }\n',
+    );
+    const { code, out, err } = await run('serve', '-c', config);
+    expect({ code, out }).toEqual({ code: 1, out: '' });
+    expect(err).toMatch(/^portcullis serve: cannot use .*portcullis\.yaml\b.*\n$/);
   });
 });
 

@@ -49,6 +49,14 @@ describe('portcullis init', () => {
     expect(clients).toHaveLength(4);
   });
 
+  test('names the next commands as they can be typed, and refuses a type nothing is known of', async () => {
+    const own = fakeIo({ cwd: folder(), env: { npm_lifecycle_event: 'portcullis' } });
+    expect(await main(['init', ...SERVER], own.io)).toBe(0);
+    expect(own.written.err).toContain('npm run -s portcullis -- serve -c portcullis.yaml');
+    const typo = await init(folder(), ...SERVER, '--type', 'sqll');
+    expect(typo).toMatchObject({ code: 2, out: '', err: expect.stringContaining('did you mean "sql"?') });
+  });
+
   test('overwrites nothing, and writes nothing when it cannot write all', async () => {
     const cwd = folder();
     writeFileSync(join(cwd, 'portcullis.yaml'), 'mine');

@@ -11,10 +11,11 @@ import { fakeIo } from './fake-io.ts';
 
 const seen: IncomingMessage[] = [];
 let ready = true;
+const policy = { revision: 'r1', activated_at: Date.UTC(2025, 0, 15, 10, 30), last_error: 'a\nb' };
 const server = createServer((request, response) => {
   seen.push(request);
   const detailed = request.url === '/health/detailed';
-  const body = JSON.stringify({ status: ready ? 'ready' : 'draining', policy: { revision: 'r1' }, list: ['a', 'b'] });
+  const body = JSON.stringify({ status: ready ? 'ready' : 'draining', policy, list: ['a', 'b'] });
   if (detailed && request.headers.authorization !== 'Bearer right') response.writeHead(401).end('{}');
   else response.writeHead(detailed || ready ? 200 : 503).end(body);
 });
@@ -46,7 +47,7 @@ describe('portcullis status', () => {
   test('says whether the gateway is ready, with details when there is a token', async () => {
     const { code, out } = await status({ PORTCULLIS_ADMIN_TOKEN: 'right' }, '--url', `${url}/`);
     expect(code).toBe(0);
-    expect(out).toBe(`${url}: ready\n  status: ready\n  policy.revision: r1\n  list: a, b\n`);
+    expect(out).toMatch(/: ready\n {2}status: ready\n {2}policy\.revision: r1\n(?: {2}policy.*\n)* {2}list: a, b\n$/);
     const json = await status({ PORTCULLIS_ADMIN_TOKEN: 'right', PORTCULLIS_ADMIN_URL: url }, '--json');
     expect(JSON.parse(json.out)).toMatchObject({ ready: true, status: { policy: { revision: 'r1' } } });
   });
@@ -57,12 +58,27 @@ describe('portcullis status', () => {
     expect(busy).toMatchObject({ code: 1, out: expect.stringContaining('not ready') });
     ready = true;
     const wrong = await status({ PORTCULLIS_ADMIN_URL: url, PORTCULLIS_ADMIN_TOKEN: 'wrong' });
-    expect(wrong).toMatchObject({ code: 1, out: '' });
+    expect(wrong).toMatchObject({ code: 1, out: '', err: expect.stringContaining('name its configuration with -c') });
     expect(await status({ PORTCULLIS_ADMIN_PORT: '1' })).toMatchObject({ code: 3, out: '' });
   });
 });
 
 describe('how commands find a gateway', () => {
+  test('by a configuration, which names the address and the token', async () => {
+    const { port } = server.address() as AddressInfo;
+    writeFileSync(join(home, 'admin.token'), 'right');
+    const config = join(home, 'own.yaml');
+    const admin = (address: string) =>
+      `version: 1\nlisten: { admin: { address: "${address}", token: "\${file:./admin.token}" } }\n`;
+    writeFileSync(config, admin(`0.0.0.0:${port}`));
+    const { code, out } = await status({}, '-c', config);
+    expect({ code, first: out.split('\n')[0] }).toEqual({ code: 0, first: `${url}: ready` });
+    expect(out).toContain('policy.revision: r1');
+    expect(out).toContain('policy.activated_at: 2025-01-15T10:30:00.000Z');
+    expect(out).toContain('policy.last_error: a; b');
+    expect(await status({}, '-c', join(home, 'absent.yaml'))).toMatchObject({ code: 3, out: '' });
+  });
+
   test('by --url, then the environment, then the demo’s file, then the usual port', () => {
     expect(findAdmin(undefined, io()).url).toBe('http://127.0.0.1:9090');
     expect(findGateway(undefined, io({ PORTCULLIS_PORT: '8181' }))).toBe('http://127.0.0.1:8181');
