@@ -83,7 +83,7 @@ test_a_list_shows_exactly_what_could_be_called if {
 				{"op": "add", "path": "/calls", "value": elements},
 				{"op": "add", "path": "/action", "value": "gateway:tool:discover"},
 			])
-			decisions := data.portcullis.main.decisions with input as document
+			decisions := data.portcullis.main.decisions with data.portcullis.custom as {} with input as document
 			every index, element in elements {
 				class := element.gateway_metadata
 				shown := {true | expected(role, class.tool_type, class.sensitivity_level, production, true)}
@@ -109,8 +109,8 @@ shown(role, element, production) := answer if {
 		{"op": "add", "path": "/parameters", "value": null},
 		{"op": "add", "path": "/calls", "value": [element]},
 	])
-	[listed] := [decision.allow | some decision in data.portcullis.main.decisions] with input as document
-	alone := data.portcullis.main.decision.allow with input as object.union(document, element)
+	[listed] := [decision.allow | some decision in data.portcullis.main.decisions] with data.portcullis.custom as {} with input as document
+	alone := data.portcullis.main.decision.allow with data.portcullis.custom as {} with input as object.union(document, element)
 	listed == alone
 	answer := alone
 }

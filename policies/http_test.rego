@@ -21,7 +21,7 @@ test_permissions_are_matched_by_segment if {
 		["tasks.create", [], false], ["tasks.create", ["TASKS.CREATE"], false], ["tasks.create", ["tasks:*"], false],
 	]
 	every row in table {
-		row[2] == main.decision.allow with input as call({"allOf": [row[0]]}, row[1])
+		row[2] == main.decision.allow with data.portcullis.custom as {} with input as call({"allOf": [row[0]]}, row[1])
 	}
 }
 
@@ -33,37 +33,37 @@ test_all_of_needs_all_and_any_of_needs_one if {
 		[{"allOf": [], "anyOf": []}, ["*"], false], [{"allOf": []}, [], true], [null, [], true],
 	]
 	every row in table {
-		row[2] == main.decision.allow with input as call(row[0], row[1])
+		row[2] == main.decision.allow with data.portcullis.custom as {} with input as call(row[0], row[1])
 	}
 }
 
 test_scopes_count_as_permissions if {
 	document := json.patch(call({"allOf": ["a"]}, []), [{"op": "add", "path": "/user/scopes", "value": ["a"]}])
-	main.decision.allow == true with input as document
+	main.decision.allow == true with data.portcullis.custom as {} with input as document
 }
 
 test_a_role_gives_permissions_only_where_the_data_says_so if {
 	document := json.patch(call({"allOf": ["a"]}, []), [{"op": "add", "path": "/user/roles", "value": ["admin"]}])
-	main.decision.allow == false with input as document
-	main.decision.allow == true with input as document with data.config.role_permissions as {"admin": ["*"]}
+	main.decision.allow == false with data.portcullis.custom as {} with input as document
+	main.decision.allow == true with data.portcullis.custom as {} with input as document with data.config.role_permissions as {"admin": ["*"]}
 }
 
 anonymous(permissions) := json.patch(call(permissions, ["*"]), [{"op": "add", "path": "/user/type", "value": "anonymous"}])
 
 test_an_anonymous_caller_passes_only_where_nothing_is_asked if {
-	main.decision.allow == true with input as anonymous(null)
+	main.decision.allow == true with data.portcullis.custom as {} with input as anonymous(null)
 	every permissions in [{"allOf": []}, {"allOf": ["a"]}, {"anyOf": ["a"]}] {
-		main.decision.allow == false with input as anonymous(permissions)
+		main.decision.allow == false with data.portcullis.custom as {} with input as anonymous(permissions)
 	}
 }
 
 test_a_document_without_permissions_says_nothing if {
 	document := json.patch(call(null, ["*"]), [{"op": "remove", "path": "/resource/permissions"}])
-	main.decision.allow == false with input as document
+	main.decision.allow == false with data.portcullis.custom as {} with input as document
 }
 
 test_a_denial_names_what_is_missing if {
-	decision := main.decision with input as call({"allOf": ["tasks.delete", "tasks.read"]}, ["tasks.read"])
+	decision := main.decision with data.portcullis.custom as {} with input as call({"allOf": ["tasks.delete", "tasks.read"]}, ["tasks.read"])
 	support.codes(decision) == {"FORBIDDEN"}
 	support.messages(decision) == {"Permission denied: tasks.delete is required"}
 }
@@ -71,9 +71,9 @@ test_a_denial_names_what_is_missing if {
 # What the gateway asks of a method that a route with permissions does not name.
 test_any_of_none_is_held_by_nobody if {
 	every held in [[], ["*"], ["tasks.*"]] {
-		decision := main.decision with input as call({"anyOf": []}, held)
+		decision := main.decision with data.portcullis.custom as {} with input as call({"anyOf": []}, held)
 		decision.allow == false
 		support.messages(decision) == {"Permission denied: no permission opens this method"}
 	}
-	main.decision.allow == false with input as anonymous({"anyOf": []})
+	main.decision.allow == false with data.portcullis.custom as {} with input as anonymous({"anyOf": []})
 }

@@ -18,10 +18,10 @@ actions := ["llm:chat:create", "llm:responses:create", "llm:messages:create", "l
 test_the_five_roles_may_use_models_and_others_not if {
 	every action in actions {
 		every role in ["user", "developer", "data_engineer", "analyst", "admin"] {
-			main.decision.allow == true with input as call(role, action, "any", null)
+			main.decision.allow == true with data.portcullis.custom as {} with input as call(role, action, "any", null)
 		}
 		every role in ["viewer", "guest"] {
-			main.decision.allow == false with input as call(role, action, "any", null)
+			main.decision.allow == false with data.portcullis.custom as {} with input as call(role, action, "any", null)
 		}
 	}
 }
@@ -31,7 +31,7 @@ limited := {"analyst": {"models": ["small", "gpt-4*"], "max_tokens": 100}}
 test_models_are_named_exactly_or_by_a_star_at_the_end if {
 	table := [["small", true], ["smaller", false], ["gpt-4", true], ["gpt-4o", true], ["gpt-3", false]]
 	every row in table {
-		row[1] == main.decision.allow with input as call("analyst", "llm:chat:create", row[0], 100)
+		row[1] == main.decision.allow with data.portcullis.custom as {} with input as call("analyst", "llm:chat:create", row[0], 100)
 			with data.config.llm.roles as limited
 	}
 }
@@ -41,22 +41,22 @@ test_the_name_a_model_stands_for_counts_too if {
 		{"op": "add", "path": "/llm/resolved_model", "value": "small"},
 		{"op": "add", "path": "/resource/id", "value": "alias"},
 	])
-	main.decision.allow == true with input as document with data.config.llm.roles as limited
+	main.decision.allow == true with data.portcullis.custom as {} with input as document with data.config.llm.roles as limited
 }
 
 test_a_ceiling_holds_and_wants_a_figure if {
 	table := [[100, true], [101, false], [null, false], [1, true]]
 	every row in table {
-		row[1] == main.decision.allow with input as call("analyst", "llm:chat:create", "small", row[0])
+		row[1] == main.decision.allow with data.portcullis.custom as {} with input as call("analyst", "llm:chat:create", "small", row[0])
 			with data.config.llm.roles as limited
 	}
-	denied := main.decision with input as call("analyst", "llm:chat:create", "small", 101)
+	denied := main.decision with data.portcullis.custom as {} with input as call("analyst", "llm:chat:create", "small", 101)
 		with data.config.llm.roles as limited
 	support.messages(denied) == {"The model small is allowed for these roles only with max_tokens of at most 100"}
 }
 
 test_embeddings_have_no_ceiling if {
-	main.decision.allow == true with input as call("analyst", "llm:embeddings:create", "small", null)
+	main.decision.allow == true with data.portcullis.custom as {} with input as call("analyst", "llm:embeddings:create", "small", null)
 		with data.config.llm.roles as limited
 }
 
@@ -71,7 +71,7 @@ test_a_list_of_models_shows_those_that_may_be_used if {
 	document := json.patch(call("analyst", "llm:models:list", null, null), [{
 		"op": "add", "path": "/calls", "value": elements,
 	}])
-	[true, false, true] == [decision.allow | some decision in main.decisions] with input as document
+	[true, false, true] == [decision.allow | some decision in main.decisions] with data.portcullis.custom as {} with input as document
 		with data.config.llm.roles as limited
 }
 
@@ -79,7 +79,7 @@ test_an_anonymous_caller_uses_no_model if {
 	document := json.patch(call("admin", "llm:chat:create", "small", 1), [{
 		"op": "add", "path": "/user/type", "value": "anonymous",
 	}])
-	main.decision.allow == false with input as document
+	main.decision.allow == false with data.portcullis.custom as {} with input as document
 }
 
 test_patterns_have_no_other_wildcards if {

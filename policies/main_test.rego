@@ -4,7 +4,7 @@ import data.portcullis.main
 import data.portcullis.support_test as support
 
 strictly(document) := decision if {
-	decision := main.decision with input as document
+	decision := main.decision with data.portcullis.custom as {} with input as document
 		with data.config as support.strict
 		with time.now_ns as support.wednesday
 }
@@ -76,7 +76,7 @@ test_all_reasons_are_given_together if {
 		{"op": "add", "path": "/server/tags", "value": ["phi"]},
 		{"op": "add", "path": "/rate_limit/count", "value": 1000},
 	])
-	decision := main.decision with input as document
+	decision := main.decision with data.portcullis.custom as {} with input as document
 		with data.config as support.strict
 		with time.now_ns as time.parse_rfc3339_ns("2025-01-18T20:00:00Z")
 	support.codes(decision) == {
@@ -119,13 +119,13 @@ test_taking_a_fact_away_never_allows_what_was_denied if {
 }
 
 test_an_empty_document_is_denied_with_a_reason if {
-	decision := main.decision with input as {}
+	decision := main.decision with data.portcullis.custom as {} with input as {}
 	decision.allow == false
 	count(decision.deny) > 0
 }
 
 test_data_that_is_missing_denies if {
-	decision := main.decision with input as support.request with data.config as {}
+	decision := main.decision with data.portcullis.custom as {} with input as support.request with data.config as {}
 	decision.allow == false
 	count(decision.deny) > 0
 }
@@ -135,7 +135,7 @@ test_a_disabled_server_is_not_called_and_not_listed if {
 	document := json.patch(listing([{"tool_type": "query", "sensitivity_level": "low"}]), [{
 		"op": "add", "path": "/server/enabled", "value": false,
 	}])
-	[false] == [decision.allow | some decision in main.decisions] with input as document
+	[false] == [decision.allow | some decision in main.decisions] with data.portcullis.custom as {} with input as document
 }
 
 test_objects_of_another_tenant_do_not_exist if {
@@ -155,7 +155,7 @@ test_a_list_gives_one_decision_per_element_in_order if {
 		{"tool_type": "mutation", "sensitivity_level": "low"},
 		{"tool_type": "analytics", "sensitivity_level": "medium"},
 	])
-	decisions := main.decisions with input as document with data.config as support.strict
+	decisions := main.decisions with data.portcullis.custom as {} with input as document with data.config as support.strict
 	[true, false, true] == [decision.allow | some decision in decisions]
 	every decision in decisions {
 		has_reason_or_allows(decision)
@@ -175,7 +175,7 @@ test_a_list_does_not_hide_what_mfa_or_consent_would_open if {
 		{"op": "add", "path": "/user/mfa_verified", "value": false},
 		{"op": "add", "path": "/gateway_metadata/device_compliant", "value": false},
 	])
-	[true] == [decision.allow | some decision in main.decisions] with input as document
+	[true] == [decision.allow | some decision in main.decisions] with data.portcullis.custom as {} with input as document
 		with data.config as support.strict
 		with time.now_ns as time.parse_rfc3339_ns("2025-01-18T20:00:00Z")
 }
@@ -184,7 +184,7 @@ test_a_list_is_empty_where_the_caller_may_not_be if {
 	document := json.patch(listing([{"tool_type": "query", "sensitivity_level": "low"}]), [{
 		"op": "add", "path": "/gateway_metadata/source_region", "value": "cn-north-1",
 	}])
-	[false] == [decision.allow | some decision in main.decisions] with input as document
+	[false] == [decision.allow | some decision in main.decisions] with data.portcullis.custom as {} with input as document
 		with data.config as support.strict
 }
 
@@ -198,7 +198,7 @@ test_an_element_of_another_server_is_judged_by_that_server if {
 		},
 	]
 	document := support.but({"/action": "gateway:tool:discover", "/calls": elements})
-	[true, false] == [decision.allow | some decision in main.decisions] with input as document
+	[true, false] == [decision.allow | some decision in main.decisions] with data.portcullis.custom as {} with input as document
 }
 
 test_an_element_equals_the_same_call_alone if {
@@ -211,7 +211,7 @@ test_an_element_equals_the_same_call_alone if {
 	every role in ["admin", "developer", "data_engineer", "viewer", "guest"] {
 		every environment in ["staging", "production"] {
 			base := support.but({"/user/roles": [role], "/server/environment": environment, "/parameters": null})
-			decisions := main.decisions with input as object.union(base, {"calls": elements})
+			decisions := main.decisions with data.portcullis.custom as {} with input as object.union(base, {"calls": elements})
 				with data.config as support.strict
 				with time.now_ns as support.wednesday
 			every index, element in elements {
@@ -229,8 +229,8 @@ test_delegation_is_decided_by_trust if {
 		"/target_user": {"id": "b", "roles": ["developer"], "tenure_months": 6},
 		"/delegation_depth": 1,
 	})
-	main.decision.allow == true with input as document
-	main.decision.allow == false with input as json.patch(document, [{
+	main.decision.allow == true with data.portcullis.custom as {} with input as document
+	main.decision.allow == false with data.portcullis.custom as {} with input as json.patch(document, [{
 		"op": "add", "path": "/delegation_depth", "value": 5,
 	}])
 }
@@ -238,7 +238,7 @@ test_delegation_is_decided_by_trust if {
 # --- packages of your own ---
 
 test_a_package_of_your_own_can_deny if {
-	decision := main.decision with input as support.request
+	decision := main.decision with data.portcullis.custom as {} with input as support.request
 		with data.portcullis.custom as {"freeze": {"violations": {{"code": "FORBIDDEN", "message": "No", "severity": "low"}}}}
 	decision.allow == false
 	decision.deny == [{"package": "portcullis.custom.freeze", "code": "FORBIDDEN", "message": "No", "severity": "low"}]
@@ -261,25 +261,25 @@ test_whatever_a_package_says_badly_still_denies if {
 
 test_a_package_of_your_own_takes_part_in_lists if {
 	document := listing([{"tool_type": "query", "sensitivity_level": "low"}])
-	[false] == [decision.allow | some decision in main.decisions] with input as document
+	[false] == [decision.allow | some decision in main.decisions] with data.portcullis.custom as {} with input as document
 		with data.portcullis.custom as {"freeze": {"deny": {"no"}}}
 }
 
 test_a_tenants_own_package_can_only_deny if {
 	closed := {"acme": {"deny": {"Closed on Wednesdays"}, "allow": true, "obligations": {{"type": "audit", "level": "full"}}}}
-	denied := main.decision with input as support.request with data.portcullis.tenant as closed
+	denied := main.decision with data.portcullis.custom as {} with input as support.request with data.portcullis.tenant as closed
 	denied.allow == false
 	support.messages(denied) == {"Closed on Wednesdays"}
 	other := json.patch(support.request, [
 		{"op": "replace", "path": "/user/tenant_id", "value": "rival"},
 		{"op": "replace", "path": "/resource/tenant_id", "value": "rival"},
 	])
-	main.decision.allow == true with input as other with data.portcullis.tenant as closed
+	main.decision.allow == true with data.portcullis.custom as {} with input as other with data.portcullis.tenant as closed
 	nobodys := json.patch(support.request, [{"op": "remove", "path": "/user/tenant_id"}])
-	main.decision.allow == false with input as nobodys with data.portcullis.tenant as closed
+	main.decision.allow == false with data.portcullis.custom as {} with input as nobodys with data.portcullis.tenant as closed
 	guest := support.classed("guest", "query", "low")
 	generous := {"acme": {"allow": true}}
-	main.decision.allow == false with input as guest with data.portcullis.tenant as generous
+	main.decision.allow == false with data.portcullis.custom as {} with input as guest with data.portcullis.tenant as generous
 }
 
 test_how_a_call_is_recorded_holds_for_denials_too if {

@@ -234,6 +234,15 @@ describe.skipIf(missing !== null)('the policies’ own tests', () => {
     expect(await compile(dir)).toMatchObject({ kind: 'compiled' });
   });
 
+  test('are about the shipped policies alone: a package of the operator’s own fails none of them', async () => {
+    const dir = join(scratch, 'with-own');
+    await cp(policies, dir, { recursive: true });
+    const all = '{"code": "FORBIDDEN", "message": "Closed", "severity": "low"}';
+    await writeFile(join(dir, 'closed.rego'), `package portcullis.custom.closed\n\nviolations contains ${all}\n`);
+    const { tests } = await runOpaTests(dir);
+    expect(tests.filter(({ outcome }) => outcome !== 'passed').map(({ name }) => name)).toEqual([]);
+  });
+
   test('that fail are named with their place', async () => {
     const dir = await sources('failing', {
       'a_test.rego': 'package a_test\n\ntest_no if 1 == 2\n\ntest_yes if true\n',
