@@ -1,9 +1,15 @@
 /** `portcullis doctor`: what will not work, what is not safe, and what to do about it. Starts nothing and asks nobody. */
-import { accessSync, constants, existsSync, readdirSync, statSync } from 'node:fs';
+import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import { delimiter, dirname, join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import type { LoadResult } from '../config/load.ts';
+import { suggestion } from '../config/problem.ts';
 import type { Config } from '../config/schema.ts';
+import { SERVER_TYPES } from '../core/call.ts';
+import { isJsonObject, type JsonObject } from '../core/json.ts';
+import { loadBundle, staleSources } from '../policy/bundle.ts';
+import { PolicyLoadError } from '../policy/wasm/program.ts';
+import { databaseFile } from '../stores/database.ts';
 import { configFile, readConfigFile } from './config-file.ts';
 import { EXIT, type Io, line } from './io.ts';
 
@@ -35,10 +41,12 @@ function access(path: string, mode: number): boolean {
   }
 }
 
-function writableDirectory(file: string): boolean {
+/** A file that is there, or else one that could be made. */
+function writable(file: string): boolean {
+  if (existsSync(file)) return access(file, constants.W_OK) && statSync(file).isFile();
   let directory = dirname(file);
   while (!existsSync(directory) && dirname(directory) !== directory) directory = dirname(directory);
-  return access(directory, constants.W_OK);
+  return access(directory, constants.W_OK) && statSync(directory).isDirectory();
 }
 
 function* files(config: Config, baseDir: string): Generator<Finding> {
@@ -51,30 +59,82 @@ function* files(config: Config, baseDir: string): Generator<Finding> {
     ['policy.data', config.policy.data],
     ...Object.entries(config.servers).map(([name, { ca }]): [string, string | undefined] => [`servers.${name}.ca`, ca]),
     ...Object.entries(config.models).map(([name, { ca }]): [string, string | undefined] => [`models.${name}.ca`, ca]),
+    ...config.routes.map((route): [string, string | undefined] => [
+      `routes ${route.match} ca`,
+      route.protocol === 'http' ? route.ca : undefined,
+    ]),
+    ...Object.entries(config.identity).flatMap(keyFiles),
   ];
   for (const [setting, path] of needed) {
     if (path === undefined) continue;
     const file = resolve(baseDir, path);
     yield access(file, constants.R_OK) ? ok(setting, file) : broken(setting, `${file} cannot be read`);
   }
-  const audit = resolve(baseDir, config.audit.file);
-  yield writableDirectory(audit) ? ok('audit.file', audit) : broken('audit.file', `${audit} cannot be written`);
+  const written: [string, string | null | undefined][] = [
+    ['audit.file', config.audit.file],
+    ['policy.decision_log.file', config.policy.decision_log?.file],
+    ['stores.database', databaseFile(config.stores.database, baseDir)],
+  ];
+  for (const [setting, path] of written) {
+    if (path === undefined || path === null) continue;
+    const file = resolve(baseDir, path);
+    yield writable(file) ? ok(setting, file) : broken(setting, `${file} cannot be written`);
+  }
 }
 
-function* policies(config: Config, baseDir: string): Generator<Finding> {
+/** Key material of a provider that lies in files; what is fetched from elsewhere is not asked for. */
+function keyFiles([name, provider]: [string, object]): [string, string | undefined][] {
+  return (['jwks', 'public_key'] as const).map((key) => {
+    const value: unknown = Reflect.get(provider, key);
+    const isFile = typeof value === 'string' && !/^https?:/i.test(value);
+    return [`identity.${name}.${key}`, isFile ? value : undefined];
+  });
+}
+
+async function* policies(config: Config, baseDir: string, canCompile: boolean): AsyncGenerator<Finding> {
   const bundle = resolve(baseDir, config.policy.bundle);
   const info = statSync(bundle, { throwIfNoEntry: false });
   if (info === undefined) {
     yield broken('policy.bundle', `${bundle} does not exist: every request would be refused`);
     return;
   }
-  const names = info.isDirectory() ? readdirSync(bundle, { recursive: true, encoding: 'utf8' }) : [bundle];
-  const compiled = names.some((name) => /\.(?:wasm|tar\.gz|tgz)$/.test(name));
-  yield compiled
-    ? ok('policy.bundle', bundle)
-    : broken('policy.bundle', `${bundle} holds no compiled policy; run "portcullis policy build"`);
+  const dataFile = config.policy.data === undefined ? null : resolve(baseDir, config.policy.data);
+  try {
+    const loaded = await loadBundle({ bundleDir: bundle, dataFile });
+    const stale = info.isDirectory() ? await staleSources(bundle, loaded) : [];
+    yield stale.length === 0 ? ok('policy.bundle', bundle) : uncompiled(stale, canCompile);
+    yield* regions(config, loaded.data);
+  } catch (fault) {
+    if (!(fault instanceof PolicyLoadError)) throw fault;
+    yield broken('policy.bundle', fault.message);
+  }
   if (config.mode === 'production' && !(config.policy.data ?? '').includes('strict')) {
     yield advice('policy.data', 'for production choose the strict profile: policies/profiles/strict.json');
+  }
+}
+
+function uncompiled(stale: readonly string[], canCompile: boolean): Finding {
+  const newer = `the compiled policy is older than ${stale.join(', ')}`;
+  return canCompile
+    ? advice('policy.bundle', `${newer}: each start compiles it again; "portcullis policy build" ends that`)
+    : broken('policy.bundle', `${newer}, and nothing here can compile it: every request would be refused`);
+}
+
+/** A list of regions admits nobody while no network belongs to one. */
+function* regions(config: Config, data: JsonObject): Generator<Finding> {
+  const settings = isJsonObject(data.config) ? data.config : {};
+  if (!Array.isArray(settings.allowed_regions) || Object.keys(config.regions).length > 0) return;
+  const allowed = settings.allowed_regions.map(String).join(', ');
+  yield broken('regions', `the policy lets in ${allowed} alone, but no network has a region: everyone is "unknown"`);
+}
+
+/** Nobody classifies the tools of a type that is not known. */
+function* serverTypes(config: Config): Generator<Finding> {
+  const known: readonly string[] = [...SERVER_TYPES, ...config.classification.rules.map((rule) => rule.server_type)];
+  for (const [name, { type }] of Object.entries(config.servers)) {
+    if (known.includes(type)) continue;
+    const text = `nothing classifies "${type}"${suggestion(type, known)}: its tools are custom/high unless declared`;
+    yield advice(`servers.${name}.type`, text);
   }
 }
 
@@ -111,14 +171,16 @@ function compiler(io: Io): Finding {
   return advice('compiler', 'no opa and no go: the compiled policy works, changed policies cannot be compiled here');
 }
 
-function examine(loaded: LoadResult, io: Io): Finding[] {
-  const found: Finding[] = [ok('node', `${process.version} on ${process.platform}`), compiler(io)];
+async function examine(loaded: LoadResult, io: Io): Promise<Finding[]> {
+  const compiling = compiler(io);
+  const found: Finding[] = [ok('node', `${process.version} on ${process.platform}`), compiling];
   for (const { text } of loaded.problems) found.push(broken('configuration', text));
   for (const { text } of loaded.warnings) found.push(advice('configuration', text));
   if (loaded.config !== null) {
     found.push(ok('configuration', loaded.file));
-    found.push(...files(loaded.config, loaded.baseDir), ...policies(loaded.config, loaded.baseDir));
-    found.push(...exposure(loaded.config));
+    found.push(...files(loaded.config, loaded.baseDir));
+    for await (const one of policies(loaded.config, loaded.baseDir, compiling.state === 'ok')) found.push(one);
+    found.push(...serverTypes(loaded.config), ...exposure(loaded.config));
   }
   found.push(...secretFiles(loaded));
   return found;
@@ -137,7 +199,7 @@ export async function doctorCommand(argv: readonly string[], io: Io): Promise<nu
     io.out(DOCTOR_HELP);
     return EXIT.ok;
   }
-  const findings = examine(await readConfigFile(configFile(values.config, io), io), io);
+  const findings = await examine(await readConfigFile(configFile(values.config, io), io), io);
   const good = !findings.some(({ state }) => state === 'broken');
   if (values.json === true) line(io, JSON.stringify({ ok: good, findings }));
   else for (const { state, about, text } of findings) line(io, `${state.padEnd(6)}  ${about}: ${text}`);
