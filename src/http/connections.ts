@@ -9,6 +9,8 @@ export interface ConnectionLimits {
 
 /** A connection this young may have its first request on the way. */
 const YOUNG_MS = 250;
+/** A turn of the event loop in which next to nothing was done. */
+const SHORT_TURN_MS = 0.2;
 /** As many as may wait in the kernel; a flood that goes on is not waited for. */
 const MAX_WAITING = 1024;
 
@@ -62,13 +64,15 @@ export class Connections {
 
   /**
    * Takes in the connections that the kernel has completed, which closing the listener would reset. Node accepts one in
-   * each turn of the event loop, so a turn that brings none says that none waits.
+   * each turn of the event loop, so a turn that brings none says that none waits. It must also be a short one: what
+   * arrived while the turn was busy has not been looked for yet.
    */
   async acceptWaiting(): Promise<void> {
     for (let turn = 0; turn < MAX_WAITING; turn++) {
       const before = this.taken;
+      const began = performance.now();
       await new Promise((resolve) => setImmediate(resolve));
-      if (this.taken === before) return;
+      if (this.taken === before && performance.now() - began < SHORT_TURN_MS) return;
     }
   }
 

@@ -1,5 +1,5 @@
 /** Certificates of a listener, read again when their files change. */
-import { readFileSync, unwatchFile, watchFile } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import type { SecureContextOptions } from 'node:tls';
 import { createSecureContext } from 'node:tls';
 import type { Logger } from '../core/module.ts';
@@ -47,17 +47,31 @@ export function reloadTls(server: SecureServer, files: TlsFiles, logger: Logger)
   }
 }
 
-/** Polls, because mounted secrets are swapped by renaming links, which directory watches miss. Returns the way to stop. */
+/** What changes when a file is written or replaced; a file that is away for a moment is a change too. */
+function stampOf(path: string): string {
+  const info = statSync(path, { throwIfNoEntry: false, bigint: true });
+  return info === undefined ? 'gone' : `${info.ino}:${info.size}:${info.mtimeNs}`;
+}
+
+/**
+ * Polls, because mounted secrets are swapped by renaming links, which directory watches miss. The first look is taken
+ * before this returns, so that no change after it is missed. Returns the way to stop.
+ */
 export function watchTls(
   server: SecureServer,
   files: TlsFiles,
   logger: Logger,
   onReload: (ok: boolean) => void,
 ): () => void {
-  const changed = (): void => onReload(reloadTls(server, files, logger));
   const paths = [files.cert, files.key, ...(files.client_ca === undefined ? [] : [files.client_ca])];
-  for (const path of paths) watchFile(path, { interval: POLL_MS, persistent: false }, changed);
-  return () => {
-    for (const path of paths) unwatchFile(path, changed);
-  };
+  const look = () => paths.map(stampOf).join();
+  let last = look();
+  const timer = setInterval(() => {
+    const now = look();
+    if (now === last) return;
+    last = now;
+    onReload(reloadTls(server, files, logger));
+  }, POLL_MS);
+  timer.unref();
+  return () => clearInterval(timer);
 }
