@@ -299,6 +299,9 @@ function buildAuthenticator(
       platform.metrics.auth(provider, 'error');
       logger.error({ provider, err: error }, 'identity_provider_failed');
     },
+    // Refusals are the everyday; who looks for the cause of one turns `logging.levels: { identity: debug }` on.
+    onRejection: (provider, { reason, detail }, { request_id }) =>
+      logger.debug({ request_id, provider, reason, detail: detail ?? null }, 'credential_refused'),
   });
   return {
     authenticate(received, facts) {

@@ -21,8 +21,11 @@ export interface ChainOptions {
   readonly anonymous?: boolean;
   /** Told of technical failures; the caller only learns that authentication is unavailable. */
   readonly onFailure?: (provider: string, error: unknown) => void;
+  /** Told of refused credentials, for the operator; `provider` is null when none of the route knows the credential. */
+  readonly onRejection?: (provider: string | null, result: Rejection, facts: IdentityFacts) => void;
 }
 
+export type Rejection = Extract<AuthResult, { kind: 'rejected' }>;
 export type Identified = Principal | GatewayError;
 
 export interface IdentityChain {
@@ -40,6 +43,13 @@ export interface IdentityChain {
 const DEFAULT_TIMEOUT_MS = 5000;
 /** RFC 9110 10.2.3: seconds, when the provider names none. */
 const RETRY_AFTER = 1;
+
+/** A token of another issuer, a key of another form. */
+const UNKNOWN: Rejection = Object.freeze({
+  kind: 'rejected',
+  reason: 'invalid',
+  detail: 'no provider of the route knows a credential like this; a token may name another issuer',
+});
 
 const CODES: Readonly<Record<RejectionReason, ErrorCode>> = {
   invalid: 'INVALID_CREDENTIALS',
@@ -107,10 +117,11 @@ class Chain implements IdentityChain {
         return this.#failed(named.name, error);
       }
       if (isThenable(result)) return this.#later(named, result, credential, facts, signal, i);
-      const identified = this.#settle(named.name, result, credential);
+      const identified = this.#settle(named.name, result, credential, facts);
       if (identified !== null) return identified;
     }
-    return this.#reject({ kind: 'rejected', reason: 'invalid' });
+    this.#options.onRejection?.(null, UNKNOWN, facts);
+    return this.#reject(UNKNOWN);
   }
 
   async #later(
@@ -128,11 +139,11 @@ class Chain implements IdentityChain {
       // A client that leaves says nothing about the provider: no alarm.
       return signal.aborted ? new GatewayError('CLIENT_CLOSED') : this.#failed(named.name, error);
     }
-    return this.#settle(named.name, result, credential) ?? this.#one(credential, facts, signal, at + 1);
+    return this.#settle(named.name, result, credential, facts) ?? this.#one(credential, facts, signal, at + 1);
   }
 
   /** Null: ask the next provider. */
-  #settle(name: string, result: AuthResult, credential: Credential): Identified | null {
+  #settle(name: string, result: AuthResult, credential: Credential, facts: IdentityFacts): Identified | null {
     try {
       switch (result.kind) {
         case 'authenticated':
@@ -140,6 +151,7 @@ class Chain implements IdentityChain {
         case 'not-applicable':
           return null;
         case 'rejected':
+          this.#options.onRejection?.(name, result, facts);
           return this.#reject(result);
         default:
           throw new TypeError('the provider gave no outcome');
@@ -154,7 +166,7 @@ class Chain implements IdentityChain {
     return new GatewayError('AUTH_UNAVAILABLE', { retryAfter: RETRY_AFTER, cause: error });
   }
 
-  #reject(result: Extract<AuthResult, { kind: 'rejected' }>): GatewayError {
+  #reject(result: Rejection): GatewayError {
     if (!Object.hasOwn(CODES, result.reason)) throw new TypeError('the provider gave an unknown reason');
     const code = CODES[result.reason];
     const extras: { -readonly [K in keyof ErrorExtras]: ErrorExtras[K] } = {};

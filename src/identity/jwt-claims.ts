@@ -68,7 +68,17 @@ function isAcceptedType(typ: JsonValue | undefined, accepted: readonly string[])
   return accepted.some((one) => one.toLowerCase() === name);
 }
 
-export type ClaimsVerdict = 'good' | 'expired' | 'invalid';
+/** What is wrong with a token's claims, in words for the operator. */
+export type ClaimsFault =
+  | 'the issuer is another one'
+  | 'the audience is not ours'
+  | 'not an access token'
+  | 'exp is missing or a date is malformed'
+  | 'issued in the future or after its own end'
+  | 'not valid yet'
+  | 'the lifetime exceeds max_lifetime_seconds';
+
+export type ClaimsVerdict = 'good' | 'expired' | ClaimsFault;
 
 /** Words by which issuers mark tokens that are no access tokens. */
 const OTHER_TOKENS = new Set(['id', 'refresh', 'logout', 'offline', 'id_token', 'refresh_token', 'logout_token']);
@@ -95,15 +105,19 @@ function isDate(value: JsonValue | undefined): value is number {
 
 /** Judges the claims of a token whose signature is good. `now` is epoch milliseconds. */
 export function checkClaims(claims: JsonObject, options: JwtOptions, now: number): ClaimsVerdict {
-  if (claims.iss !== options.issuer || !isForUs(claims.aud, options) || isOtherToken(claims)) return 'invalid';
+  if (claims.iss !== options.issuer) return 'the issuer is another one';
+  if (!isForUs(claims.aud, options)) return 'the audience is not ours';
+  if (isOtherToken(claims)) return 'not an access token';
   const { exp, iat, nbf } = claims;
   const seconds = now / 1000;
   const skew = options.clock_skew_seconds;
-  if (!isDate(exp) || (iat !== undefined && !isDate(iat)) || (nbf !== undefined && !isDate(nbf))) return 'invalid';
-  if (iat !== undefined && (iat > seconds + skew || iat > exp)) return 'invalid';
-  if (nbf !== undefined && nbf > seconds + skew) return 'invalid';
+  if (!isDate(exp) || (iat !== undefined && !isDate(iat)) || (nbf !== undefined && !isDate(nbf))) {
+    return 'exp is missing or a date is malformed';
+  }
+  if (iat !== undefined && (iat > seconds + skew || iat > exp)) return 'issued in the future or after its own end';
+  if (nbf !== undefined && nbf > seconds + skew) return 'not valid yet';
   // Without iat the rest of its life counts: what is left can only be shorter than the whole.
-  if (exp - (iat ?? seconds) > options.max_lifetime_seconds) return 'invalid';
+  if (exp - (iat ?? seconds) > options.max_lifetime_seconds) return 'the lifetime exceeds max_lifetime_seconds';
   return seconds >= exp + skew ? 'expired' : 'good';
 }
 

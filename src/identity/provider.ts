@@ -30,6 +30,8 @@ export type AuthResult =
   | {
       readonly kind: 'rejected';
       readonly reason: RejectionReason;
+      /** Why, in fixed words for the operator's log. The caller never learns it. */
+      readonly detail?: string;
       /** Value for `WWW-Authenticate`. */
       readonly challenge?: string;
       /** Seconds. */

@@ -29,7 +29,11 @@ const schema = z.strictObject({
 export type ApiKeyOptions = z.output<typeof schema>;
 
 const NOT_APPLICABLE: AuthResult = Object.freeze({ kind: 'not-applicable' });
-const INVALID: AuthResult = Object.freeze({ kind: 'rejected', reason: 'invalid' });
+const invalid = (detail: string): AuthResult => Object.freeze({ kind: 'rejected', reason: 'invalid', detail });
+const MALFORMED = invalid('not a key of ours: prefix, form or checksum');
+const ELSEWHERE = invalid('a key of another environment');
+const UNPROVEN = invalid('no such key');
+const REVOKED = invalid('revoked');
 const EXPIRED: AuthResult = Object.freeze({ kind: 'rejected', reason: 'expired' });
 const FORBIDDEN: AuthResult = Object.freeze({ kind: 'rejected', reason: 'forbidden' });
 
@@ -99,12 +103,12 @@ class ApiKeyProvider implements IdentityProvider {
   async #check(text: string, cacheKey: string, facts: IdentityFacts): Promise<AuthResult> {
     const parsed = parseKey(text);
     // A key of another environment is refused before the store is asked.
-    if (parsed === null || !this.#options.prefixes.includes(parsed.prefix)) return INVALID;
-    if (parsed.environment !== this.#environment) return INVALID;
+    if (parsed === null || !this.#options.prefixes.includes(parsed.prefix)) return MALFORMED;
+    if (parsed.environment !== this.#environment) return ELSEWHERE;
     const epoch = this.#cache.epoch;
     const record = await this.#env.keys.find(parsed.id);
-    if (record === null || !this.#proves(text, parsed, record)) return INVALID;
-    if (record.revoked_at !== null) return INVALID;
+    if (record === null || !this.#proves(text, parsed, record)) return UNPROVEN;
+    if (record.revoked_at !== null) return REVOKED;
     if (record.expires_at !== null && record.expires_at <= facts.now) return EXPIRED;
     const principal = freezePrincipal(principalOf(record, this.#env.name));
     const addresses = addressList(record.facts.allowed_ips);

@@ -19,7 +19,7 @@ import { isSignatureGood } from '../signature.ts';
 import { readPem, symmetricKey } from '../verification-keys.ts';
 
 const NOT_APPLICABLE: AuthResult = Object.freeze({ kind: 'not-applicable' });
-const INVALID: AuthResult = Object.freeze({ kind: 'rejected', reason: 'invalid' });
+const invalid = (detail: string): AuthResult => ({ kind: 'rejected', reason: 'invalid', detail });
 const EXPIRED: AuthResult = Object.freeze({ kind: 'rejected', reason: 'expired' });
 const UNAVAILABLE: AuthResult = Object.freeze({ kind: 'rejected', reason: 'unavailable' });
 
@@ -51,28 +51,31 @@ class JwtProvider implements IdentityProvider {
     if (credential.kind !== 'bearer') return NOT_APPLICABLE;
     const token = credential.value.reveal();
     if (!looksLikeJwt(token)) return NOT_APPLICABLE;
-    if (token.length > this.#options.max_token_bytes) return INVALID;
+    if (token.length > this.#options.max_token_bytes) return invalid('longer than max_token_bytes');
     const key = this.#cache.key(token);
     return this.#cache.get(key, facts.now) ?? this.#check(token, key, facts.now);
   }
 
   async #check(token: string, cacheKey: string, now: number): Promise<AuthResult> {
     const parts = takeApart(token);
-    if (parts === null) return INVALID;
+    if (parts === null) return invalid('not a well-formed JWT');
     // Another issuer's token is another provider's business. Nothing is believed yet: it is only not ours.
     if (parts.claims.iss !== this.#options.issuer) return NOT_APPLICABLE;
     const header = checkHeader(parts.header, this.#options);
-    if (header === null) return INVALID;
+    if (header === null) return invalid('the header names an algorithm, type or extension that is not accepted');
     const epoch = this.#cache.epoch;
     const lookup = await this.#keys.find(header.kid, header.alg);
     if (lookup.kind === 'unavailable') return UNAVAILABLE;
-    if (lookup.kind === 'unknown' || !(await isSignatureGood(lookup.key, header.alg, token))) return INVALID;
+    if (lookup.kind === 'unknown') return invalid('no usable key has this kid and algorithm');
+    if (!(await isSignatureGood(lookup.key, header.alg, token))) return invalid('the signature does not fit');
     const verdict = checkClaims(parts.claims, this.#options, now);
-    if (verdict !== 'good') return verdict === 'expired' ? EXPIRED : INVALID;
+    if (verdict !== 'good') return verdict === 'expired' ? EXPIRED : invalid(verdict);
     const principal = principalFromClaims(parts.claims, this.#options, this.#env.name, now, this.#env.logger);
-    if (principal === null) return INVALID;
+    if (principal === null) return invalid('a claim that makes the principal is missing or of another type');
     const { token_id, expires_at } = principal.auth;
-    if (token_id !== null && (await isTokenRevoked(this.#env.shared, this.#options.issuer, token_id))) return INVALID;
+    if (token_id !== null && (await isTokenRevoked(this.#env.shared, this.#options.issuer, token_id))) {
+      return invalid('revoked');
+    }
     const result = Object.freeze({ kind: 'authenticated', principal } as const);
     const expires = ((expires_at ?? 0) + this.#options.clock_skew_seconds) * 1000;
     this.#cache.set(cacheKey, result, Math.min(expires, now + this.#options.cache_seconds * 1000), epoch);

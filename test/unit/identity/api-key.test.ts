@@ -38,7 +38,7 @@ async function ask(text: string, facts: Partial<IdentityFacts> = {}): Promise<Au
   return provider.authenticate(keyHeader(text), around.facts(facts), NEVER);
 }
 
-const INVALID = { kind: 'rejected', reason: 'invalid' };
+const INVALID = { kind: 'rejected', reason: 'invalid', detail: expect.any(String) };
 
 describe('an API key', () => {
   test('gives the principal it was made for', async () => {

@@ -236,6 +236,21 @@ describe('a provider that fails', () => {
     },
   );
 
+  test('tells the operator who refused and why, and the caller neither', async () => {
+    const told: unknown[] = [];
+    const options: ChainOptions = {
+      onRejection: (provider, { reason, detail }, { request_id }) => told.push([provider, reason, detail, request_id]),
+    };
+    const refusing = says({ kind: 'rejected', reason: 'invalid', detail: 'the audience is not ours' });
+    const error = await refusal([notMine, refusing], [bearer('x')], options);
+    expect(JSON.stringify([error.message, error.extras])).not.toContain('audience');
+    await refusal([notMine], [bearer('x')], options);
+    expect(told).toEqual([
+      ['p1', 'invalid', 'the audience is not ours', 'req_1'],
+      [null, 'invalid', expect.stringContaining('no provider of the route'), 'req_1'],
+    ]);
+  });
+
   test('is not blamed, and asked no longer, when the client went away', async () => {
     const gone = new AbortController();
     const blamed: string[] = [];
