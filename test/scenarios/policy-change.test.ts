@@ -83,10 +83,10 @@ describe.skipIf(compiler.path === null && process.env.CI !== 'true')('a policy d
   test('is refused with file and line when it does not compile, and the policy before stays', async () => {
     await writeFile(rule, `${RULE}\nallow if {\n\tnobody.knows[this\n}\n`);
     const line = JSON.parse(await gateway.logged(/policy not activated/)) as { reason: string };
-    expect(line.reason).toMatch(/stocktaking\.rego:\d+: /);
+    expect(line.reason).toMatch(/stocktaking\.rego:\d+:\d+: /);
     const status = await policyStatus();
     expect(status.revision).toBe(revision);
-    expect(status.last_error).toMatch(/stocktaking\.rego:\d+: /);
+    expect(status.last_error).toMatch(/stocktaking\.rego:\d+:\d+: /);
     expect((await invoke(gateway.url, key, COUNTING)).status).toBe(403);
     expect((await invoke(gateway.url, key, PLAIN)).status).toBe(200);
     expect((await call(`${gateway.url}/readyz`)).status).toBe(200);
