@@ -10,6 +10,7 @@ import { configJsonSchema } from '../src/config/json-schema.ts';
 import { type LoadResult, loadConfigText } from '../src/config/load.ts';
 import { UNAVAILABLE } from '../src/config/unavailable.ts';
 import { IDENTITY_SCHEMA } from '../src/modules.ts';
+import { settingsDocument } from '../tools/settings-doc.ts';
 import { verifies } from './helpers/verifies.ts';
 
 const ROOT = join(import.meta.dirname, '..');
@@ -64,6 +65,21 @@ describe('config/', () => {
     expect(schema.additionalProperties).toBe(false);
     expect(keysAt(schema, ['listen', 'admin'])).toEqual(new Set(['address', 'token', 'tls']));
     expect(schema.properties?.listen?.properties?.admin?.properties?.token).toMatchObject({ type: 'string' });
+  });
+});
+
+describe('docs/settings.md', () => {
+  test('is the generated one', () => {
+    // Refresh it with: node tools/settings-doc.ts
+    expect(readFileSync(join(ROOT, 'docs/settings.md'), 'utf8')).toBe(settingsDocument());
+  });
+
+  test('names every key of every section', () => {
+    const text = settingsDocument();
+    const known = (at: string[]) => [...keysAt(configJsonSchema(IDENTITY_SCHEMA) as SchemaNode, at)];
+    for (const at of [['limits'], ['stores'], ['servers', 'x'], ['servers', 'x', 'tools', 'y'], ['identity', 'x']]) {
+      for (const key of known(at)) expect(text).toMatch(new RegExp(`^\\| \`${at[0]}\\.[^|]*\\b${key}\\b`, 'm'));
+    }
   });
 });
 

@@ -80,7 +80,7 @@ models:
 /** The commented configuration. Exported for the test that loads it. */
 export function initialConfig(answers: Answers): string {
   const { models, route } = modelLines(answers);
-  return `# Check it with "portcullis config check"; every setting is in docs/configuration.md.
+  return `# Check it with "portcullis config check"; every setting is in docs/settings.md.
 version: 1
 
 # production refuses plain HTTP outside loopback, weak secrets and a test clock.

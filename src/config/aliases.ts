@@ -295,10 +295,10 @@ export const ALIASES: readonly Alias[] = [
 export const OTHER_VARIABLES: Readonly<Record<string, string>> = {
   PORTCULLIS_CONFIG: 'the configuration file when no -c is given',
   PORTCULLIS_HOME: 'where the demo and client commands keep their files (default ./.portcullis)',
-  PORTCULLIS_URL: 'the gateway that client commands talk to',
+  PORTCULLIS_URL: 'the data listener that client commands will talk to; none does yet',
   PORTCULLIS_ADMIN_URL: 'the administration listener that client commands talk to',
-  HOKUSAI_ADMIN_TOKEN: 'token of client commands that manage keys at an external service',
-  HOKUSAI_API_KEY: 'key that client commands validate when none is given',
+  HOKUSAI_ADMIN_TOKEN: 'nothing yet: there is no external key service',
+  HOKUSAI_API_KEY: 'nothing yet: there is no external key service',
   OPA_BIN: 'the opa program that compiles policies',
 };
 

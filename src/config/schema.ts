@@ -87,11 +87,14 @@ const tool = z.strictObject({
   type: z.string().min(1).optional().describe('replaces only the unknown default'),
   sensitivity: sensitivity.optional().describe('replaces only the unknown default'),
   floor: sensitivity.optional().describe('the least sensitivity; only raises'),
-  requires_hitl: z.boolean().default(false),
-  sensitive_params: z.array(z.string()).default([]),
+  requires_hitl: z.boolean().default(false).describe('every call needs the approval of another person'),
+  sensitive_params: z.array(z.string()).default([]).describe('arguments whose values are never written down'),
 });
 
-const credential = z.union([secret, z.strictObject({ header: z.string().default('authorization'), value: secret })]);
+const credential = z.union([
+  secret,
+  z.strictObject({ header: z.string().default('authorization').describe('the header it is sent in'), value: secret }),
+]);
 
 export const DIALECTS = [
   'postgres',
@@ -109,21 +112,22 @@ const dialectAliases: Record<string, string> = { postgresql: 'postgres', transac
 const dialect = z
   .string()
   .transform((value) => dialectAliases[value.toLowerCase()] ?? value.toLowerCase())
-  .pipe(z.enum(DIALECTS));
+  .pipe(z.enum(DIALECTS))
+  .describe(`of a sql server: ${DIALECTS.join(', ')}`);
 
 const server = z.strictObject({
   type: z.string().min(1).default('custom').describe('sql, api, file, k8s, llm, custom or a registered type'),
   dialect: dialect.optional(),
   url: httpUrl.describe('the MCP endpoint'),
   description: z.string().optional(),
-  environment: z.string().optional(),
-  region: z.string().optional(),
-  data_region: z.string().optional(),
-  owner_team: z.string().optional(),
-  tags: z.array(z.string()).default([]),
+  environment: z.string().optional().describe('where its data lives; production raises medium and high by one'),
+  region: z.string().optional().describe('where it runs, for policies'),
+  data_region: z.string().optional().describe('where its data may be read from, for the GDPR rules'),
+  owner_team: z.string().optional().describe('who answers for it, for policies'),
+  tags: z.array(z.string()).default([]).describe('words that policies look at, e.g. phi'),
   sensitivity_level: sensitivity.optional().describe('for tools that cannot be classified; not a floor'),
-  sensitivity_floor: sensitivity.optional(),
-  enabled: z.boolean().default(true),
+  sensitivity_floor: sensitivity.optional().describe('the least sensitivity of all its tools; only raises'),
+  enabled: z.boolean().default(true).describe('false refuses every call with SERVER_DISABLED'),
   allow: z
     .array(z.enum(['sampling', 'elicitation', 'roots']))
     .default([])
@@ -158,9 +162,9 @@ const routeBase = {
     .transform((path) => (path.length > 1 ? path.replace(/\/+$/, '') : path)),
   identity: z.array(name).default([]).describe('identity providers, in the order they are tried'),
   anonymous: z.boolean().default(false).describe('let requests without any credential pass as anonymous'),
-  entrypoint: z.string().optional(),
-  tenant_header: z.boolean().default(false),
-  body_bytes: z.int().min(1).optional(),
+  entrypoint: z.string().optional().describe('the policy entrypoint of this route instead of policy.entrypoint'),
+  tenant_header: z.boolean().default(false).describe('tells the upstream the caller’s tenant in X-Tenant-Id'),
+  body_bytes: z.int().min(1).optional().describe('instead of limits.body_bytes'),
 };
 
 const route = z.discriminatedUnion('protocol', [
@@ -168,13 +172,16 @@ const route = z.discriminatedUnion('protocol', [
     ...routeBase,
     protocol: z.literal('mcp'),
     server: name,
-    denial: z.enum(['error', 'result']).default('error'),
+    denial: z
+      .enum(['error', 'result'])
+      .default('error')
+      .describe('how a denied call is told: a JSON-RPC error, or a result that a model reads'),
   }),
   z.strictObject({
     ...routeBase,
     protocol: z.literal('llm'),
-    model: name.optional(),
-    models: z.array(name).min(1).optional(),
+    model: name.optional().describe('the one entry of models behind this route'),
+    models: z.array(name).min(1).optional().describe('several, told apart by the model names they serve'),
   }),
   z.strictObject({
     ...routeBase,
@@ -221,7 +228,12 @@ const policy = z.strictObject({
   watch: z.boolean().default(true).describe('recompile and reload when a file changes'),
   decision_log: z.strictObject({ file: z.string() }).optional(),
   cache: z
-    .strictObject({ entries: z.int().min(0).max(10_000_000).default(10_000), base_ttl_ms: ms.default(60_000) })
+    .strictObject({
+      entries: z.int().min(0).max(10_000_000).default(10_000),
+      base_ttl_ms: ms
+        .default(60_000)
+        .describe('how long a medium decision is remembered; low twice, high half as long'),
+    })
     .prefault({}),
 });
 
@@ -231,7 +243,7 @@ const stores = z.strictObject({
     .regex(/^sqlite:./, 'expected sqlite:FILE or sqlite::memory:')
     .default('sqlite:./portcullis.db'),
   shared: z.enum(['memory']).default('memory'),
-  blobs: z.string().default('file:./blobs'),
+  blobs: z.string().default('file:./blobs').describe('nothing is kept there yet'),
   pepper: secret.optional().describe('mixed into API key hashes; made once and kept beside the database when absent'),
 });
 
