@@ -54,7 +54,9 @@ function parseEvent(text: string): JsonObject | null {
 function summary(event: JsonObject): string {
   const word = (name: string) =>
     typeof event[name] === 'string' || typeof event[name] === 'number' ? String(event[name]) : null;
-  const target = [word('server_name'), word('tool_name')].filter((part) => part !== null).join('/');
+  const named = [word('server_name'), word('tool_name')].filter((part) => part !== null).join('/');
+  const path = word('action')?.startsWith('http:') ? word('path') : null;
+  const target = named === '' ? (word('model') ?? path) : named;
   const reasons = Array.isArray(event.reasons)
     ? event.reasons.map((reason) => (isJsonObject(reason) ? String(reason.message) : '')).join('; ')
     : '';
@@ -66,7 +68,7 @@ function summary(event: JsonObject): string {
     word('status'),
     word('user_id') ?? '-',
     word('action') ?? word('operation') ?? `${word('method') ?? ''} ${word('path') ?? ''}`.trim(),
-    target === '' ? null : target,
+    target,
     level,
     word('code'),
     word('violation_reason') ?? (reasons === '' ? null : reasons),

@@ -41,6 +41,15 @@ async function tail(file: string, ...argv: string[]) {
 }
 
 describe('portcullis audit tail', () => {
+  test('names the model of a model call and the path of a plain HTTP call', async () => {
+    const none = { server_name: null, tool_name: null };
+    const chat = { ...none, action: 'llm:chat:create', path: '/v1/chat/completions', model: 'small' };
+    const get = { ...none, action: 'http:get', path: '/api/tasks/7', model: null };
+    const { lines } = await tail(write('g.jsonl', event(1, 'data_access', chat) + event(2, 'data_access', get)));
+    expect(lines[0]).toMatch(/llm:chat:create {2}small/);
+    expect(lines[1]).toMatch(/http:get {2}\/api\/tasks\/7/);
+  });
+
   test('prints the last events, oldest first, in a line each', async () => {
     const file = write('a.jsonl', events(50));
     const { code, lines } = await tail(file, '-n', '2');
