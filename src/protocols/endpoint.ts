@@ -1,0 +1,38 @@
+/** What the gateway answers itself on the data listener, one endpoint each, under the same pipeline as everything else. */
+import type { z } from 'zod';
+import type { Call } from '../core/call.ts';
+import type { Admitted, Permitted } from '../core/exchange.ts';
+import type { PermissionRule } from '../core/route.ts';
+
+/** A request to an endpoint, read and checked. */
+export interface EndpointRequest<Body> {
+  readonly exchange: Admitted;
+  /** Segments that `{name}` of the path stood for, decoded. */
+  readonly params: Readonly<Record<string, string>>;
+  readonly query: URLSearchParams;
+  readonly body: Body;
+}
+
+/** `body` is sent as JSON; undefined sends none. */
+export interface EndpointReply {
+  readonly status: number;
+  readonly body?: unknown;
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
+export interface Endpoint<Body = unknown> {
+  readonly method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
+  /** From the root of the data listener; `{name}` stands for one segment, e.g. `/approvals/{id}/approve`. */
+  readonly path: string;
+  /**
+   * `anyone`: also without a credential (login, public keys). `authenticated`: any principal. A rule: the policy decides
+   * on `http:<method>` with these permissions, as on any plain HTTP route.
+   */
+  readonly access: 'anyone' | 'authenticated' | PermissionRule;
+  /** Null: no body is read. `form` takes application/x-www-form-urlencoded instead of JSON. */
+  readonly body: { readonly schema: z.ZodType<Body>; readonly encoding?: 'json' | 'form' } | null;
+  /** What the policy is asked instead of `http:<method>`, e.g. `approvals:decide` on one approval. */
+  call?(request: EndpointRequest<Body>): Call | Promise<Call>;
+  /** Runs once permitted. Throws a GatewayError for an expected end that is not good. */
+  answer(request: EndpointRequest<Body>, permitted: Permitted): EndpointReply | Promise<EndpointReply>;
+}
