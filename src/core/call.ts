@@ -1,5 +1,6 @@
 /** What is asked for, and how dangerous it is. Source: contracts 2 and 3, acceptance 1.3.2. */
 import type { JsonObject } from './json.ts';
+import type { Principal, PrincipalType } from './principal.ts';
 
 /** Every action a policy can be asked about. A closed list: the policy input never carries another. */
 export const ACTIONS = [
@@ -77,7 +78,9 @@ export interface ResourceRef {
     | 'conversation'
     | 'task'
     | 'protocol'
-    | 'key';
+    | 'key'
+    | 'agent'
+    | 'principal';
   readonly id: string;
   readonly tenant_id: string | null;
   readonly owner_id: string | null;
@@ -95,6 +98,46 @@ export interface LlmFacts {
   readonly tools: readonly string[];
 }
 
+/** Somebody named in a call that one party asks to have another act for it. The host looked it up; nobody claims it. */
+export interface A2aUser {
+  readonly id: string;
+  readonly type: PrincipalType;
+  readonly tenant_id: string;
+  readonly roles: readonly string[];
+  readonly teams: readonly string[];
+  readonly permissions: readonly string[];
+  readonly scopes: readonly string[];
+  readonly tenure_months: number | null;
+  readonly mfa_verified: boolean;
+  readonly device_compliant: boolean;
+}
+
+/** An agent on either side of `a2a:invoke`. */
+export interface A2aAgent {
+  readonly id: string;
+  readonly name: string | null;
+  /** A name the policy's data ranks; one it does not know is the least trusted. */
+  readonly trust_level: string | null;
+  readonly capabilities: readonly string[];
+}
+
+/** Facts of a call between parties (`a2a:invoke`, `a2a:delegate`). Source: design 2.3, acceptance SW-04. */
+export interface A2aFacts {
+  /** Who hands rights on: the verified caller. */
+  readonly source_user: A2aUser | null;
+  /** Who gets them, as the directory knows it. */
+  readonly target_user: A2aUser | null;
+  readonly source_agent: A2aAgent | null;
+  readonly target_agent: A2aAgent | null;
+  /** What is asked of the target agent, or null. */
+  readonly capability: string | null;
+  readonly context: {
+    readonly workflow_id: string | null;
+    readonly user_id: string | null;
+    readonly delegation_depth: number;
+  };
+}
+
 /** One thing to decide. A tools/list yields one per tool; nearly everything else yields exactly one. */
 export interface Call {
   readonly action: Action;
@@ -109,6 +152,8 @@ export interface Call {
   readonly schema_hash: string | null;
   readonly resource: ResourceRef;
   readonly llm: LlmFacts | null;
+  /** Absent: no call between agents. */
+  readonly a2a?: A2aFacts;
 }
 
 /** A call with its class. */
@@ -118,4 +163,20 @@ export interface ClassifiedCall extends Call {
 
 export function sensitivityRank(level: Sensitivity): number {
   return SENSITIVITIES.indexOf(level);
+}
+
+/** A principal as the policy sees the source or the target of a delegation. */
+export function a2aUser(principal: Principal): A2aUser {
+  return {
+    id: principal.id,
+    type: principal.type,
+    tenant_id: principal.tenant_id,
+    roles: principal.roles,
+    teams: principal.teams,
+    permissions: principal.permissions,
+    scopes: principal.scopes,
+    tenure_months: principal.tenure_months,
+    mfa_verified: principal.auth.mfa_verified,
+    device_compliant: principal.device_compliant,
+  };
 }

@@ -17,6 +17,10 @@ import { list, part } from './sized-text.ts';
 const MAX_KEY_LENGTH = 1024;
 const UNIQUE = new Set(['request_id', 'timestamp', 'gateway_metadata.request_id', 'gateway_metadata.timestamp']);
 
+const A2A_MEMBERS = ['source_user', 'target_user', 'source_agent', 'target_agent', 'capability', 'context'];
+/** What the document says of who acts for whom; `user.actor` is the user's. */
+const OF_THE_CHAIN = ['delegation_depth', 'delegation_chain', 'context'];
+
 /** One thing a policy may read, as text that cannot run into its neighbours. */
 type Part = (request: DecisionRequest, server: ServerFacts | null) => string;
 
@@ -59,6 +63,7 @@ function callParts(set: ReadSet): Part[] {
     [reads(set, 'resource', 'owner_id'), ({ call }) => part(call.resource.owner_id)],
     [reads(set, 'resource', 'permissions'), ({ call }) => json(call.resource.permissions)],
     [reads(set, 'llm'), ({ call }) => json(call.llm)],
+    [A2A_MEMBERS.some((name) => reads(set, name)), ({ call }) => json(call.a2a ?? null)],
   ]);
 }
 
@@ -69,6 +74,7 @@ function callerParts(set: ReadSet): Part[] {
   const inMetadata = ['server_type', 'environment'].some((name) => reads(set, 'gateway_metadata', name));
   return choose([
     [reads(set, 'user'), ({ principal }) => `u${users.of(principal)},`],
+    [OF_THE_CHAIN.some((name) => reads(set, name)), ({ principal }) => json(principal.actor)],
     [reads(set, 'user', 'mfa_age_seconds'), ({ principal, facts }) => `${mfaAge(principal, facts.now)},`],
     [reads(set, 'gateway_metadata', 'device_compliant'), ({ principal }) => (principal.device_compliant ? '1' : '0')],
     [fromServer || inMetadata, (_, server) => (server === null ? '-' : `s${servers.of(server)},`)],

@@ -9,6 +9,7 @@ import type { ClassifiedCall } from '../core/call.ts';
 import type { ApprovalFacts, DecisionRequest, RequestFacts } from '../core/decision.ts';
 import type { JsonObject, JsonValue } from '../core/json.ts';
 import type { Principal } from '../core/principal.ts';
+import { a2aMembers, chainOf } from './a2a-input.ts';
 import { part } from './sized-text.ts';
 import { markLasting } from './wasm/input-writer.ts';
 
@@ -31,13 +32,13 @@ export interface PolicyInput {
   readonly tool: JsonObject | null;
   readonly resource: Readonly<Record<string, JsonValue>>;
   readonly rate_limit: { readonly window_seconds: number; readonly count: number };
-  readonly source_user: null;
-  readonly target_user: null;
+  readonly source_user: JsonValue;
+  readonly target_user: JsonValue;
   readonly delegation_depth: number;
   readonly delegation_chain: readonly JsonValue[];
-  readonly source_agent: null;
-  readonly target_agent: null;
-  readonly capability: null;
+  readonly source_agent: JsonValue;
+  readonly target_agent: JsonValue;
+  readonly capability: string | null;
   readonly context: JsonObject;
   readonly llm: JsonValue;
   readonly data_region: string | null;
@@ -48,9 +49,7 @@ export interface BatchInput extends PolicyInput {
   readonly calls: readonly JsonObject[];
 }
 
-const NOTHING: readonly JsonValue[] = markLasting([]);
 const NO_CLASSES: JsonObject = markLasting({});
-const NO_CONTEXT: JsonObject = markLasting({ workflow_id: null, user_id: null, delegation_depth: 0 });
 /** Names of tools come from callers: no more of them are remembered per server. */
 const MAX_REMEMBERED = 2000;
 
@@ -59,6 +58,8 @@ export function buildInput(request: DecisionRequest, server: ServerFacts | null)
   const { facts, principal, call } = request;
   const timestamp = isoTime(facts.now);
   const described = server === null ? null : describe(server);
+  const chain = chainOf(principal.actor);
+  const a2a = a2aMembers(call.a2a, chain.length);
   return {
     version: INPUT_VERSION,
     request_id: facts.request_id,
@@ -73,14 +74,14 @@ export function buildInput(request: DecisionRequest, server: ServerFacts | null)
     tool: toolOf(call, described),
     resource: call.resource as unknown as JsonObject,
     rate_limit: facts.rate,
-    source_user: null,
-    target_user: null,
-    delegation_depth: 0,
-    delegation_chain: NOTHING,
-    source_agent: null,
-    target_agent: null,
-    capability: null,
-    context: NO_CONTEXT,
+    source_user: a2a.source_user,
+    target_user: a2a.target_user,
+    delegation_depth: chain.length,
+    delegation_chain: chain,
+    source_agent: a2a.source_agent,
+    target_agent: a2a.target_agent,
+    capability: a2a.capability,
+    context: a2a.context,
     llm: call.llm as unknown as JsonValue,
     data_region: server?.data_region ?? textParameter(call.parameters, 'data_region'),
   };
@@ -255,10 +256,8 @@ export function buildBatchInput(
   const server = serverOf(first.call.server);
   // What only the first call has must not stand in the document, where every element would inherit it.
   const { possible, ...classification } = first.call.classification;
-  const document = buildInput(
-    { ...first, call: { ...first.call, parameters: null, llm: null, classification } },
-    server,
-  );
+  const { a2a, ...shared } = first.call;
+  const document = buildInput({ ...first, call: { ...shared, parameters: null, llm: null, classification } }, server);
   const calls = requests.map(({ call }) => element(call, serverOf(call.server), document));
   return { ...document, calls };
 }
@@ -271,6 +270,7 @@ function element(call: ClassifiedCall, server: ServerFacts | null, document: Pol
     call.server === document.server_name &&
     call.parameters === null &&
     call.llm === null &&
+    call.a2a === undefined &&
     call.resource.permissions === null;
   if (!plain) return makeElement(call, described, server, document);
   const known = described.elements.get(call.tool ?? call.resource.id);
@@ -330,6 +330,7 @@ function makeElement(
   };
   if (call.parameters !== null) out.parameters = call.parameters;
   if (call.llm !== null) out.llm = call.llm as unknown as JsonValue;
+  if (call.a2a !== undefined) Object.assign(out, a2aMembers(call.a2a, document.delegation_depth));
   const environment = server?.environment ?? textParameter(call.parameters, 'environment');
   const region = server?.data_region ?? textParameter(call.parameters, 'data_region');
   if (environment !== document.gateway_metadata.environment) metadata.environment = environment;

@@ -52,6 +52,7 @@ function keyOf(call: Call): string | null {
 }
 
 function withClass(call: Call, classification: Classification): ClassifiedCall {
+  const { a2a } = call;
   return {
     action: call.action,
     server: call.server,
@@ -62,6 +63,7 @@ function withClass(call: Call, classification: Classification): ClassifiedCall {
     resource: call.resource,
     llm: call.llm,
     classification,
+    ...(a2a === undefined ? undefined : { a2a }),
   };
 }
 
