@@ -22,7 +22,43 @@ export interface ApiKeyRow {
   replaced_by: string | null;
 }
 
+export interface ApprovalRow {
+  id: string;
+  tenant_id: string;
+  state: string;
+  open_key: string | null;
+  requester_id: string;
+  facts: string;
+  created_at: number;
+  expires_at: number;
+  decided_at: number | null;
+  decided_by: string | null;
+  decision_reason: string | null;
+  token_id: string | null;
+  used_at: number | null;
+}
+
+export interface SwitchRow {
+  id: string;
+  kind: string;
+  name: string;
+  within: string;
+  reason: string;
+  is_public: number;
+  created_at: number;
+  created_by: string;
+  until: number | null;
+}
+
+/** One row: grows with every change of `switches`. */
+export interface SwitchVersionRow {
+  version: number;
+}
+
 export interface Tables {
   portcullis_migrations: MigrationRow;
   api_keys: ApiKeyRow;
+  switches: SwitchRow;
+  switch_version: SwitchVersionRow;
+  approvals: ApprovalRow;
 }

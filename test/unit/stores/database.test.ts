@@ -5,7 +5,7 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { Secret } from '../../../src/core/secret.ts';
 import { createApiKeyStore } from '../../../src/stores/api-keys.ts';
 import { databaseFile, openDatabase } from '../../../src/stores/database.ts';
-import { migrate } from '../../../src/stores/migrations/migrate.ts';
+import { MIGRATIONS, migrate } from '../../../src/stores/migrations/migrate.ts';
 import { loadPepper } from '../../../src/stores/pepper.ts';
 import { apiKeyRecord, apiKeysContract } from '../../contract/api-keys.ts';
 
@@ -70,9 +70,9 @@ describe('the database', () => {
     const url = fresh();
     for (let i = 0; i < 2; i++) {
       await using database = await openDatabase(url, { baseDir: folder, clock });
-      expect(await database.queries.selectFrom('portcullis_migrations').selectAll().execute()).toEqual([
-        { version: 1, name: 'api-keys', applied_at: clock.now() },
-      ]);
+      expect(await database.queries.selectFrom('portcullis_migrations').selectAll().execute()).toEqual(
+        MIGRATIONS.map(({ version, name }) => ({ version, name, applied_at: clock.now() })),
+      );
     }
   });
 
@@ -97,10 +97,8 @@ describe('the database', () => {
       await queries.schema.createTable('half').addColumn('id', 'text').execute();
       throw new Error('stopped half way');
     };
-    const first = { version: 1, name: 'api-keys', up: async () => {} };
-    await expect(migrate(database.queries, clock, [first, { version: 2, name: 'half', up }])).rejects.toThrow(
-      'half way',
-    );
+    const next = { version: 998, name: 'half', up };
+    await expect(migrate(database.queries, clock, [...MIGRATIONS, next])).rejects.toThrow('half way');
     expect((await database.queries.introspection.getTables()).map((table) => table.name)).not.toContain('half');
   });
 
