@@ -80,7 +80,8 @@ export interface ResourceRef {
     | 'protocol'
     | 'key'
     | 'agent'
-    | 'principal';
+    | 'principal'
+    | 'approval';
   readonly id: string;
   readonly tenant_id: string | null;
   readonly owner_id: string | null;
