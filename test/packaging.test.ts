@@ -50,6 +50,7 @@ describe('the published package', { timeout: 120_000 }, () => {
         'package/policies/data.json',
         'package/policies/profiles/strict.json',
         'package/policies/bundle/policy.wasm',
+        'package/policies/bundle/plan.json.gz',
         'package/policies/bundle/manifest.json',
         'package/config/schema.json',
         'package/LICENSE',

@@ -12,6 +12,8 @@ export interface BundleManifest {
   readonly sources: Readonly<Record<string, string>>;
   /** Hex SHA-256 of policy.wasm. */
   readonly wasm: string;
+  /** Hex SHA-256 of the plan (`plan.json`, unpacked), which explains what the module decides. */
+  readonly plan?: string;
   /** Entrypoint path to the number the module knows it by. */
   readonly entrypoints: Readonly<Record<string, number>>;
   /** Version of the compiler, e.g. `1.22.0`. */

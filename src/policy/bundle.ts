@@ -17,6 +17,15 @@ export interface Bundle {
   readonly revision: string;
   /** Digests of the sources the module was compiled from; null when the manifest names none. */
   readonly sources: Readonly<Record<string, string>> | null;
+  /** The same rules in OPA's intermediate representation, packed or not; null in a bundle without it. */
+  readonly plan: PlanBytes | null;
+}
+
+export interface PlanBytes {
+  readonly bytes: Uint8Array;
+  readonly gzip: boolean;
+  /** Hex SHA-256 of the unpacked text; null where the manifest does not say. */
+  readonly digest: string | null;
 }
 
 /** Where things are; all are absolute paths. */
@@ -36,10 +45,19 @@ export async function loadBundle(location: BundleLocation): Promise<Bundle> {
   }
   const data = location.dataFile === null ? await files('data.json') : await readOwn(location.dataFile);
   const manifest = await files('manifest.json');
-  return assemble(wasm, data, manifest, location.dataFile ?? 'data.json');
+  const bundle = assemble(wasm, data, manifest, location.dataFile ?? 'data.json');
+  return { ...bundle, plan: await readPlan(files, manifest) };
 }
 
-function assemble(wasm: Buffer, data: Buffer | null, manifest: Buffer | null, dataName: string): Bundle {
+async function readPlan(files: FileSource, manifest: Buffer | null): Promise<PlanBytes | null> {
+  const packed = await files('plan.json.gz');
+  const bytes = packed ?? (await files('plan.json'));
+  if (bytes === null) return null;
+  const named = manifest === null ? undefined : parseObject(manifest, 'manifest.json').plan;
+  return { bytes, gzip: packed !== null, digest: typeof named === 'string' ? named : null };
+}
+
+function assemble(wasm: Buffer, data: Buffer | null, manifest: Buffer | null, dataName: string): Omit<Bundle, 'plan'> {
   const document = data === null ? {} : parseObject(data, dataName);
   const described = manifest === null ? {} : parseObject(manifest, 'manifest.json');
   const dataText = JSON.stringify(document);

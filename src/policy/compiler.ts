@@ -6,6 +6,7 @@ import { createHash } from 'node:crypto';
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, relative, resolve, sep } from 'node:path';
+import { gzipSync } from 'node:zlib';
 import type { BundleManifest } from './bundle-format.ts';
 import { readTarGz } from './bundle-format.ts';
 import type { OpaCommand } from './opa-command.ts';
@@ -21,7 +22,13 @@ export interface CompileProblem {
 }
 
 export type CompileResult =
-  | { readonly kind: 'compiled'; readonly manifest: BundleManifest; readonly wasm: Buffer; readonly out: string | null }
+  | {
+      readonly kind: 'compiled';
+      readonly manifest: BundleManifest;
+      readonly wasm: Buffer;
+      readonly plan: Buffer;
+      readonly out: string | null;
+    }
   /** The policies are at fault. */
   | { readonly kind: 'rejected'; readonly problems: readonly CompileProblem[] }
   /** There is nothing to compile with; the message says how to get it. */
@@ -50,8 +57,8 @@ export async function compile(dir: string, options: CompileOptions = {}): Promis
   if (!('wasm' in built)) return { kind: 'rejected', problems: built.problems };
   const manifest = await describe(opa, dir, sources, built);
   const out = options.out ?? null;
-  if (out !== null) await writeBundle(out, built.wasm, manifest);
-  return { kind: 'compiled', manifest, wasm: built.wasm, out };
+  if (out !== null) await writeBundle(out, built, manifest);
+  return { kind: 'compiled', manifest, wasm: built.wasm, plan: built.plan, out };
 }
 
 /**
@@ -155,29 +162,46 @@ function problemsOfText(text: string): CompileProblem[] {
 
 interface Built {
   readonly wasm: Buffer;
+  /** JSON text of the same rules in OPA's intermediate representation. */
+  readonly plan: Buffer;
   readonly entrypoints: readonly string[];
 }
 
+interface BuildFault {
+  readonly problems: readonly CompileProblem[];
+}
+
+/** The module, and the plan of the same rules: what explains a decision. A bundle holds one of the two: built twice. */
+async function build(opa: OpaCommand, dir: string, entrypoints: readonly string[]): Promise<Built | BuildFault> {
+  const files = await buildTarget(opa, dir, entrypoints, 'wasm');
+  if ('problems' in files) return files;
+  const wasm = files.get('policy.wasm');
+  const manifest = parseJson(files.get('.manifest')?.toString('utf8') ?? '') as OpaManifest | null;
+  if (wasm === undefined || manifest?.wasm === undefined)
+    throw new Error('the compiler made a bundle without a module');
+  const planned = await buildTarget(opa, dir, entrypoints, 'plan');
+  if ('problems' in planned) return planned;
+  const plan = planned.get('plan.json');
+  if (plan === undefined) throw new Error('the compiler made a bundle without a plan');
+  return { wasm, plan, entrypoints: manifest.wasm.map((each) => each.entrypoint) };
+}
+
 /** Runs with `dir` as working directory: positions inside the module then do not depend on where it was built. */
-async function build(
+async function buildTarget(
   opa: OpaCommand,
   dir: string,
   entrypoints: readonly string[],
-): Promise<Built | { readonly problems: readonly CompileProblem[] }> {
+  target: 'wasm' | 'plan',
+): Promise<ReadonlyMap<string, Buffer> | BuildFault> {
   const temporary = await mkdtemp(join(tmpdir(), 'portcullis-build-'));
   try {
     const archive = join(temporary, 'bundle.tar.gz');
     const wanted = entrypoints.flatMap((name) => ['-e', name]);
     // Without --prune-unused whatever depends on an entrypoint becomes one too, functions included, which fails.
-    const flags = ['-t', 'wasm', '-O', '0', '--prune-unused', ...ignoreFlags, ...wanted, '-o', archive];
+    const flags = ['-t', target, '-O', '0', '--prune-unused', ...ignoreFlags, ...wanted, '-o', archive];
     const result = await run(opa.path, ['build', ...flags, '.'], { cwd: dir });
     if (result.status !== 0) return { problems: problemsOf(result.stderr || result.stdout) };
-    const files = readTarGz(await readFile(archive));
-    const wasm = files.get('policy.wasm');
-    const manifest = parseJson(files.get('.manifest')?.toString('utf8') ?? '') as OpaManifest | null;
-    if (wasm === undefined || manifest?.wasm === undefined)
-      throw new Error('the compiler made a bundle without a module');
-    return { wasm, entrypoints: manifest.wasm.map((each) => each.entrypoint) };
+    return readTarGz(await readFile(archive));
   } finally {
     await rm(temporary, { recursive: true, force: true });
   }
@@ -198,16 +222,19 @@ async function describe(
     revision: `sha256:${sha256(`${wasm}\n${digestOf(sources)}`)}`,
     sources,
     wasm,
+    plan: sha256(built.plan),
     entrypoints: Object.fromEntries(built.entrypoints.map((name, id) => [name, id])),
     opa: opa.version,
     input_paths: await readSet(opa, dir, Object.keys(sources)),
   };
 }
 
-/** Both files appear whole or not at all: a reader never sees half a module. The manifest comes last. */
-async function writeBundle(out: string, wasm: Buffer, manifest: BundleManifest): Promise<void> {
+/** Each file appears whole or not at all: a reader never sees half a module. The manifest comes last. */
+async function writeBundle(out: string, { wasm, plan }: Built, manifest: BundleManifest): Promise<void> {
   await mkdir(out, { recursive: true });
   await replaceFile(join(out, 'policy.wasm'), wasm);
+  // A plan is mostly repetition: a fifteenth of its size when packed.
+  await replaceFile(join(out, 'plan.json.gz'), gzipSync(plan, { level: 9 }));
   await replaceFile(join(out, 'manifest.json'), manifestText(manifest));
 }
 

@@ -3,6 +3,7 @@ import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { gunzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { BundleManifest } from '../../../src/policy/bundle-format.ts';
 import { compile, digestOf, runOpaTests, sourceDigest } from '../../../src/policy/compiler.ts';
@@ -52,6 +53,13 @@ describe('the bundle in the repository', () => {
     expect((await sdkPolicy(wasm, {})).entrypoints).toEqual(manifest.entrypoints);
   });
 
+  test('holds the plan of the same rules, by the digest its manifest names', async () => {
+    const plan = gunzipSync(await readFile(join(policies, 'bundle/plan.json.gz')));
+    expect(createHash('sha256').update(plan).digest('hex')).toBe(manifest.plan);
+    const { plans } = (JSON.parse(plan.toString()) as { plans: { plans: { name: string }[] } }).plans;
+    expect(plans.map(({ name }) => name).sort()).toEqual(Object.keys(manifest.entrypoints).sort());
+  });
+
   test('needs only clocks of the host', async () => {
     const wasm = await readFile(join(policies, 'bundle/policy.wasm'));
     const text = wasm.toString('latin1');
@@ -69,6 +77,7 @@ describe.skipIf(missing !== null)('compiling', () => {
       if (result.kind !== 'compiled') throw new Error(JSON.stringify(result));
       expect(result.wasm.equals(await readFile(join(policies, 'bundle/policy.wasm')))).toBe(true);
       expect(result.manifest).toEqual(manifest);
+      expect(result.plan.equals(gunzipSync(await readFile(join(policies, 'bundle/plan.json.gz'))))).toBe(true);
     }
   });
 
