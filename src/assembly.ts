@@ -48,6 +48,8 @@ import type { Upstream } from './upstreams/upstream.ts';
 /** What outlives a generation. */
 export interface Platform {
   readonly baseDir: string;
+  /** Of the package. */
+  readonly version: string;
   readonly clock: Clock;
   readonly logging: Logging;
   readonly metrics: Metrics;
@@ -94,7 +96,7 @@ export async function assemble(config: Config, platform: Platform): Promise<Gene
   const authenticators = new Map(routes.map((route) => [route, buildAuthenticator(route, providers, platform)]));
   const credentials = credentialsByRoute(config);
   const parts: PipelineParts = {
-    routes: new RouteTable(routes),
+    routes: new RouteTable(routes, (route, path) => protocols[route.protocol].serves?.(path) ?? true),
     authenticator: (route) => authenticators.get(route) ?? NOBODY,
     admission: { shared: platform.shared, windowMs: config.rate_limit.window_ms },
     protocol: (name) => protocols[name],
@@ -133,7 +135,8 @@ function performingBy(
   { shared, metrics }: Platform,
 ): PipelineParts['performing'] {
   const of = (protocol: Protocol): Performing => ({ protocol, shared, onFailure: metrics.decisionFailed });
-  return { mcp: of(protocols.mcp), llm: of(protocols.llm), http: of(protocols.http), tools: of(protocols.tools) };
+  const { mcp, llm, http, tools, api } = protocols;
+  return { mcp: of(mcp), llm: of(llm), http: of(http), tools: of(tools), api: of(api) };
 }
 
 /** WebSockets live on plain HTTP routes only; the door refuses them elsewhere. */
@@ -166,7 +169,7 @@ function readAuthority(file: string | undefined, platform: Platform): string | n
 
 function upstreamOf(upstreams: Upstreams, route: Route, name: string): Upstream {
   const kind = route.protocol === 'tools' ? 'mcp' : route.protocol;
-  const upstream = upstreams[kind].get(name);
+  const upstream = kind === 'api' ? undefined : upstreams[kind].get(name);
   // The configuration was checked: a missing one is a defect of ours.
   if (upstream === undefined) throw new Error(`route ${route.id} leads to no upstream`);
   return upstream;

@@ -35,7 +35,6 @@ export interface OpenPlatform extends Platform {
   readonly audit: FileAuditRecorder;
   /** False with `audit.mode: off`. */
   readonly recording: boolean;
-  readonly version: string;
   /** Set by the gateway: the generation in use decides which parameters of a tool are sensitive. */
   sensitiveParams: (server: string | null, tool: string | null) => readonly string[];
   close(): Promise<void>;

@@ -4,8 +4,10 @@ import type { ServerFacts } from './classification/classifier.ts';
 import type { Config } from './config/schema.ts';
 import type { Judge } from './core/exchange.ts';
 import type { ProtocolName } from './core/route.ts';
+import { buildEndpoints } from './endpoints.ts';
 import { upstreamHeaders } from './http/headers.ts';
 import { identityHeaders } from './pipeline/stages/forward.ts';
+import { createApiProtocol } from './protocols/api.ts';
 import type { ModelEntry } from './protocols/llm/models.ts';
 import { createOpenAiProtocol } from './protocols/llm/openai.ts';
 import { ToolCatalog } from './protocols/mcp/catalog.ts';
@@ -42,6 +44,7 @@ export function buildProtocols(parts: ProtocolParts): Readonly<Record<ProtocolNa
     }),
     llm: createOpenAiProtocol({ models: modelEntries(parts) }),
     http: createHttpProtocol({ upstreamHeaders, basePath: (name) => upstreams.http.get(name)?.basePath ?? '' }),
+    api: createApiProtocol({ endpoints: buildEndpoints(parts), problem }),
   };
 }
 

@@ -7,15 +7,22 @@ import { Secret } from './core/secret.ts';
 /** Paths of the tools API; one route each, present unless the configuration serves the path itself. */
 const TOOLS_PATHS = ['/tools', '/servers'] as const;
 
+/**
+ * Paths of what the gateway answers itself, likewise. They let everyone in, for some of it is for everyone; an endpoint
+ * that is not asks for a credential itself.
+ */
+const API_PATHS = ['/approvals', '/approve', '/reject', '/api/v1', '/access/v1', '/auth', '/.well-known'] as const;
+
 export function buildRoutes(config: Config): Route[] {
   const routes = config.routes.map((route) => buildRoute(route, config));
   const taken = new Set(routes.map((route) => route.match));
   const identity = Object.keys(config.identity);
-  for (const match of TOOLS_PATHS) {
-    if (!taken.has(match)) {
-      routes.push(buildRoute({ match, protocol: 'tools', identity, anonymous: false, tenant_header: false }, config));
-    }
-  }
+  const add = (match: string, protocol: 'tools' | 'api', anonymous: boolean) => {
+    if (!taken.has(match))
+      routes.push(buildRoute({ match, protocol, identity, anonymous, tenant_header: false }, config));
+  };
+  for (const match of TOOLS_PATHS) add(match, 'tools', false);
+  for (const match of API_PATHS) add(match, 'api', true);
   return routes;
 }
 

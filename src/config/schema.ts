@@ -198,6 +198,7 @@ const route = z.discriminatedUnion('protocol', [
     ...upstreamOptions,
   }),
   z.strictObject({ ...routeBase, protocol: z.literal('tools') }),
+  z.strictObject({ ...routeBase, protocol: z.literal('api') }),
 ]);
 
 const classificationRule = z.strictObject({

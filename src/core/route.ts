@@ -1,6 +1,6 @@
 /** What serves a path. Built once from config, immutable, shared by all requests. */
 
-export type ProtocolName = 'mcp' | 'llm' | 'http' | 'tools';
+export type ProtocolName = 'mcp' | 'llm' | 'http' | 'tools' | 'api';
 
 export interface PermissionRule {
   readonly allOf?: readonly string[];

@@ -20,6 +20,17 @@ export interface EndpointReply {
   readonly headers?: Readonly<Record<string, string>>;
 }
 
+/** How a body is read. An empty one counts as `{}`: the schema says what is missing. */
+export interface EndpointBody<Body> {
+  readonly schema: z.ZodType<Body>;
+  /** `form` takes application/x-www-form-urlencoded instead of JSON, each field at most once. */
+  readonly encoding?: 'json' | 'form';
+  /** Bytes; more is 413. The route's own limit holds besides. Default 64 KiB. */
+  readonly limit?: number;
+  /** The error for a body that does not fit the schema. Default UNPROCESSABLE (422). */
+  readonly misfit?: 'INVALID_REQUEST' | 'UNPROCESSABLE';
+}
+
 export interface Endpoint<Body = unknown> {
   readonly method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
   /** From the root of the data listener; `{name}` stands for one segment, e.g. `/approvals/{id}/approve`. */
@@ -29,8 +40,8 @@ export interface Endpoint<Body = unknown> {
    * on `http:<method>` with these permissions, as on any plain HTTP route.
    */
   readonly access: 'anyone' | 'authenticated' | PermissionRule;
-  /** Null: no body is read. `form` takes application/x-www-form-urlencoded instead of JSON. */
-  readonly body: { readonly schema: z.ZodType<Body>; readonly encoding?: 'json' | 'form' } | null;
+  /** Null: no body is read. */
+  readonly body: EndpointBody<Body> | null;
   /** What the policy is asked instead of `http:<method>`, e.g. `approvals:decide` on one approval. */
   call?(request: EndpointRequest<Body>): Call | Promise<Call>;
   /** Runs once permitted. Throws a GatewayError for an expected end that is not good. */

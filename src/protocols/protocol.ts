@@ -25,4 +25,6 @@ export interface Protocol {
    * connection is cut instead.
    */
   encodeStreamError?(error: GatewayError, context: ErrorContext): string | null;
+  /** False: a path below the route that this protocol has nothing for, and a shorter route may. Absent: all of them. */
+  serves?(path: string): boolean;
 }

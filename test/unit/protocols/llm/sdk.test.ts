@@ -93,7 +93,7 @@ function partsFor(upstreamUrl: string): PipelineParts {
     }),
     admission: { shared, windowMs: 60_000 },
     protocol: () => protocol,
-    performing: { mcp: performing, llm: performing, http: performing, tools: performing },
+    performing: { mcp: performing, llm: performing, http: performing, tools: performing, api: performing },
     fallback: problem,
     classify: (call) => ({
       ...call,
