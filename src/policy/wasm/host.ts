@@ -5,6 +5,7 @@
  */
 import type { DecisionFailure } from '../../core/decision.ts';
 import type { JsonValue } from '../../core/json.ts';
+import type { DataOperation } from '../data-document.ts';
 import { PolicyAbort } from './imports.ts';
 import type { ShapeSpec } from './input-writer.ts';
 import { type JsonText, PolicyInstance, type Snapshot, type Transfer } from './instance.ts';
@@ -24,12 +25,20 @@ export interface HostStats {
   discarded: number;
   /** Replaced because they had touched much memory. */
   recycled: number;
+  /** Changes of the data made in place. */
+  patched: number;
+  /** Loads of the whole data that took the place of changes. */
+  rebuilt: number;
   readonly failures: Partial<Record<DecisionFailure, number>>;
   builtinFaults: number;
 }
 
 /** Memory copies beyond this size are not kept; the data is parsed again instead. */
 const MAX_SNAPSHOT_BYTES = 64 * 1024 * 1024;
+/** Changes that are made again in an instance that had to be set back; more of them, and the whole data is loaded. */
+const MAX_PATCHES = 2000;
+/** Bytes the data may grow by changes in place: replaced values leave holes that not every later value fits. */
+const MAX_GROWTH = 8 * 1024 * 1024;
 
 /** Holds everything the layout check has to see: every type, chained buckets, text of all widths, numbers of both kinds. */
 const SAMPLE: JsonValue = {
@@ -46,23 +55,33 @@ const SAMPLE: JsonValue = {
 export class PolicyHost {
   readonly entrypoints: ReadonlyMap<string, number>;
   readonly transfer: Transfer;
-  readonly stats: HostStats = { instances: 0, discarded: 0, recycled: 0, failures: {}, builtinFaults: 0 };
+  readonly stats: HostStats = {
+    instances: 0,
+    discarded: 0,
+    recycled: 0,
+    patched: 0,
+    rebuilt: 0,
+    failures: {},
+    builtinFaults: 0,
+  };
   readonly #program: PolicyProgram;
-  readonly #data: JsonText;
-  readonly #snapshot: Snapshot | null;
+  /** The data document as it is now. */
+  readonly #data: () => JsonText;
+  /** The state before `#patches`. */
+  #snapshot: Snapshot | null;
+  #patches: DataOperation[] = [];
   #instance: PolicyInstance | null;
 
   /** Instantiates, loads the data and checks ABI, builtins and layout. Throws PolicyLoadError. */
-  constructor(program: PolicyProgram, data: JsonText) {
+  constructor(program: PolicyProgram, data: JsonText | (() => JsonText)) {
     this.#program = program;
-    this.#data = data;
+    this.#data = typeof data === 'string' ? () => data : data;
     const first = this.#make(null);
     const [major, minor] = first.abi;
     if (major !== 1 || minor < 2)
       throw new PolicyLoadError(`policy.wasm has ABI ${major}.${minor}; 1.2 or later is needed`);
     this.entrypoints = new Map(Object.entries(first.entrypoints()));
-    const snapshot = first.snapshot();
-    this.#snapshot = snapshot.bytes.length <= MAX_SNAPSHOT_BYTES ? snapshot : null;
+    this.#snapshot = kept(first);
     this.transfer = fits(first) ? 'direct' : 'json';
     this.#instance = this.transfer === 'direct' ? first : this.#make(this.#snapshot);
   }
@@ -88,6 +107,37 @@ export class PolicyHost {
     }
   }
 
+  /**
+   * Makes the data what the document has become by these operations, in place where that is possible and by a whole
+   * load otherwise. Throws PolicyLoadError when neither can be done: then the caller sets the document back, and the
+   * host decides by the data before.
+   */
+  patch(operations: readonly DataOperation[]): void {
+    if (this.#instance === null || this.#snapshot === null || this.#patches.length + operations.length > MAX_PATCHES) {
+      this.#rebuild();
+      return;
+    }
+    try {
+      this.#instance.patch(operations);
+    } catch {
+      this.#instance = null;
+      this.#rebuild();
+      return;
+    }
+    this.#patches.push(...operations);
+    this.stats.patched++;
+    if (this.#instance.dataEnd - this.#snapshot.heapBase > MAX_GROWTH) this.#rebuild();
+  }
+
+  /** Nothing is given up before the new instance stands. */
+  #rebuild(): void {
+    const next = this.#make(null);
+    this.#snapshot = kept(next);
+    this.#patches = [];
+    this.#instance = next;
+    this.stats.rebuilt++;
+  }
+
   #run(instance: PolicyInstance, id: number, input: unknown, nowMs: number, shape: ShapeSpec | null): Outcome {
     const direct = this.transfer === 'direct';
     let address = 0;
@@ -107,9 +157,15 @@ export class PolicyHost {
   /** What was thrown leaked the module's stack and may have left anything half done: all state is set back. */
   #discard(instance: PolicyInstance): void {
     this.stats.discarded++;
-    if (this.#snapshot !== null && instance.used <= this.#program.limits.highWaterBytes)
+    this.#instance = null;
+    if (this.#snapshot === null || instance.used > this.#program.limits.highWaterBytes) return;
+    try {
       instance.restore(this.#snapshot);
-    else this.#instance = null;
+      if (this.#patches.length > 0) instance.patch(this.#patches);
+      this.#instance = instance;
+    } catch {
+      // The next evaluation makes another one.
+    }
   }
 
   /** Memory never shrinks, so an instance that touched much of it is not kept. */
@@ -121,13 +177,20 @@ export class PolicyHost {
 
   #make(snapshot: Snapshot | null): PolicyInstance {
     this.stats.instances++;
-    return new PolicyInstance(this.#program, this.#data, snapshot);
+    const instance = new PolicyInstance(this.#program, snapshot === null ? this.#data() : '', snapshot);
+    if (snapshot !== null && this.#patches.length > 0) instance.patch(this.#patches);
+    return instance;
   }
 
   #fail(failure: DecisionFailure, detail: string): Outcome {
     this.stats.failures[failure] = (this.stats.failures[failure] ?? 0) + 1;
     return { kind: 'failed', failure, detail };
   }
+}
+
+function kept(instance: PolicyInstance): Snapshot | null {
+  const snapshot = instance.snapshot();
+  return snapshot.bytes.length <= MAX_SNAPSHOT_BYTES ? snapshot : null;
 }
 
 function fits(instance: PolicyInstance): boolean {

@@ -56,6 +56,13 @@ export interface PolicyExports {
   readonly eval: (context: number) => number;
   readonly builtins: () => number;
   readonly entrypoints: () => number;
+  /** What changes data in place; absent in modules of ABI 1.2. */
+  readonly opa_free?: (at: number) => void;
+  readonly opa_value_add_path?: (data: number, path: number, value: number) => number;
+  readonly opa_value_remove_path?: (data: number, path: number) => number;
+  readonly opa_value_free?: (value: number) => void;
+  readonly opa_heap_blocks_restore?: () => void;
+  readonly opa_heap_blocks_stash?: () => void;
   readonly [FUEL_EXPORT]: WebAssembly.Global<'i32'>;
   readonly opa_wasm_abi_version: WebAssembly.Global<'i32'>;
   readonly opa_wasm_abi_minor_version: WebAssembly.Global<'i32'>;
