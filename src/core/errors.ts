@@ -33,6 +33,7 @@ export const CATALOGUE = {
   FORBIDDEN: entry(403, 'Not permitted', 'FB'),
   ORIGIN_DENIED: entry(403, 'The request origin is not allowed', 'OD'),
   POLICY_DENIED: entry(403, 'Denied by policy', 'PD'),
+  SWITCHED_OFF: entry(403, 'Switched off by an operator', 'SO'),
   MFA_REQUIRED: entry(403, 'Multi-factor authentication is required', 'MF'),
   DEVICE_NOT_COMPLIANT: entry(403, 'The device is not compliant', 'DC'),
   REGION_DENIED: entry(403, 'Access from this region is denied', 'RD'),

@@ -54,6 +54,9 @@ export interface ApiKeyPage {
   readonly after?: string;
 }
 
+/** Whether a key is still good, in epoch milliseconds. */
+export type KeyStanding = Pick<ApiKeyRecord, 'id' | 'expires_at' | 'revoked_at'>;
+
 /** Every call but `find` names the tenant: at `find` nobody is known yet. A technical failure throws. */
 export interface ApiKeyStore {
   find(id: string): Promise<ApiKeyRecord | null>;
@@ -70,6 +73,8 @@ export interface ApiKeyStore {
   rotate(tenant: string, id: string, successor: ApiKeyRecord, graceEnds: number): Promise<boolean>;
   /** Notes when keys were last used; older times than the stored ones are ignored. */
   touch(uses: ReadonlyMap<string, number>): Promise<void>;
+  /** How those of these keys that exist stand; asked for keys in use, after somebody has written. */
+  standing(ids: readonly string[]): Promise<KeyStanding[]>;
   /** Changes when another process has written; null when the backend cannot tell. */
   externalVersion(): number | null;
 }
@@ -106,8 +111,22 @@ export function createApiKeyStore(database: Database): ApiKeyStore {
     },
     rotate: (tenant, id, successor, graceEnds) => rotate(database, tenant, id, successor, graceEnds),
     touch: (uses) => touch(database, uses),
+    standing: (ids) => standing(database, ids),
     externalVersion: () => database.externalVersion(),
   };
+}
+
+/** Parameters of one query; SQLite takes 32,766. */
+const STANDING_CHUNK = 1000;
+
+async function standing({ queries }: Database, ids: readonly string[]): Promise<KeyStanding[]> {
+  const found: KeyStanding[] = [];
+  for (let at = 0; at < ids.length; at += STANDING_CHUNK) {
+    const chunk = ids.slice(at, at + STANDING_CHUNK);
+    const columns = ['id', 'expires_at', 'revoked_at'] as const;
+    found.push(...(await queries.selectFrom('api_keys').select(columns).where('id', 'in', chunk).execute()));
+  }
+  return found;
 }
 
 function pageSize(limit = 100): number {

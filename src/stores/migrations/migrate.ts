@@ -3,12 +3,12 @@ import type { Kysely } from 'kysely';
 import type { Clock } from '../../core/clock.ts';
 import type { Tables } from '../tables.ts';
 import { apiKeys } from './0001-api-keys.ts';
-import { switches } from './0002-switches.ts';
 import { approvals } from './0002-approvals.ts';
+import { switches } from './0003-switches.ts';
 import type { Migration } from './migration.ts';
 
 /** All of them, ascending. */
-export const MIGRATIONS: readonly Migration[] = [apiKeys, approvals];
+export const MIGRATIONS: readonly Migration[] = [apiKeys, approvals, switches];
 
 /**
  * Brings the schema up to date in one transaction, so that two processes starting together run each change once.
