@@ -1,6 +1,6 @@
 /** The question to the PDP and its answer. Source: design 2.3 and 2.5. */
 import type { ClassifiedCall } from './call.ts';
-import type { PublicReason } from './errors.ts';
+import type { ErrorCode, PublicReason } from './errors.ts';
 import type { Principal } from './principal.ts';
 
 /** Facts of the request that are the same for each of its calls. */
@@ -43,6 +43,8 @@ export interface DecisionRequest {
   readonly call: ClassifiedCall;
   /** Policy entrypoint, e.g. `portcullis/main/decision`; the route's or the default. */
   readonly entrypoint: string | null;
+  /** Present on routes that only report: the decision is recorded as one that nobody has to obey. */
+  readonly mode?: 'report';
 }
 
 /** What the PEP must do besides letting the call through. A type it does not know makes the decision a deny. */
@@ -75,6 +77,16 @@ export interface Decision {
   /** Microseconds spent evaluating; 0 for a cache hit. */
   readonly eval_us: number;
   /** Set when no decision exists: why. Always a deny. */
+  readonly failure: DecisionFailure | null;
+  /** Only on routes that report: what the policy refused, and the gateway let through all the same. */
+  readonly would_deny?: WouldDeny;
+}
+
+/** The refusal that was not carried out. */
+export interface WouldDeny {
+  /** The code the caller would have got. */
+  readonly code: ErrorCode;
+  readonly deny: readonly Violation[];
   readonly failure: DecisionFailure | null;
 }
 

@@ -12,6 +12,7 @@ import type { CompileProblem } from './compiler.ts';
 import { KeyMaker } from './decision-key.ts';
 import { buildBatchInput, buildInput } from './input.ts';
 import { type ReadSet, shapeFor } from './input-shape.ts';
+import { LogRules } from './log-rules.ts';
 import { readVerdict, readVerdicts } from './result.ts';
 import { BUILTINS } from './wasm/builtins.ts';
 import { PolicyHost } from './wasm/host.ts';
@@ -32,6 +33,10 @@ export interface ActivationOptions extends BundleLocation {
   readonly listEntrypoint: string;
   readonly compile?: PolicyCompiler | undefined;
   readonly limits?: HostLimits | undefined;
+  /** True when decisions are logged: then the bundle's own rules for its records are made ready too. */
+  readonly logged?: boolean | undefined;
+  /** Evaluations before it is in use; default 1000. */
+  readonly warmUp?: number | undefined;
 }
 
 /** A policy that may decide. */
@@ -42,6 +47,7 @@ export interface ActivePolicy {
   readonly shape: ShapeSpec;
   readonly listShape: ShapeSpec;
   readonly keys: KeyMaker;
+  readonly logRules: LogRules | null;
 }
 
 /** Throws PolicyLoadError: then nothing has changed. */
@@ -56,6 +62,7 @@ export async function activate(options: ActivationOptions): Promise<ActivePolicy
     shape: shapeFor(bundle.readSet, false),
     listShape: shapeFor(bundle.readSet, true),
     keys: new KeyMaker(bundle.readSet, bundle.data),
+    logRules: options.logged === true ? await LogRules.load(host.entrypoints, bundle.wasm, bundle.dataText) : null,
   };
   tryOut(policy, options);
   await warmUp(policy, options);
@@ -163,7 +170,7 @@ const SLICE = 50;
 /** Lets V8 compile what is hot before the first request comes, without keeping other requests waiting. */
 async function warmUp(policy: ActivePolicy, options: ActivationOptions): Promise<void> {
   const levels = ['low', 'medium', 'high', 'critical'] as const;
-  for (let i = 0; i < WARM_EVALUATIONS; i++) {
+  for (let i = 0; i < (options.warmUp ?? WARM_EVALUATIONS); i++) {
     const sensitivity_level = levels[i % levels.length] ?? 'low';
     const call = { ...SAMPLE_CALL, classification: { ...SAMPLE_CALL.classification, sensitivity_level } };
     const input = buildInput({ ...SAMPLE, call }, null);

@@ -9,6 +9,7 @@ import { join, relative, resolve, sep } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import type { BundleManifest } from './bundle-format.ts';
 import { readTarGz } from './bundle-format.ts';
+import { findLogSources } from './log-sources.ts';
 import type { OpaCommand } from './opa-command.ts';
 import { findOpa, run } from './opa-command.ts';
 import { readSet } from './read-set.ts';
@@ -53,9 +54,10 @@ export async function compile(dir: string, options: CompileOptions = {}): Promis
   const sources = await sourceDigests(dir);
   const problems = await check(opa, dir);
   if (problems.length > 0) return { kind: 'rejected', problems };
-  const built = await build(opa, dir, options.entrypoints ?? []);
+  const records = await findLogSources(dir, Object.keys(sources));
+  const built = await build(opa, dir, [...(options.entrypoints ?? []), ...records.entrypoints]);
   if (!('wasm' in built)) return { kind: 'rejected', problems: built.problems };
-  const manifest = await describe(opa, dir, sources, built);
+  const manifest = await describe(opa, dir, sources, built, records.files);
   const out = options.out ?? null;
   if (out !== null) await writeBundle(out, built, manifest);
   return { kind: 'compiled', manifest, wasm: built.wasm, plan: built.plan, out };
@@ -216,6 +218,7 @@ async function describe(
   dir: string,
   sources: Readonly<Record<string, string>>,
   built: Built,
+  ofRecords: readonly string[],
 ): Promise<BundleManifest> {
   const wasm = sha256(built.wasm);
   return {
@@ -225,7 +228,11 @@ async function describe(
     plan: sha256(built.plan),
     entrypoints: Object.fromEntries(built.entrypoints.map((name, id) => [name, id])),
     opa: opa.version,
-    input_paths: await readSet(opa, dir, Object.keys(sources)),
+    input_paths: await readSet(
+      opa,
+      dir,
+      Object.keys(sources).filter((name) => !ofRecords.includes(name)),
+    ),
   };
 }
 

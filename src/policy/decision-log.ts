@@ -1,167 +1,212 @@
 /**
- * Writes decisions to a file in the event format of OPA's decision log, one JSON line each. Events wait in memory and
- * are turned into text after the request; what does not fit is dropped and counted, and no request ever waits.
+ * Keeps what was decided: as JSON lines in a file, and at a service that takes OPA's decision log. Events wait in memory
+ * and are made into text after the request, in slices short enough that no request notices; what does not fit is dropped
+ * and counted by reason, and no request ever waits. Source: contracts 3.
  */
-import { open } from 'node:fs/promises';
-import { hostname } from 'node:os';
-import type { Decision, DecisionRequest } from '../core/decision.ts';
-import type { JsonObject, JsonValue } from '../core/json.ts';
+import { setImmediate } from 'node:timers/promises';
 import type { Logger } from '../core/module.ts';
-import { isSensitiveName, REDACTED, scrubText } from '../core/redaction.ts';
-import { GATEWAY_VERSION, isoTime, type PolicyInput } from './input.ts';
+import { eventOf, type LogEvent, type LoggedDecision } from './log-event.ts';
+import { FileSink } from './log-file.ts';
+import { applyMask, type MaskRule } from './log-mask.ts';
+import type { LogRuleFailure } from './log-rules.ts';
+import { UploadSink, type UploadSinkOptions } from './log-upload.ts';
 
-export interface LoggedDecision {
-  readonly decision: Decision;
-  readonly request: DecisionRequest;
-  readonly entrypoint: string;
-  /** Null where the document stands in another event of the same evaluation. */
-  readonly input: PolicyInput | null;
+export type { LoggedDecision } from './log-event.ts';
+
+/**
+ * Why an event is not in the log. `policy`: a drop rule said so; `waiting`: too many wait; `rate`: more than `drop_over`
+ * in a second; `too_large`: alone over the limit of an upload; `write`: the file; `closed`: the service did not come back.
+ */
+export type DropReason = 'policy' | 'waiting' | 'rate' | 'too_large' | 'write' | 'closed';
+
+/** Told as it happens, for the metrics. */
+export interface DecisionLogEvents {
+  dropped?(reason: DropReason, count: number): void;
+  /** A mask or drop rule gave no usable answer. */
+  ruleFailed?(failure: LogRuleFailure): void;
+  uploaded?(ok: boolean, events: number): void;
+}
+
+export interface DecisionLogOptions extends DecisionLogEvents {
+  /** Absolute. */
+  readonly file?: string | undefined;
+  readonly service?: Omit<UploadSinkOptions, 'logger' | 'onDropped' | 'onUploaded'> | undefined;
+  /** JSON pointers that are removed from every event. */
+  readonly mask?: readonly string[] | undefined;
+  /** Events that wait at most, in all. */
+  readonly maxWaiting?: number | undefined;
+  /** Events a second; more are dropped. */
+  readonly dropOver?: number | undefined;
+}
+
+/** Counts since the log was opened. */
+export interface DecisionLogFigures {
+  readonly waiting: number;
+  readonly dropped: Readonly<Record<DropReason, number>>;
+  readonly withheld: number;
+  readonly uploaded: number;
+  readonly last_upload_error: string | null;
 }
 
 export interface DecisionLog {
   /** Never throws and never waits. */
   record(event: LoggedDecision): void;
+  /** Events that were lost; those a policy wanted dropped are not. */
   readonly dropped: number;
+  figures(): DecisionLogFigures;
+  /** Resolves when everything recorded before is in the file and was offered to the service once. */
   flush(): Promise<void>;
+  /** Writes and uploads what there is, for some seconds at most. */
   close(): Promise<void>;
 }
 
 const MAX_WAITING = 10_000;
-const MAX_PER_WRITE = 500;
 const FLUSH_MS = 100;
-const MAX_TEXT = 4096;
-const MAX_DEPTH = 32;
+/** Milliseconds of work between two turns of the event loop. */
+const SLICE_MS = 2;
 
-/** Opens (or creates, readable by the owner only) the file at the first write. */
-export function openDecisionLog(file: string, logger: Logger): DecisionLog {
-  return new FileDecisionLog(file, logger);
+/** Nothing is opened before the first event. */
+export function openDecisionLog(options: DecisionLogOptions, logger: Logger): DecisionLog {
+  return new WaitingLog(options, logger);
 }
 
-class FileDecisionLog implements DecisionLog {
-  readonly #file: string;
+class WaitingLog implements DecisionLog {
+  readonly #options: DecisionLogOptions;
   readonly #logger: Logger;
-  readonly #waiting: LoggedDecision[] = [];
+  readonly #mask: readonly MaskRule[];
+  readonly #file: FileSink | null;
+  readonly #upload: UploadSink | null;
+  readonly #dropped: Record<DropReason, number> = { policy: 0, waiting: 0, rate: 0, too_large: 0, write: 0, closed: 0 };
+  #waiting: LoggedDecision[] = [];
   #timer: NodeJS.Timeout | null = null;
-  #writing: Promise<void> = Promise.resolve();
-  dropped = 0;
+  #working: Promise<void> = Promise.resolve();
+  #withheld = 0;
+  #uploaded = 0;
+  #second = 0;
+  #inSecond = 0;
 
-  constructor(file: string, logger: Logger) {
-    this.#file = file;
+  constructor(options: DecisionLogOptions, logger: Logger) {
+    this.#options = options;
     this.#logger = logger;
+    this.#mask = (options.mask ?? []).map((path) => ({ op: 'remove', path, value: null }));
+    const onDropped = (reason: DropReason, count: number): void => this.#lose(reason, count);
+    this.#file = options.file === undefined ? null : new FileSink(options.file, logger, (n) => onDropped('write', n));
+    const onUploaded = (ok: boolean, events: number): void => {
+      if (ok) this.#uploaded += events;
+      options.uploaded?.(ok, events);
+    };
+    this.#upload =
+      options.service === undefined ? null : new UploadSink({ ...options.service, logger, onDropped, onUploaded });
+  }
+
+  get dropped(): number {
+    const { policy: _wanted, ...lost } = this.#dropped;
+    return Object.values(lost).reduce((sum, count) => sum + count, 0);
+  }
+
+  figures(): DecisionLogFigures {
+    return {
+      waiting: this.#waiting.length + (this.#upload?.waiting ?? 0),
+      dropped: { ...this.#dropped },
+      withheld: this.#withheld,
+      uploaded: this.#uploaded,
+      last_upload_error: this.#upload?.lastError ?? null,
+    };
   }
 
   record(event: LoggedDecision): void {
-    if (this.#waiting.length >= MAX_WAITING) {
-      if (this.dropped++ === 0)
-        this.#logger.warn({ file: this.#file }, 'the decision log cannot keep up; events are dropped');
+    const waiting = this.#waiting.length + (this.#upload?.waiting ?? 0);
+    const { maxWaiting = MAX_WAITING, dropOver } = this.#options;
+    const full = waiting >= maxWaiting;
+    if (full || (dropOver !== undefined && this.#isOver(dropOver, event.request.facts.now))) {
+      this.#lose(full ? 'waiting' : 'rate', 1);
       return;
     }
     this.#waiting.push(event);
-    this.#timer ??= setTimeout(() => void this.flush(), FLUSH_MS).unref();
+    this.#timer ??= setTimeout(() => void this.#work(), FLUSH_MS).unref();
   }
 
-  flush(): Promise<void> {
+  #isOver(limit: number, now: number): boolean {
+    const second = Math.floor(now / 1000);
+    if (second !== this.#second) {
+      this.#second = second;
+      this.#inSecond = 0;
+    }
+    return ++this.#inSecond > limit;
+  }
+
+  #lose(reason: DropReason, count: number): void {
+    if (this.#dropped[reason] === 0 && reason !== 'policy') {
+      this.#logger.warn({ reason, file: this.#options.file ?? null }, 'events of the decision log are dropped');
+    }
+    this.#dropped[reason] += count;
+    this.#options.dropped?.(reason, count);
+  }
+
+  /** One at a time, in the order of the events. */
+  #work(): Promise<void> {
     if (this.#timer !== null) clearTimeout(this.#timer);
     this.#timer = null;
-    this.#writing = this.#writing.then(() => this.#drain());
-    return this.#writing;
+    this.#working = this.#working.then(() => this.#drain());
+    return this.#working;
   }
 
   async #drain(): Promise<void> {
-    if (this.#waiting.length === 0) return;
+    while (this.#waiting.length > 0) {
+      const lines = this.#slice();
+      this.#upload?.add(lines);
+      await this.#file?.append(lines);
+      // Requests first.
+      if (this.#waiting.length > 0) await setImmediate();
+    }
+    await this.#file?.release();
+  }
+
+  /** The text of as many events as fit into the time of a slice. */
+  #slice(): string[] {
+    const until = performance.now() + SLICE_MS;
+    const lines: string[] = [];
+    let done = 0;
+    for (const event of this.#waiting) {
+      done++;
+      const line = this.#lineOf(event);
+      if (line !== null) lines.push(line);
+      if (performance.now() >= until) break;
+    }
+    this.#waiting = this.#waiting.slice(done);
+    return lines;
+  }
+
+  #lineOf(logged: LoggedDecision): string | null {
+    let event: LogEvent;
     try {
-      await using handle = await open(this.#file, 'a', 0o600);
-      while (this.#waiting.length > 0) {
-        const events = this.#waiting.slice(0, MAX_PER_WRITE);
-        await handle.appendFile(events.map(formatEvent).join(''));
-        this.#waiting.splice(0, events.length);
-      }
+      event = eventOf(logged);
+      applyMask(event, this.#mask);
+      const verdict = logged.rules?.apply(event, logged.request.facts.now, (failure) => this.#ruleFailed(failure));
+      if (verdict === 'drop') this.#lose('policy', 1);
+      if (verdict === 'withheld') this.#withheld++;
+      return verdict === 'drop' ? null : JSON.stringify(event);
     } catch (cause) {
-      this.dropped += this.#waiting.length;
-      this.#waiting.length = 0;
-      this.#logger.error({ file: this.#file, reason: (cause as Error).message }, 'the decision log cannot be written');
+      this.#logger.error({ reason: (cause as Error).message }, 'an event of the decision log cannot be written');
+      this.#lose('write', 1);
+      return null;
     }
   }
 
+  #ruleFailed(failure: LogRuleFailure): void {
+    if (this.#withheld === 0) {
+      this.#logger.error({ failure }, 'the mask of the decision log fails; what it might hide is withheld');
+    }
+    this.#options.ruleFailed?.(failure);
+  }
+
+  async flush(): Promise<void> {
+    await this.#work();
+    await this.#upload?.flush();
+  }
+
   async close(): Promise<void> {
-    await this.flush();
+    await this.#work();
+    await this.#upload?.close();
   }
-}
-
-const LABELS = { id: hostname(), version: GATEWAY_VERSION, app: 'portcullis' };
-
-/** One line. Masked places are named in `masked`, as OPA does. */
-export function formatEvent({ decision, request, entrypoint, input }: LoggedDecision): string {
-  const masked: string[] = [];
-  const sensitive = sensitiveNames(input);
-  const shown = input !== null && isMetadataOnly(decision) ? { ...input, parameters: null } : input;
-  if (shown !== input) masked.push('/input/parameters');
-  const event = {
-    labels: LABELS,
-    decision_id: decision.decision_id,
-    bundles: { portcullis: { revision: decision.revision } },
-    path: entrypoint,
-    ...(shown === null
-      ? { input: callOnly(request) }
-      : { input: mask(shown as unknown as JsonValue, '/input', sensitive, masked, 0) }),
-    result: { allow: decision.allow, deny: decision.deny, obligations: decision.obligations },
-    ...(masked.length === 0 ? {} : { masked }),
-    ...(decision.failure === null ? {} : { error: { code: decision.failure } }),
-    requested_by: request.facts.source_ip,
-    timestamp: isoTime(request.facts.now),
-    metrics: {
-      timer_rego_query_eval_ns: Math.round(decision.eval_us * 1000),
-      counter_cache_hit: decision.cached ? 1 : 0,
-    },
-    req_id: request.facts.request_id,
-    nd_builtin_cache: { 'time.now_ns': { '[]': request.facts.now * 1e6 } },
-  };
-  return `${JSON.stringify(event)}\n`;
-}
-
-/** A policy may keep a call's arguments out of the records. */
-function isMetadataOnly({ obligations }: Decision): boolean {
-  return obligations.some((one) => one.type === 'audit' && one.level === 'metadata');
-}
-
-/** A call of a list: the document it belongs to is in the event of the list's first call. */
-function callOnly({ call }: DecisionRequest): JsonObject {
-  const { tool_type, sensitivity_level } = call.classification;
-  return {
-    action: call.action,
-    server_name: call.server,
-    tool_name: call.tool,
-    gateway_metadata: { tool_type, sensitivity_level },
-  };
-}
-
-function sensitiveNames(input: PolicyInput | null): ReadonlySet<string> {
-  const named = input?.tool?.sensitive_params;
-  return new Set(Array.isArray(named) ? named.map(String) : []);
-}
-
-function mask(value: JsonValue, path: string, names: ReadonlySet<string>, masked: string[], depth: number): JsonValue {
-  if (typeof value === 'string') return maskText(value, path, masked);
-  if (typeof value !== 'object' || value === null) return value;
-  if (depth > MAX_DEPTH) return REDACTED;
-  if (Array.isArray(value)) {
-    return value.map((item: JsonValue, i) => mask(item, `${path}/${i}`, names, masked, depth + 1));
-  }
-  const inParameters = path.startsWith('/input/parameters');
-  const out: Record<string, JsonValue> = Object.create(null);
-  for (const [key, item] of Object.entries(value as JsonObject)) {
-    const at = `${path}/${key.replaceAll('~', '~0').replaceAll('/', '~1')}`;
-    if (inParameters && (names.has(key) || isSensitiveName(key))) {
-      masked.push(at);
-      out[key] = REDACTED;
-    } else out[key] = mask(item, at, names, masked, depth + 1);
-  }
-  return out;
-}
-
-function maskText(text: string, path: string, masked: string[]): string {
-  const cut = text.length > MAX_TEXT ? `${text.slice(0, MAX_TEXT)}…` : text;
-  const clean = scrubText(cut);
-  if (clean !== text) masked.push(path);
-  return clean;
 }

@@ -7,9 +7,11 @@ import { makeId } from '../core/ids.ts';
 import type { Logger } from '../core/module.ts';
 import { type ActivationOptions, type ActivePolicy, activate, type PolicyCompiler } from './activation.ts';
 import { type CacheOptions, DecisionCache, type Invalidation } from './cache.ts';
-import { type DecisionLog, openDecisionLog } from './decision-log.ts';
+import { type DecisionLog, type DecisionLogFigures, type DecisionLogOptions, openDecisionLog } from './decision-log.ts';
 import type { PolicyEngine, PolicyStatus } from './engine.ts';
 import { type BatchInput, buildBatchInput, buildInput, type PolicyInput } from './input.ts';
+import { decideJointly, decideManyJointly } from './joint.ts';
+import { LatencyByEntrypoint, type LatencyFigures } from './latency.ts';
 import { failedVerdict, readVerdict, readVerdicts, type Verdict } from './result.ts';
 import type { HostStats } from './wasm/host.ts';
 import { type HostLimits, PolicyLoadError } from './wasm/program.ts';
@@ -25,12 +27,29 @@ export interface PolicyEngineOptions {
   readonly clock: Clock;
   readonly cache: CacheOptions;
   readonly servers: ReadonlyMap<string, ServerFacts>;
-  readonly decisionLog: { readonly file: string } | null;
+  readonly decisionLog: DecisionLogOptions | null;
+  /** Shown every decision after it was made; must not throw and must be quick. */
+  readonly observer?: DecisionObserver | null;
   readonly compile?: PolicyCompiler;
   readonly limits?: HostLimits;
   readonly logger: Logger;
   /** Called once per decision; `evalUs` is 0 for one from the cache. */
   readonly onDecision?: (allow: boolean, cached: boolean, evalUs: number, failure: DecisionFailure | null) => void;
+}
+
+/** Looks on: a candidate that is tried out on what the policy in force decides. */
+export interface DecisionObserver {
+  /** False when this decision is not wanted; then nothing is built for it. */
+  wants(): boolean;
+  observe(seen: ObservedDecision): void;
+}
+
+export interface ObservedDecision {
+  readonly entrypoint: string;
+  readonly input: PolicyInput;
+  /** One, or one per call of a list that was decided at once. */
+  readonly decisions: readonly Decision[];
+  readonly requests: readonly DecisionRequest[];
 }
 
 /** What administration needs besides the pipeline's view. */
@@ -48,6 +67,9 @@ export interface EngineStats {
   readonly hits: number;
   readonly misses: number;
   readonly logDropped: number;
+  readonly log: DecisionLogFigures | null;
+  /** Uncached evaluations, by entrypoint. */
+  readonly latency: Readonly<Record<string, LatencyFigures>>;
 }
 
 /** Calls decided in one evaluation; longer lists are cut into pieces. */
@@ -67,6 +89,8 @@ class Engine implements OpaEngine {
   readonly #activation: ActivationOptions;
   readonly #cache: DecisionCache;
   readonly #log: DecisionLog | null;
+  readonly #observer: DecisionObserver | null;
+  readonly #latency = new LatencyByEntrypoint();
   #active: ActivePolicy | null = null;
   #previous: ActivePolicy | null = null;
   #activatedAt: number | null = null;
@@ -86,9 +110,11 @@ class Engine implements OpaEngine {
       listEntrypoint: options.listEntrypoint ?? 'portcullis/main/decisions',
       compile: options.compile,
       limits: options.limits,
+      logged: options.decisionLog !== null,
     };
     this.#cache = new DecisionCache(options.cache);
-    this.#log = options.decisionLog === null ? null : openDecisionLog(options.decisionLog.file, options.logger);
+    this.#log = options.decisionLog === null ? null : openDecisionLog(options.decisionLog, options.logger);
+    this.#observer = options.observer ?? null;
   }
 
   get revision(): string | null {
@@ -96,6 +122,8 @@ class Engine implements OpaEngine {
   }
 
   decide(request: DecisionRequest): Decision {
+    const { parties } = request.principal;
+    if (parties !== undefined) return decideJointly(this, request, parties);
     const policy = this.#active;
     const entrypoint = request.entrypoint ?? this.#options.entrypoint;
     if (policy === null) return this.#answer(request, entrypoint, null, failedVerdict('no_bundle', this.#lastError), 0);
@@ -109,6 +137,7 @@ class Engine implements OpaEngine {
     const started = performance.now();
     const verdict = readVerdict(policy.host.evaluate(entrypoint, input, request.facts.now, policy.shape));
     const evalUs = (performance.now() - started) * 1000;
+    this.#latency.record(entrypoint, evalUs);
     if (key !== null) this.#cache.set(key, verdict, request);
     return this.#answer(request, entrypoint, policy, verdict, evalUs, input);
   }
@@ -123,12 +152,20 @@ class Engine implements OpaEngine {
     this.#hits++;
     const decision = makeDecision(makeId('dec_', request.facts.now), policy.revision, verdict, true, 0);
     this.#options.onDecision?.(verdict.allow, true, 0, null);
-    if (this.#log !== null) this.#write(decision, request, entrypoint, buildInput(request, server));
+    const isObserved = this.#observer?.wants() === true;
+    if (this.#log === null && !isObserved) return decision;
+    const input = buildInput(request, server);
+    this.#log?.record({ decision, request, entrypoint, input, rules: policy.logRules });
+    if (isObserved) this.#observer?.observe({ entrypoint, input, decisions: [decision], requests: [request] });
     return decision;
   }
 
   decideMany(requests: readonly DecisionRequest[]): readonly Decision[] {
     if (requests.length <= 1) return requests.map((request) => this.decide(request));
+    const principal = requests[0]?.principal;
+    if (principal?.parties !== undefined && requests.every((request) => request.principal === principal)) {
+      return decideManyJointly(this, requests, principal.parties);
+    }
     const decisions: Decision[] = [];
     for (let from = 0; from < requests.length; from += MAX_BATCH) {
       decisions.push(...this.#decideBatch(requests.slice(from, from + MAX_BATCH)));
@@ -149,11 +186,14 @@ class Engine implements OpaEngine {
     const outcome = policy.host.evaluate(entrypoint, input, first.facts.now, policy.listShape);
     const verdicts = readVerdicts(outcome, requests.length);
     const evalUs = ((performance.now() - started) * 1000) / requests.length;
+    this.#latency.record(entrypoint, evalUs * requests.length);
     const batchId = makeId('dec_', first.facts.now);
-    return requests.map((request, i) => {
+    const decisions = requests.map((request, i) => {
       const verdict = verdicts[i] ?? failedVerdict('bad_result', null);
-      return this.#answer(request, entrypoint, policy, verdict, evalUs, i === 0 ? input : null, `${batchId}-${i}`);
+      return this.#answer(request, entrypoint, policy, verdict, evalUs, i === 0 ? input : null, batchId, i);
     });
+    if (this.#observer?.wants() === true) this.#observer.observe({ entrypoint, input, decisions, requests });
+    return decisions;
   }
 
   #server(name: string | null): ServerFacts | null {
@@ -167,12 +207,18 @@ class Engine implements OpaEngine {
     verdict: Verdict,
     evalUs: number,
     input: PolicyInput | BatchInput | null = null,
-    id = makeId('dec_', request.facts.now),
+    batchId?: string,
+    place = 0,
   ): Decision {
+    const id = batchId === undefined ? makeId('dec_', request.facts.now) : `${batchId}-${place}`;
     const decision = makeDecision(id, policy?.revision ?? '', verdict, false, evalUs);
     this.#options.onDecision?.(verdict.allow, false, evalUs, verdict.failure);
     if (verdict.failure !== null) this.#report(request, entrypoint, verdict);
-    if (this.#log !== null) this.#write(decision, request, entrypoint, input);
+    const rules = policy?.logRules ?? null;
+    this.#log?.record({ decision, request, entrypoint, input, batchId, rules });
+    if (batchId === undefined && input !== null && this.#observer?.wants() === true) {
+      this.#observer.observe({ entrypoint, input, decisions: [decision], requests: [request] });
+    }
     return decision;
   }
 
@@ -189,10 +235,6 @@ class Engine implements OpaEngine {
       { request_id: request.facts.request_id, entrypoint, failure, detail, failures },
       'no decision could be made; the call is denied',
     );
-  }
-
-  #write(decision: Decision, request: DecisionRequest, entrypoint: string, input: PolicyInput | null): void {
-    this.#log?.record({ decision, request, entrypoint, input });
   }
 
   status(): PolicyStatus {
@@ -254,6 +296,8 @@ class Engine implements OpaEngine {
       hits: this.#hits,
       misses: this.#misses,
       logDropped: this.#log?.dropped ?? 0,
+      log: this.#log?.figures() ?? null,
+      latency: this.#latency.figures(),
     };
   }
 
