@@ -41,11 +41,16 @@ export interface Principal {
   readonly tenure_months: number | null;
   readonly device_compliant: boolean;
   readonly metadata: Readonly<Record<string, string>>;
+  /**
+   * Of a delegated call only: everyone whose rights are needed, each as they stand alone, the delegator first and the
+   * current actor last. The policy has to allow the call for each of them. Absent: acts in its own right.
+   */
+  readonly parties?: readonly Principal[];
 }
 
 /** What a provider has to say at least; the rest takes safe defaults. */
 export type PrincipalFacts = Pick<Principal, 'id'> &
-  Partial<Omit<Principal, 'id' | 'auth'>> & { readonly auth?: Partial<AuthFacts> };
+  Partial<Omit<Principal, 'id' | 'auth' | 'parties'>> & { readonly auth?: Partial<AuthFacts> };
 
 /** Fills the fields a provider left out with the least privileged value. */
 export function makePrincipal(facts: PrincipalFacts, provider: string, method: CredentialKind): Principal {
@@ -79,3 +84,18 @@ export function makePrincipal(facts: PrincipalFacts, provider: string, method: C
 
 /** The caller of a route that declares `anonymous: true` and presented no credential. */
 export const ANONYMOUS: Principal = makePrincipal({ id: 'anonymous', type: 'anonymous' }, 'anonymous', 'none');
+
+/** The ids of those who act for a principal, the current actor first; none when it acts itself. */
+export function actorIds({ actor }: Principal): string[] {
+  const ids: string[] = [];
+  for (let at = actor; at !== null; at = at.actor) ids.push(at.id);
+  return ids;
+}
+
+/**
+ * Under which name a principal holds what is bound to one caller (sessions, tasks): who acts for somebody holds other
+ * things than that person. The id itself where nobody else acts.
+ */
+export function holderId(principal: Principal): string {
+  return principal.actor === null ? principal.id : JSON.stringify([principal.id, ...actorIds(principal)]);
+}

@@ -77,6 +77,7 @@ const table: Readonly<Record<string, number>> = {
   'private-token': SINGLE | CREDENTIAL | KEPT,
   dpop: SINGLE | CREDENTIAL | KEPT,
   'x-approval-token': SINGLE | CREDENTIAL | KEPT,
+  'x-delegation-token': SINGLE | CREDENTIAL | KEPT,
   'sec-websocket-key': SINGLE | KEPT,
   'sec-websocket-version': SINGLE | KEPT,
   'sec-websocket-accept': SINGLE | OURS,

@@ -5,7 +5,7 @@
 import { GatewayError } from '../../core/errors.ts';
 import type { JsonObject, JsonValue } from '../../core/json.ts';
 import { isJsonObject } from '../../core/json.ts';
-import type { Principal } from '../../core/principal.ts';
+import { holderId, type Principal } from '../../core/principal.ts';
 import type { BufferedResponse } from '../../upstreams/upstream.ts';
 import { SseSplitter } from '../sse.ts';
 import type { ToolCatalog } from './catalog.ts';
@@ -199,8 +199,9 @@ export class McpClient {
 }
 
 /** Lengths make the parts unmistakable whatever they hold. */
-function sessionKey(server: McpServer, { tenant_id, id }: Principal): string {
-  return `${server.facts.name}\n${tenant_id.length}:${tenant_id}${id}`;
+function sessionKey(server: McpServer, principal: Principal): string {
+  const { tenant_id } = principal;
+  return `${server.facts.name}\n${tenant_id.length}:${tenant_id}${holderId(principal)}`;
 }
 
 function sessionHeaders({ id, version }: LegacySession): Record<string, string> {

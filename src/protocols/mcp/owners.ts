@@ -2,7 +2,7 @@
  * Who may use a handle that an upstream issued (session, task): only the principal it was issued to. Bounded; what was
  * forgotten is unknown, and unknown is refused. Source: security 2.5 (older sessions, state), mcp 6.7.
  */
-import type { Principal } from '../../core/principal.ts';
+import { holderId, type Principal } from '../../core/principal.ts';
 
 export interface Owner {
   readonly tenant_id: string;
@@ -10,7 +10,7 @@ export interface Owner {
 }
 
 export function isOwner(owner: Owner | null, principal: Principal): boolean {
-  return owner !== null && owner.id === principal.id && owner.tenant_id === principal.tenant_id;
+  return owner !== null && owner.id === holderId(principal) && owner.tenant_id === principal.tenant_id;
 }
 
 /** Least recently used entries go first. */
@@ -27,7 +27,7 @@ export class OwnerTable {
     const key = keyOf(server, handle);
     const known = this.#owners.get(key);
     if (known !== undefined && !isOwner(known, principal)) return false;
-    this.#put(key, known ?? { tenant_id: principal.tenant_id, id: principal.id });
+    this.#put(key, known ?? { tenant_id: principal.tenant_id, id: holderId(principal) });
     return true;
   }
 
