@@ -13,6 +13,8 @@ export interface PolicyStatus {
 /** Synchronous on purpose: evaluation is microseconds of CPU; there is nothing to wait for. Never throws. */
 export interface PolicyEngine {
   decide(request: DecisionRequest): Decision;
+  /** What would be decided if these were the facts: nobody acts on it, so it is neither counted, logged nor remembered. */
+  weigh(request: DecisionRequest): Decision;
   /** One evaluation for many calls of the same principal and request (list filtering). Same order as asked. */
   decideMany(requests: readonly DecisionRequest[]): readonly Decision[];
   readonly revision: string | null;

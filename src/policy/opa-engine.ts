@@ -160,6 +160,23 @@ class Engine implements OpaEngine {
     return decision;
   }
 
+  weigh(request: DecisionRequest): Decision {
+    const { principal, call, facts } = request;
+    if (principal.parties !== undefined) return decideJointly(this.#weighing, request, principal.parties);
+    const policy = this.#active;
+    const id = makeId('dec_', facts.now);
+    if (policy === null) return makeDecision(id, '', failedVerdict('no_bundle', this.#lastError), false, 0);
+    const entrypoint = request.entrypoint ?? this.#options.entrypoint;
+    const input = buildInput(request, this.#server(call.server));
+    const verdict = readVerdict(policy.host.evaluate(entrypoint, input, facts.now, policy.shape));
+    return makeDecision(id, policy.revision, verdict, false, 0);
+  }
+
+  readonly #weighing = {
+    decide: (request: DecisionRequest) => this.weigh(request),
+    decideMany: (requests: readonly DecisionRequest[]) => requests.map((request) => this.weigh(request)),
+  };
+
   decideMany(requests: readonly DecisionRequest[]): readonly Decision[] {
     if (requests.length <= 1) return requests.map((request) => this.decide(request));
     const principal = requests[0]?.principal;

@@ -1,0 +1,383 @@
+/**
+ * A person says yes to exactly one call. The pipeline asks here for an approval, has a presented token verified before
+ * the decision, and burns it after the decision and before anything is forwarded. Source: design 2.4, contracts 7.
+ */
+import { randomBytes } from 'node:crypto';
+import type { Clock } from '../core/clock.ts';
+import type { ApprovalFacts, Decision } from '../core/decision.ts';
+import type { ErrorCode, ErrorExtras, PublicReason } from '../core/errors.ts';
+import { GatewayError } from '../core/errors.ts';
+import type { Classified, Permitted } from '../core/exchange.ts';
+import { makeId } from '../core/ids.ts';
+import type { Logger } from '../core/module.ts';
+import type { Principal } from '../core/principal.ts';
+import { scrubText } from '../core/redaction.ts';
+import type { ApprovalGate } from '../pipeline/stages/approve.ts';
+import type { EVERY_TENANT } from '../stores/api-keys.ts';
+import type { ApprovalPage, ApprovalRecord, ApprovalStore } from '../stores/approvals.ts';
+import type { ApprovalEvent, Origin } from './approval.ts';
+import { linksOf, timeText } from './approval.ts';
+import { argumentsOf, digestOf } from './digest.ts';
+import { actorsOf, callOf, isPerson, isSamePerson, mismatch, requesterOf } from './rules.ts';
+import type { ApprovalTokens } from './token.ts';
+
+export interface ApprovalsOptions {
+  readonly store: ApprovalStore;
+  readonly tokens: ApprovalTokens;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** How long a request stays open and its token good; a policy may shorten it. */
+  readonly ttlMs: number;
+  /** An approver must have proved a second factor. */
+  readonly requireMfa: boolean;
+  /** Open requests of one caller. */
+  readonly maxPending: number;
+  readonly retentionMs: number;
+  /** The symbol of the stores: the sweep goes over all tenants. */
+  readonly everyTenant: typeof EVERY_TENANT;
+  /** Base of the links, or null for relative ones. */
+  readonly publicUrl: string | null;
+  /** Takes secrets out of what approvers see. */
+  redact(value: unknown, server: string | null, tool: string | null): unknown;
+  /** Told of every step once, in the process where it happened. Must not throw. */
+  onEvent(event: ApprovalEvent): void;
+}
+
+const ASKED = 'This call needs the approval of another person';
+const MAX_REASON = 2000;
+
+export class Approvals implements ApprovalGate {
+  readonly #options: ApprovalsOptions;
+  /** What the facts of a verified approval stand for, until it is used. */
+  readonly #verified = new WeakMap<ApprovalFacts, ApprovalRecord>();
+
+  constructor(options: ApprovalsOptions) {
+    this.#options = options;
+  }
+
+  // --- for the pipeline ---
+
+  async verify(classified: Classified, token: string, revision: string | null): Promise<ApprovalFacts> {
+    const { principal } = classified;
+    const claims = this.#options.tokens.read(token);
+    if (claims === null) throw invalid('not_ours', 'The approval token is not valid');
+    const isOwn = claims.sub === principal.id && claims.tenant === principal.tenant_id;
+    if (!isOwn || principal.type === 'anonymous') {
+      throw invalid('other_principal', 'The approval was given to another caller');
+    }
+    const record = await this.#stored(() => this.find(principal.tenant_id, claims.approval_id));
+    if (record === null) throw invalid('unknown', 'The approval is not known');
+    const asked = argumentsOf(classified);
+    const call = asked === null ? null : callOf(classified, asked.digest, revision ?? '');
+    const wrong =
+      call === null
+        ? { why: 'other_call', message: 'The approval is for one call, and this is not one that can be approved' }
+        : mismatch(record, principal, call);
+    if (wrong !== null) throw invalid(wrong.why, wrong.message, record.id);
+    if (record.token_id !== claims.jti) throw invalid('replaced', 'The approval token is not valid', record.id);
+    if (record.state !== 'approved') throw closed(record);
+    const facts: ApprovalFacts = {
+      present: true,
+      verified: true,
+      id: record.id,
+      approver_id: record.decided_by?.id ?? null,
+      expires_at: record.expires_at,
+      reason: record.decision_reason,
+    };
+    this.#verified.set(facts, record);
+    return facts;
+  }
+
+  async use({ facts, decisions, principal, received }: Permitted): Promise<void> {
+    const { store, clock } = this.#options;
+    const record = this.#verified.get(facts.approval);
+    if (record === undefined || record.token_id === null) throw invalid('not_ours', 'The approval token is not valid');
+    if (decisions.some(({ revision }) => revision !== record.call.policy_revision)) {
+      throw invalid('changed_policy', 'The policy was changed after the approval', record.id);
+    }
+    const { tenant_id, id, token_id } = record;
+    const at = clock.now();
+    const isBurnt = await this.#stored(() => store.use(tenant_id, id, token_id, at));
+    if (!isBurnt) throw closed((await this.#stored(() => this.find(tenant_id, id))) ?? { ...record, state: 'used' });
+    this.#report('used', { ...record, state: 'used', used_at: at, open_key: null }, principal, originOf(received));
+  }
+
+  async request(
+    classified: Classified,
+    decision: Decision,
+  ): Promise<{ readonly code: ErrorCode; readonly extras: ErrorExtras }> {
+    const record = await this.#open(classified, decision);
+    const { id, expires_at, state } = record;
+    const links = linksOf(this.#options.publicUrl, id);
+    const data = { approval_id: id, state, ...links, expires_at: timeText(expires_at), ...toolCalls(record) };
+    const request_id = classified.received.id;
+    if (state === 'rejected') {
+      const why = record.decision_reason;
+      return {
+        code: 'APPROVAL_INVALID',
+        extras: {
+          message: `The call was rejected by an approver${why === null ? '' : `: ${why}`}`,
+          reasons: [{ code: 'APPROVAL_INVALID', message: 'The call was rejected' }],
+          data: { ...data, why: 'rejected', rejection_reason: why, decision_id: decision.decision_id, request_id },
+        },
+      };
+    }
+    const next =
+      state === 'approved'
+        ? `Another person approved this call (approval ${id})`
+        : `Another person has to approve this call (approval ${id})`;
+    const message =
+      `Human intervention required. ${next}. Read ${links.status_url} until its state is "approved"; then repeat the ` +
+      'very same call with the token given there, as _meta["portcullis/approval"] or in the header X-Approval-Token, ' +
+      `before ${timeText(expires_at)}.`;
+    const reasons = reasonsOf(decision);
+    return {
+      code: 'APPROVAL_REQUIRED',
+      extras: { message, reasons, data: { ...data, decision_id: decision.decision_id, request_id } },
+    };
+  }
+
+  async #open(classified: Classified, decision: Decision): Promise<ApprovalRecord> {
+    const { store, maxPending } = this.#options;
+    const draft = this.#draft(classified, decision);
+    const { tenant_id } = draft;
+    return this.#stored(async () => {
+      const known = await this.#current(tenant_id, draft.open_key);
+      if (known !== null) return known;
+      const outcome = await store.insert(draft, maxPending);
+      if (outcome === 'too-many') {
+        const message = `At most ${maxPending} approvals may be waited for`;
+        throw new GatewayError('RATE_LIMIT_EXCEEDED', { message, details: { limit: maxPending }, retryAfter: 60 });
+      }
+      if (outcome === 'exists') {
+        const other = await this.#current(tenant_id, draft.open_key);
+        if (other === null) throw new Error('an approval was asked for and was over at once');
+        return other;
+      }
+      this.#report('requested', draft, classified.principal, originOf(classified.received));
+      return draft;
+    });
+  }
+
+  /** The answer that stands for this call, if it still does. */
+  async #current(tenant: string, openKey: string): Promise<ApprovalRecord | null> {
+    const { store, clock } = this.#options;
+    const known = await store.findOpen(tenant, openKey);
+    if (known === null || known.expires_at > clock.now()) return known;
+    await this.#expire(tenant, known.id);
+    return null;
+  }
+
+  #draft(classified: Classified, decision: Decision): ApprovalRecord & { readonly open_key: string } {
+    const { principal, received, calls } = classified;
+    const asked = argumentsOf(classified);
+    const call = asked === null ? null : callOf(classified, asked.digest, decision.revision);
+    const [first] = calls;
+    if (asked === null || call === null || first === undefined || principal.type === 'anonymous') {
+      const message =
+        'This call would need an approval, and nobody can approve it: it has no caller or is not read whole';
+      throw new GatewayError('POLICY_DENIED', { message, reasons: [{ code: 'POLICY_DENIED', message }] });
+    }
+    const now = this.#options.clock.now();
+    const requester = requesterOf(principal);
+    const { tenant_id } = principal;
+    const who = [tenant_id, requester.id, requester.type, requester.actors];
+    return {
+      id: makeId('apr_', now),
+      tenant_id,
+      state: 'pending',
+      open_key: digestOf([...who, { ...call }]),
+      requester,
+      call,
+      context: {
+        parameters: this.#options.redact(asked.shown, call.server, call.tool),
+        classification_reasons: first.classification.reasons,
+        resources: first.classification.resources,
+        reasons: reasonsOf(decision),
+        request_id: received.id,
+        source_ip: received.peer.address,
+      },
+      created_at: now,
+      expires_at: now + this.#ttlOf(decision),
+      decided_at: null,
+      decided_by: null,
+      decision_reason: null,
+      token_id: null,
+      used_at: null,
+    };
+  }
+
+  #ttlOf({ obligations }: Decision): number {
+    let ttl = this.#options.ttlMs;
+    for (const obligation of obligations) {
+      if (obligation.type !== 'require_approval' || obligation.ttl_seconds === undefined) continue;
+      ttl = Math.min(ttl, Math.max(1, obligation.ttl_seconds) * 1000);
+    }
+    return ttl;
+  }
+
+  // --- for people ---
+
+  /** Null when the tenant has none of this id. What is over by now is told as expired. */
+  async find(tenant: string, id: string): Promise<ApprovalRecord | null> {
+    const { store, clock } = this.#options;
+    const record = await store.find(tenant, id);
+    if (record === null || !isOver(record, clock.now())) return record;
+    await this.#expire(tenant, id);
+    return store.find(tenant, id);
+  }
+
+  /** Newest first. */
+  async list(tenant: string, page: ApprovalPage): Promise<ApprovalRecord[]> {
+    await this.#expire(tenant);
+    return this.#options.store.list(tenant, page);
+  }
+
+  /** The token of an approved request, for its requester alone; null for everybody else and in every other state. */
+  tokenFor(record: ApprovalRecord, principal: Principal): string | null {
+    return isRequester(record, principal) ? this.#options.tokens.issue(record) : null;
+  }
+
+  /**
+   * Approves or rejects. The caller has checked the permission.
+   * @throws GatewayError NOT_FOUND, FORBIDDEN, MFA_REQUIRED, UNPROCESSABLE, CONFLICT when it was decided before
+   */
+  async decide(
+    principal: Principal,
+    id: string,
+    verdict: { readonly action: 'approve' | 'reject'; readonly reason: string | null },
+    origin: Origin,
+  ): Promise<ApprovalRecord> {
+    const { store, clock } = this.#options;
+    const { tenant_id } = principal;
+    const record = await this.#stored(() => this.find(tenant_id, id));
+    if (record === null) throw new GatewayError('NOT_FOUND');
+    this.#requireApprover(record, principal);
+    const reason = verdict.reason === null ? null : scrubText(verdict.reason.trim().slice(0, MAX_REASON));
+    if (verdict.action === 'reject' && (reason === null || reason === '')) {
+      throw new GatewayError('UNPROCESSABLE', {
+        message: 'reason: a rejection needs one',
+        details: { field: 'reason' },
+      });
+    }
+    if (record.state !== 'pending') throw decided(record);
+    const state = verdict.action === 'approve' ? 'approved' : 'rejected';
+    const at = clock.now();
+    const by = { id: principal.id, type: principal.type, username: principal.username, key_id: principal.auth.key_id };
+    const token_id = state === 'approved' ? randomBytes(16).toString('base64url') : null;
+    const isMine = await this.#stored(() => store.decide(tenant_id, id, { state, at, by, reason, token_id }));
+    if (!isMine) throw decided((await this.#stored(() => this.find(tenant_id, id))) ?? record);
+    const after: ApprovalRecord = {
+      ...record,
+      state,
+      decided_at: at,
+      decided_by: by,
+      decision_reason: reason,
+      token_id,
+    };
+    this.#report(state, after, principal, origin);
+    return after;
+  }
+
+  #requireApprover(record: ApprovalRecord, principal: Principal): void {
+    if (isSamePerson(record.requester, principal)) {
+      throw new GatewayError('FORBIDDEN', { message: 'Another person than the requester has to decide' });
+    }
+    if (!isPerson(principal)) {
+      throw new GatewayError('FORBIDDEN', { message: 'A person has to decide, in their own name' });
+    }
+    if (this.#options.requireMfa && !principal.auth.mfa_verified) {
+      throw new GatewayError('MFA_REQUIRED', { message: 'Deciding on approvals needs a second factor' });
+    }
+  }
+
+  // --- time ---
+
+  /** Rejects what nobody decided in time, and forgets what is long over. Never rejects. */
+  async sweep(): Promise<void> {
+    const { store, clock, retentionMs, logger } = this.#options;
+    try {
+      await this.#expire(this.#options.everyTenant);
+      await store.purge(this.#options.everyTenant, clock.now() - retentionMs);
+    } catch (error) {
+      logger.error({ err: error }, 'approvals_sweep_failed');
+    }
+  }
+
+  async #expire(tenant: string | typeof EVERY_TENANT, id?: string): Promise<void> {
+    const { store, clock } = this.#options;
+    for (const record of await store.expire(tenant, clock.now(), id)) this.#report('expired', record, null, null);
+  }
+
+  #report(type: ApprovalEvent['type'], approval: ApprovalRecord, principal: Principal | null, origin: Origin | null) {
+    this.#options.onEvent({ type, approval, at: this.#options.clock.now(), principal, origin });
+  }
+
+  /** What cannot be looked up or written is not permitted. */
+  async #stored<T>(work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
+    } catch (cause) {
+      if (cause instanceof GatewayError) throw cause;
+      throw new GatewayError('STORE_UNAVAILABLE', { retryAfter: 1, cause });
+    }
+  }
+}
+
+function isOver(record: ApprovalRecord, now: number): boolean {
+  return (record.state === 'pending' || record.state === 'approved') && record.expires_at <= now;
+}
+
+/** The same caller in the same way: neither another key type nor somebody acting for it. */
+export function isRequester({ tenant_id, requester }: ApprovalRecord, principal: Principal): boolean {
+  return (
+    tenant_id === principal.tenant_id &&
+    requester.id === principal.id &&
+    requester.type === principal.type &&
+    JSON.stringify(requester.actors) === JSON.stringify(actorsOf(principal))
+  );
+}
+
+function originOf(received: Classified['received']): Origin {
+  const user_agent = received.headers['user-agent'] ?? null;
+  return { request_id: received.id, source_ip: received.peer.address, user_agent };
+}
+
+function toolCalls({ call }: ApprovalRecord): { readonly tool_calls?: readonly object[] } {
+  return call.tool === null ? {} : { tool_calls: [{ server_name: call.server, tool_name: call.tool }] };
+}
+
+function reasonsOf({ deny, obligations }: Decision): readonly PublicReason[] {
+  if (deny.length > 0) return deny.map(({ code, message }) => ({ code, message }));
+  const [asked] = obligations.filter((obligation) => obligation.type === 'require_approval');
+  return [{ code: 'APPROVAL_REQUIRED', message: asked?.reason ?? ASKED }];
+}
+
+function invalid(why: string, message: string, id?: string): GatewayError {
+  return new GatewayError('APPROVAL_INVALID', {
+    message,
+    reasons: [{ code: 'APPROVAL_INVALID', message }],
+    data: { why, ...(id === undefined ? {} : { approval_id: id }) },
+  });
+}
+
+/** Why an approval that was good once is not any more, or never was. */
+function closed(record: ApprovalRecord): GatewayError {
+  switch (record.state) {
+    case 'used':
+      return invalid('used', 'The approval was used before; each is good for one call', record.id);
+    case 'rejected':
+      return invalid('rejected', `The call was rejected: ${record.decision_reason ?? 'no reason given'}`, record.id);
+    case 'expired':
+      return invalid('expired', 'The approval has expired; ask again', record.id);
+    default:
+      return invalid('not_approved', 'The call is not approved', record.id);
+  }
+}
+
+function decided({ id, state }: ApprovalRecord): GatewayError {
+  return new GatewayError('CONFLICT', {
+    message: state === 'expired' ? 'The request has expired: it counts as rejected' : `It was decided before: ${state}`,
+    details: { approval_id: id, state },
+  });
+}

@@ -1,0 +1,89 @@
+/** Who may decide, and which call an approval is for. Source: design 2.4, security 2.9. */
+import type { Classified } from '../core/exchange.ts';
+import type { Actor, Principal } from '../core/principal.ts';
+import type { ApprovalCall, ApprovalRecord, ApprovalRequester } from '../stores/approvals.ts';
+
+/** Ids of those who act for a principal, outermost first. */
+export function actorsOf(principal: Principal): readonly string[] {
+  const ids: string[] = [];
+  for (let actor: Actor | null = principal.actor; actor !== null && ids.length < 32; actor = actor.actor) {
+    ids.push(actor.id);
+  }
+  return ids;
+}
+
+/** The requester as it is kept. */
+export function requesterOf(principal: Principal): ApprovalRequester {
+  const { id, type, username, email, roles, auth } = principal;
+  return { id, type, username, email, roles, key_id: auth.key_id, actors: actorsOf(principal) };
+}
+
+/**
+ * Two pairs of eyes: true when the approver is the requester, is (or acts for) somebody of its chain, or is the same
+ * person under another id of another identity provider.
+ */
+export function isSamePerson(requester: ApprovalRequester, approver: Principal): boolean {
+  const asked = new Set([requester.id, ...requester.actors]);
+  if ([approver.id, ...actorsOf(approver)].some((id) => asked.has(id))) return true;
+  return same(requester.email, approver.email) || same(requester.username, approver.username);
+}
+
+function same(one: string | null, other: string | null): boolean {
+  if (one === null || other === null || one === '') return false;
+  return one.normalize('NFKC').toLowerCase() === other.normalize('NFKC').toLowerCase();
+}
+
+/** A yes is a person's: neither a program's nor one said on somebody's behalf. */
+export function isPerson(principal: Principal): boolean {
+  return principal.type !== 'agent' && principal.type !== 'anonymous' && principal.actor === null;
+}
+
+/** What is asked for now, in the words of what was approved. */
+export function callOf(classified: Classified, digest: string, revision: string): ApprovalCall | null {
+  const [call, ...others] = classified.calls;
+  if (call === undefined || others.length > 0 || classified.message.mode !== 'all') return null;
+  return {
+    action: call.action,
+    server: call.server,
+    tool: call.tool,
+    resource: `${call.resource.type}:${call.resource.id}`,
+    arguments_digest: digest,
+    schema_hash: call.schema_hash,
+    tool_type: call.classification.tool_type,
+    sensitivity_level: call.classification.sensitivity_level,
+    policy_revision: revision,
+  };
+}
+
+/** Why an approval is not for this call, in the order a requester would look: a code and a sentence; null when it is. */
+export function mismatch(
+  record: ApprovalRecord,
+  principal: Principal,
+  call: ApprovalCall,
+): { readonly why: string; readonly message: string } | null {
+  const { requester, call: approved } = record;
+  const isRequester =
+    record.tenant_id === principal.tenant_id &&
+    requester.id === principal.id &&
+    requester.type === principal.type &&
+    JSON.stringify(requester.actors) === JSON.stringify(actorsOf(principal));
+  if (!isRequester) return { why: 'other_principal', message: 'The approval was given to another caller' };
+  if (approved.action !== call.action) return { why: 'other_action', message: 'The approval is for another action' };
+  if (approved.server !== call.server) return { why: 'other_server', message: 'The approval is for another server' };
+  if (approved.tool !== call.tool || approved.resource !== call.resource) {
+    return { why: 'other_tool', message: 'The approval is for another tool or object' };
+  }
+  if (approved.arguments_digest !== call.arguments_digest) {
+    return { why: 'changed_arguments', message: 'The arguments are not the ones that were approved' };
+  }
+  if (approved.schema_hash !== call.schema_hash) {
+    return { why: 'changed_definition', message: 'The definition of the tool is not the one that was approved' };
+  }
+  if (approved.tool_type !== call.tool_type || approved.sensitivity_level !== call.sensitivity_level) {
+    return { why: 'changed_class', message: 'The call is classified otherwise than when it was approved' };
+  }
+  if (approved.policy_revision !== call.policy_revision) {
+    return { why: 'changed_policy', message: 'The policy was changed after the approval' };
+  }
+  return null;
+}
