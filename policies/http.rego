@@ -20,8 +20,27 @@ permitted(call) if {
 permitted(call) if {
 	gateway.authenticated
 	is_object(call.resource.permissions)
+	has_demands(call)
 	count(missing(call)) == 0
 	any_held(call)
+}
+
+# An explicit null asks for nothing. Anything else has to name a list to ask for something: an object that lost its lists
+# must not read like an open method.
+has_demands(call) if call.resource.permissions == null
+
+has_demands(call) if {
+	some name in lists
+	is_array(call.resource.permissions[name])
+	not unreadable(call)
+}
+
+lists := ["allOf", "anyOf"]
+
+unreadable(call) if {
+	some name in lists
+	demand := call.resource.permissions[name]
+	not is_array(demand)
 }
 
 # What `allOf` asks and the caller does not hold.

@@ -31,6 +31,8 @@ test_all_of_needs_all_and_any_of_needs_one if {
 		[{"anyOf": ["a", "b"]}, ["b"], true], [{"anyOf": ["a", "b"]}, ["c"], false],
 		[{"allOf": ["a"], "anyOf": ["b", "c"]}, ["a", "c"], true], [{"allOf": ["a"], "anyOf": ["b", "c"]}, ["c"], false],
 		[{"allOf": [], "anyOf": []}, ["*"], false], [{"allOf": []}, [], true], [null, [], true],
+		[{}, ["*"], false], [{"oneOf": ["a"]}, ["*"], false], [{"allOf": "a"}, ["*"], false], [{"allOf": null}, ["*"], false],
+		[{"allOf": null, "anyOf": ["a"]}, ["*"], false], [{"allOf": ["a"], "anyOf": "a"}, ["*"], false], [[], ["*"], false],
 	]
 	every row in table {
 		row[2] == main.decision.allow with data.portcullis.custom as {} with input as call(row[0], row[1])
@@ -59,7 +61,22 @@ test_an_anonymous_caller_passes_only_where_nothing_is_asked if {
 
 test_a_document_without_permissions_says_nothing if {
 	document := json.patch(call(null, ["*"]), [{"op": "remove", "path": "/resource/permissions"}])
-	main.decision.allow == false with data.portcullis.custom as {} with input as document
+	decision := main.decision with data.portcullis.custom as {"extra": {"allow": true}} with input as document
+	support.codes(decision) == {"POLICY_EVALUATION_ERROR"}
+}
+
+test_admins_hold_what_the_gateways_own_interface_asks_for if {
+	table := [
+		["admin", "gateway:authorize", true], ["admin", "gateway:servers:read", true], ["admin", "approvals:decide", true],
+		["admin", "gateway", false], ["admin", "keys:create", false], ["developer", "gateway:authorize", false],
+	]
+	every row in table {
+		document := json.patch(call({"allOf": [row[1]]}, []), [{"op": "add", "path": "/user/roles", "value": [row[0]]}])
+		row[2] == main.decision.allow with data.portcullis.custom as {} with input as document
+		row[2] == main.decision.allow with data.portcullis.custom as {} with input as document with data.config as support.strict
+	}
+	service := json.patch(call({"allOf": ["gateway:authorize"]}, ["gateway:authorize"]), [{"op": "add", "path": "/user/type", "value": "service"}])
+	main.decision.allow == true with data.portcullis.custom as {} with input as service
 }
 
 test_a_denial_names_what_is_missing if {

@@ -8,6 +8,8 @@ package portcullis.main
 import data.mcp.gateway
 import data.mcp.gateway.context
 import data.mcp.gateway.trust
+import data.portcullis.a2a
+import data.portcullis.approvals
 import data.portcullis.http
 import data.portcullis.llm
 import data.portcullis.objects
@@ -67,6 +69,7 @@ nothing_in_general if {
 	not tenants.overlaid
 	context.request_violations == []
 	complete
+	known(input)
 	server_violations(input) == []
 	context.data_violations(input) == []
 }
@@ -80,11 +83,11 @@ differs(element) if {
 }
 
 differs(element) if {
-	element.server.name
+	is_there(element.server)
 	other_server(element)
 }
 
-differs(element) if foreign(element)
+differs(element) if not near(element)
 
 differs(element) if is_string(element.parameters.environment)
 
@@ -94,17 +97,26 @@ differs(element) if element.data_region != null
 
 differs(element) if is_string(element.gateway_metadata.environment)
 
-other_server(element) if element.server.name != input.server.name
+# A member that either of them lacks is another one.
+other_server(element) if not element.server.name == input.server.name
 
-other_server(element) if element.server.environment != input.server.environment
+other_server(element) if not element.server.environment == input.server.environment
 
-other_server(element) if element.server.data_region != input.server.data_region
+other_server(element) if not element.server.data_region == input.server.data_region
 
-other_server(element) if element.server.tags != input.server.tags
+other_server(element) if not element.server.tags == input.server.tags
 
-other_server(element) if element.server.enabled != input.server.enabled
+other_server(element) if not element.server.enabled == input.server.enabled
 
-other_server(_) if not input.server.name
+# Of no tenant or of the caller's own. An element that does not say is looked at as a whole.
+near(element) if element.resource.tenant_id == null
+
+near(element) if {
+	element.resource.tenant_id == input.user.tenant_id
+	is_string(input.user.tenant_id)
+}
+
+is_there(_) := true
 
 whole(element) := object.union(object.remove(input, replaced), element) if {
 	replaced := [member | some member, _ in object.remove(object.union(element, {"calls": null}), ["gateway_metadata"])]
@@ -176,10 +188,12 @@ elsewhere(call, action) if {
 	http.permitted(call)
 }
 
-elsewhere(_, action) if {
-	action == "a2a:delegate"
-	trust.allow_delegation
+elsewhere(call, action) if {
+	startswith(action, "a2a:")
+	a2a.permitted(call, action)
 }
+
+elsewhere(call, action) if approvals.permitted(call, action)
 
 elsewhere(call, action) if objects.permitted(call, action)
 
@@ -204,14 +218,15 @@ reasons_against(call, action, asked) := array.concat(
 	array.concat(context.request_violations, context.call_violations(call, asked)),
 	array.concat(
 		array.concat(trust.violations_of(call, asked), facts_missing(call, action)),
-		array.concat(server_violations(call), tenant_violations(call, action)),
+		array.concat(server_violations(call), owners_violations(call, action)),
 	),
 )
 
 # Without these facts a rule could not fire: their absence is never in the caller's favour.
 facts_missing(call, action) := [] if {
 	complete
-	not class_missing(call, action)
+	known(call)
+	facts_of(call, action)
 	not tags_missing(call)
 } else := [{
 	"package": "portcullis.main",
@@ -225,16 +240,49 @@ complete if {
 	is_number(context.rate_limit)
 }
 
-class_missing(call, action) if {
+# What the gateway says of every call: which server it goes to, and whose the thing is. Null says that there is none.
+known(call) if {
+	server_known(call)
+	tenant_known(call)
+}
+
+server_known(call) if is_boolean(call.server.enabled)
+
+server_known(call) if call.server == null
+
+tenant_known(call) if is_string(call.resource.tenant_id)
+
+tenant_known(call) if call.resource.tenant_id == null
+
+# What it says of a call of this kind.
+facts_of(call, action) if {
 	action == "gateway:tool:invoke"
+	has_class(call)
+	is_boolean(call.tool.requires_hitl)
+}
+
+facts_of(call, action) if {
+	action != "gateway:tool:invoke"
+	not class_missing(call, action)
+	not demands_missing(call, action)
+	not a2a.facts_missing(call, action)
+}
+
+class_missing(call, action) if {
+	not context.ungraded(action)
 	not has_class(call)
 }
 
 has_class(call) if is_string(call.gateway_metadata.sensitivity_level)
 
+demands_missing(call, action) if {
+	startswith(action, "http:")
+	not http.has_demands(call)
+}
+
 tags_missing(call) if {
 	context.unencrypted
-	call.server.name
+	is_object(call.server)
 	not has_tags(call)
 }
 
@@ -248,6 +296,10 @@ server_violations(call) := [{
 }] if {
 	call.server.enabled == false
 } else := []
+
+owners_violations(call, action) := array.concat(tenant_violations(call, action), approvals.violations(call)) if {
+	action == "approvals:decide"
+} else := tenant_violations(call, action)
 
 # Objects of another tenant do not exist for the caller: no other rule of its own tenant may say otherwise.
 tenant_violations(call, action) := [{
@@ -275,6 +327,8 @@ no_rule(call, action) := {
 
 no_rule_code(call, action) := "FORBIDDEN" if startswith(action, "http:")
 
+else := "FORBIDDEN" if action == "approvals:decide"
+
 else := "NOT_FOUND" if objects.hidden(call, action)
 
 else := "POLICY_DENIED"
@@ -288,6 +342,10 @@ no_rule_message(call, action) := concat("", [
 	startswith(action, "http:")
 } else := llm.refusal(call) if {
 	startswith(action, "llm:")
+} else := a2a.refusal(call) if {
+	action == "a2a:invoke"
+} else := approvals.refusal if {
+	action == "approvals:decide"
 } else := "Not found" if {
 	objects.hidden(call, action)
 } else := concat("", ["No rule lets ", callers, " do ", action]) if {

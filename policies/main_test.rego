@@ -100,13 +100,16 @@ risky := [
 	support.classed("admin", "query", "critical"),
 	support.classed("analyst", "query", "low"),
 	support.but({"/resource/tenant_id": "other"}),
+	support.but({"/server/enabled": false}),
+	support.but({"/tool/requires_hitl": true}),
 ]
 
 facts := [
 	"/gateway_metadata/source_region", "/gateway_metadata/encryption_enabled", "/gateway_metadata/device_compliant",
 	"/gateway_metadata/sensitivity_level", "/gateway_metadata/tool_type", "/gateway_metadata/approval",
 	"/gateway_metadata", "/rate_limit/count", "/rate_limit", "/user/mfa_verified", "/user/roles", "/user/tenant_id", "/user",
-	"/server/data_region", "/server/tags", "/server/environment", "/parameters", "/tool", "/action",
+	"/server/data_region", "/server/tags", "/server/environment", "/server/enabled", "/server", "/parameters", "/tool",
+	"/tool/requires_hitl", "/resource/tenant_id", "/resource", "/action",
 ]
 
 test_taking_a_fact_away_never_allows_what_was_denied if {
@@ -136,6 +139,37 @@ test_a_disabled_server_is_not_called_and_not_listed if {
 		"op": "add", "path": "/server/enabled", "value": false,
 	}])
 	[false] == [decision.allow | some decision in main.decisions] with data.portcullis.custom as {} with input as document
+}
+
+# As opposed to null, false and an empty list, which the gateway writes where it knows that there is nothing.
+test_a_member_that_is_not_there_is_not_nothing if {
+	every path in ["/server", "/server/enabled", "/tool", "/tool/requires_hitl", "/resource", "/resource/tenant_id"] {
+		decision := strictly(support.without(path))
+		support.codes(decision) == {"POLICY_EVALUATION_ERROR"}
+	}
+	every path in ["/server/enabled", "/tool/requires_hitl", "/tool"] {
+		support.codes(strictly(support.but({path: null}))) == {"POLICY_EVALUATION_ERROR"}
+	}
+	strictly(support.but({"/server": null})).allow == true
+	every action in ["gateway:prompt:get", "mcp:protocol", "llm:chat:create", "http:get", "responses:list"] {
+		every path in ["/server", "/server/enabled", "/resource", "/resource/tenant_id"] {
+			document := json.patch(support.but({"/action": action}), [{"op": "remove", "path": path}])
+			strictly(document).allow == false
+		}
+	}
+}
+
+test_other_actions_need_no_tool if {
+	every action in ["gateway:prompt:get", "mcp:protocol"] {
+		strictly(support.but({"/action": action, "/tool": null})).allow == true
+	}
+}
+
+test_a_graded_action_without_a_class_is_not_judged if {
+	every action in ["a2a:invoke", "a2a:delegate", "keys:create"] {
+		document := json.patch(support.but({"/action": action}), [{"op": "remove", "path": "/gateway_metadata/sensitivity_level"}])
+		"POLICY_EVALUATION_ERROR" in support.codes(strictly(document))
+	}
 }
 
 test_objects_of_another_tenant_do_not_exist if {
@@ -222,17 +256,56 @@ test_an_element_equals_the_same_call_alone if {
 	}
 }
 
+# Whatever an element says of the server or of the thing, the list says what the call alone says.
+test_an_odd_element_equals_the_same_call_alone if {
+	server := support.request.server
+	resource := support.request.resource
+	class := {"tool_type": "query", "sensitivity_level": "low"}
+	odd := [
+		{"server": null}, {"server": {}}, {"server": false}, {"server": object.remove(server, ["enabled"])},
+		{"server": object.remove(server, ["name"])}, {"server": object.union(server, {"enabled": false})},
+		{"server": object.union(server, {"environment": "production"})}, {"server": server},
+		{"resource": null}, {"resource": {}}, {"resource": false}, {"resource": object.remove(resource, ["tenant_id"])},
+		{"resource": object.union(resource, {"tenant_id": "rival"})}, {"resource": object.union(resource, {"tenant_id": 7})},
+		{"resource": object.union(resource, {"tenant_id": null})}, {"resource": resource}, {},
+	]
+	bases := [
+		support.request, support.without("/server"), support.without("/server/enabled"), support.without("/resource"),
+		support.without("/resource/tenant_id"), support.but({"/server": null}),
+		support.but({"/user/tenant_id": 7, "/resource/tenant_id": 7}), support.without("/user/tenant_id"),
+	]
+	elements := [object.union({"action": "gateway:tool:discover", "gateway_metadata": class}, each) | some each in odd]
+	every role in ["developer", "data_engineer", "guest"] {
+		every base in bases {
+			document := json.patch(base, [
+				{"op": "replace", "path": "/action", "value": "gateway:tool:discover"},
+				{"op": "replace", "path": "/user/roles", "value": [role]},
+			])
+			decisions := main.decisions with data.portcullis.custom as {} with input as object.union(document, {"calls": elements})
+				with data.config as support.strict
+				with time.now_ns as support.wednesday
+			every index, element in elements {
+				alone := strictly(object.union(object.remove(document, object.keys(object.remove(element, ["gateway_metadata"]))), element))
+				alone.allow == decisions[index].allow
+			}
+		}
+	}
+}
+
 test_delegation_is_decided_by_trust if {
 	document := support.but({
 		"/action": "a2a:delegate",
-		"/source_user": {"id": "a", "roles": ["admin"], "tenure_months": 24},
-		"/target_user": {"id": "b", "roles": ["developer"], "tenure_months": 6},
+		"/source_user": {"id": "a", "type": "user", "roles": ["admin"], "tenure_months": 24},
+		"/target_user": {"id": "b", "type": "user", "roles": ["developer"], "tenure_months": 6},
 		"/delegation_depth": 1,
+		"/delegation_chain": [{"id": "z", "type": "user"}],
 	})
 	main.decision.allow == true with data.portcullis.custom as {} with input as document
-	main.decision.allow == false with data.portcullis.custom as {} with input as json.patch(document, [{
-		"op": "add", "path": "/delegation_depth", "value": 5,
-	}])
+	deep := [{"id": "z", "type": "user"} | some _ in numbers.range(1, 5)]
+	main.decision.allow == false with data.portcullis.custom as {} with input as json.patch(document, [
+		{"op": "add", "path": "/delegation_depth", "value": 5},
+		{"op": "add", "path": "/delegation_chain", "value": deep},
+	])
 }
 
 # --- packages of your own ---

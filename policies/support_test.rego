@@ -50,6 +50,10 @@ request := {
 	"target_user": null,
 	"delegation_depth": 0,
 	"delegation_chain": [],
+	"source_agent": null,
+	"target_agent": null,
+	"capability": null,
+	"context": {"workflow_id": null, "user_id": null, "delegation_depth": 0},
 	"llm": null,
 	"data_region": null,
 }

@@ -73,6 +73,10 @@ export function policyInput(facts: InputFacts = {}) {
     target_user: null as unknown,
     delegation_depth: 0,
     delegation_chain: [],
+    source_agent: null as unknown,
+    target_agent: null as unknown,
+    capability: null as string | null,
+    context: { workflow_id: null, user_id: null, delegation_depth: 0 },
     llm: null,
     data_region: null,
   };
