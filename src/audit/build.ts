@@ -4,7 +4,7 @@
  * `policy_violation` per deny message. Source: acceptance S-90..S-93.
  */
 import type { ClassifiedCall } from '../core/call.ts';
-import type { Decision } from '../core/decision.ts';
+import type { Decision, WouldDeny } from '../core/decision.ts';
 import { CATALOGUE, type GatewayError } from '../core/errors.ts';
 import type { Message, Received } from '../core/exchange.ts';
 import type { Principal } from '../core/principal.ts';
@@ -15,7 +15,7 @@ import type { AuditRecorder, ClassFacts, DecisionFacts, Outcome, RequestFactsEve
 /** What is known when a request is over; the later fields are absent when it ended early. */
 export interface EndOfRequest {
   readonly received: Pick<Received, 'id' | 'method' | 'path' | 'headers' | 'peer'>;
-  readonly route?: Pick<Route, 'id'> | null | undefined;
+  readonly route?: Pick<Route, 'id' | 'mode'> | null | undefined;
   readonly principal?: Principal | null | undefined;
   readonly message?: Pick<Message, 'mode'> | null | undefined;
   readonly calls?: readonly ClassifiedCall[] | null | undefined;
@@ -24,6 +24,8 @@ export interface EndOfRequest {
   /** What the client got; 0 when the connection was gone. */
   readonly status: number;
   readonly error?: GatewayError | null | undefined;
+  /** Of the approval that was presented or asked for. */
+  readonly approvalId?: string | null | undefined;
   readonly durationMs: number;
 }
 
@@ -89,6 +91,7 @@ function how(end: EndOfRequest, decision: Decision | undefined): Outcome {
     code,
     flag: code === null ? 'OK' : CATALOGUE[code].flag,
     duration_ms: Math.round(end.durationMs * 1000) / 1000,
+    ...(typeof end.approvalId === 'string' ? { approval_id: end.approvalId } : null),
   };
 }
 
@@ -102,8 +105,17 @@ function why(decision: Decision | undefined): DecisionFacts {
     decision_id: decision.decision_id,
     policy_revision: decision.revision,
     decision_cached: decision.cached,
-    reasons: decision.deny.length === 0 ? NO_REASONS : decision.deny.map(({ code, message }) => ({ code, message })),
+    reasons: reasonsOf(decision.deny),
+    ...(decision.would_deny === undefined ? {} : { would_deny: wouldDeny(decision.would_deny) }),
   };
+}
+
+function reasonsOf(deny: Decision['deny']): DecisionFacts['reasons'] {
+  return deny.length === 0 ? NO_REASONS : deny.map(({ code, message }) => ({ code, message }));
+}
+
+function wouldDeny({ code, deny }: WouldDeny): NonNullable<DecisionFacts['would_deny']> {
+  return { code, reasons: reasonsOf(deny) };
 }
 
 function classOf(call: ClassifiedCall): ClassFacts {
@@ -153,7 +165,8 @@ function recordCall(recorder: AuditRecorder, end: EndOfRequest, call: Classified
 }
 
 function recordViolations(recorder: AuditRecorder, end: EndOfRequest, call: ClassifiedCall, decision: Decision): void {
-  for (const violation of decision.deny) {
+  const { deny, would_deny } = decision;
+  for (const violation of would_deny?.deny ?? deny) {
     recorder.record({
       event_type: 'policy_violation',
       ...who(end),
@@ -163,6 +176,7 @@ function recordViolations(recorder: AuditRecorder, end: EndOfRequest, call: Clas
       attempted_action: call.action,
       resource: shown(`${call.resource.type}:${call.resource.id}`, MAX_PATH),
       severity: violation.severity,
+      ...(would_deny === undefined ? {} : { enforced: false }),
     });
   }
 }
@@ -177,6 +191,7 @@ function recordList(
   const [first] = calls;
   const oneServer = calls.every((call) => call.server === first?.server);
   const shown = decisions.filter((decision) => decision.allow).length;
+  const wouldHide = decisions.filter((decision) => decision.would_deny !== undefined).length;
   recorder.record({
     event_type: 'authorization_decision',
     ...who(end),
@@ -189,6 +204,7 @@ function recordList(
     reasons: NO_REASONS,
     offered: calls.length,
     shown,
+    ...(end.route?.mode === 'report' ? { would_hide: wouldHide } : {}),
   });
 }
 

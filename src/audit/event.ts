@@ -24,6 +24,8 @@ export interface Outcome {
   readonly code: string | null;
   readonly flag: string;
   readonly duration_ms: number;
+  /** The approval that was presented or asked for. */
+  readonly approval_id?: string;
 }
 
 /** The class of the call; its reasons have a name of their own because `reasons` are those of the decision. */
@@ -36,6 +38,11 @@ export interface DecisionFacts {
   readonly policy_revision: string | null;
   readonly decision_cached: boolean;
   readonly reasons: readonly { readonly code: string; readonly message: string }[];
+  /** On a route that only reports: what the caller would have been told, and why. */
+  readonly would_deny?: {
+    readonly code: string;
+    readonly reasons: readonly { readonly code: string; readonly message: string }[];
+  };
 }
 
 export interface RequestFactsEvent {
@@ -66,6 +73,8 @@ export type AuthorizationDecision = Base &
     /** Of a filtered list: how many entries there were, and how many the caller was shown. */
     readonly offered?: number;
     readonly shown?: number;
+    /** On a route that only reports: how many of the shown ones the policy would have left out. */
+    readonly would_hide?: number;
   };
 
 export type DataAccess = Base &
@@ -81,6 +90,8 @@ export type PolicyViolation = Base &
     readonly attempted_action: string;
     readonly resource: string;
     readonly severity: string;
+    /** False on a route that only reports. */
+    readonly enforced?: boolean;
   };
 
 export type RateLimitExceeded = Base &
@@ -121,6 +132,34 @@ export type AccountEvent = Base & {
   readonly details: Readonly<Record<string, unknown>>;
 };
 
+/** The life of a request for approval: `user_id` is who took the step, nobody where time did. */
+export type ApprovalStep = Base & {
+  readonly event_type:
+    | 'approval_requested'
+    | 'approval_approved'
+    | 'approval_rejected'
+    | 'approval_expired'
+    | 'approval_used';
+  readonly approval_id: string;
+  /** After the step. */
+  readonly state: string;
+  readonly requester_id: string;
+  readonly approver_id: string | null;
+  readonly approver_key_id: string | null;
+  /** What the approver said. */
+  readonly reason: string | null;
+  readonly action: string;
+  readonly server_name: string | null;
+  readonly tool_name: string | null;
+  readonly tool_type: string;
+  readonly sensitivity_level: Classification['sensitivity_level'];
+  readonly arguments_digest: string;
+  readonly policy_revision: string;
+  /** The request that asked for it. */
+  readonly requested_by_request: string;
+  readonly expires_at: string;
+};
+
 /** A request refused before a decision could be asked for (bad path, no credentials, malformed). */
 export type RequestRefused = Base & RequestFactsEvent & Outcome & { readonly event_type: 'request_refused' };
 
@@ -134,6 +173,7 @@ export type AuditEvent =
   | SuspiciousActivity
   | AdminAction
   | AccountEvent
+  | ApprovalStep
   | RequestRefused;
 
 /** What producers hand over: the recorder adds id and time. */

@@ -42,5 +42,7 @@ export interface Route {
   readonly denial: 'error' | 'result';
   /** Send X-Tenant-ID upstream. */
   readonly tenant_header: boolean;
+  /** `report`: what the policy refuses is recorded and let through. Absent: it is refused. */
+  readonly mode?: 'enforce' | 'report';
   readonly limits: RouteLimits;
 }

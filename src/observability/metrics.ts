@@ -206,6 +206,69 @@ function recordMetrics(make: Factory, registers: Registry[]) {
   };
 }
 
+function switchMetrics(make: Factory) {
+  const off = make.gauge('switched_off', 'What operators have switched off', ['kind']);
+  const stale = make.gauge('switches_stale', '1 while the database with the switches cannot be read');
+  const cut = make.counter('exchanges_cut_total', 'Running exchanges ended because permission was withdrawn', ['code']);
+  return {
+    /** `kind` of a switch. */
+    switchedOff: (kind: string, count: number): void => off.set({ kind }, count),
+    switchesStale: (isStale: boolean): void => stale.set(isStale ? 1 : 0),
+    /** `code` of the error catalogue. */
+    exchangeCut: (code: string): void => cut.inc({ code }),
+  };
+}
+
+/** What becomes of the records of decisions, of routes that only report, and of a candidate policy. */
+function policyMetrics(make: Factory) {
+  const dropped = make.counter('decision_log_dropped_total', 'Decision log events that are in no log', ['reason']);
+  const faults = make.counter('decision_log_rule_failures_total', 'Mask or drop rules without an answer', ['kind']);
+  const uploads = make.counter('decision_log_uploads_total', 'Uploads of the decision log', ['result']);
+  const uploaded = make.counter('decision_log_uploaded_total', 'Decision log events a service took');
+  const waiting = make.gauge('decision_log_waiting', 'Decision log events in memory');
+  const wouldDeny = make.counter('would_deny_total', 'Calls a report-only route let through', ['route', 'code']);
+  const shadow = make.counter('shadow_decisions_total', 'Decisions a candidate policy was asked about', ['result']);
+  const codes = make.counter('shadow_violations_total', 'Violations only one of two policies sees', ['code', 'change']);
+  const lost = make.counter('shadow_dropped_total', 'Decisions a candidate policy was not asked about', ['reason']);
+  const host = make.gauge('policy_host', 'Instances of the policy in force, by what became of them', ['what']);
+  const age = make.gauge('policy_age_seconds', 'Since the policy in force was activated');
+  const latency = make.gauge('policy_p99_seconds', '99 of 100 uncached evaluations are faster', ['entrypoint']);
+  return {
+    logDropped: (reason: string, count: number): void => dropped.inc({ reason }, count),
+    logRuleFailed: (kind: string): void => faults.inc({ kind }),
+    logUploaded(ok: boolean, events: number): void {
+      uploads.inc({ result: ok ? 'ok' : 'failed' });
+      if (ok) uploaded.inc(events);
+    },
+    logWaiting: (count: number): void => waiting.set(count),
+    /** `code` from the catalogue of errors. */
+    wouldDeny: (route: string, code: string): void => wouldDeny.inc({ route, code }),
+    shadow: (result: string, count: number): void => shadow.inc({ result }, count),
+    /** `change`: `added` by the candidate, or `removed`. */
+    shadowViolation: (code: string, change: 'added' | 'removed', count: number): void =>
+      codes.inc({ code, change }, count),
+    shadowDropped: (reason: string, count: number): void => lost.inc({ reason }, count),
+    /** Read when somebody looks. */
+    policyHost(figures: Readonly<Record<string, number>>, ageSeconds: number | null): void {
+      for (const [what, value] of Object.entries(figures)) host.set({ what }, value);
+      if (ageSeconds !== null) age.set(ageSeconds);
+    },
+    policyLatency: (entrypoint: string, p99Seconds: number): void => latency.set({ entrypoint }, p99Seconds),
+  };
+}
+
+function approvalMetrics(make: Factory) {
+  const steps = make.counter('approvals_total', 'Steps in the life of requests for approval', ['step']);
+  const pending = make.gauge('approvals_pending', 'Requests for approval that wait for a decision');
+  const hooks = make.counter('approval_webhooks_total', 'Webhook deliveries about approvals', ['outcome']);
+  for (const step of ['requested', 'approved', 'rejected', 'expired', 'used']) steps.inc({ step }, 0);
+  return {
+    approvalStep: (step: string): void => steps.inc({ step }),
+    approvalsPending: (count: number): void => pending.set(count),
+    approvalWebhook: (outcome: 'delivered' | 'failed' | 'dropped'): void => hooks.inc({ outcome }),
+  };
+}
+
 /** Creates the registry with all metrics at zero. `defaults: false` leaves the process's own figures out (tests). */
 export function createMetrics(build: BuildInfo, options: { readonly defaults?: boolean } = {}) {
   const registry = new Registry();
@@ -219,7 +282,10 @@ export function createMetrics(build: BuildInfo, options: { readonly defaults?: b
     ...requestMetrics(make),
     ...decisionMetrics(make),
     ...upstreamMetrics(make),
+    ...approvalMetrics(make),
     ...recordMetrics(make, [registry]),
+    ...policyMetrics(make),
+    ...switchMetrics(make),
   };
 }
 
