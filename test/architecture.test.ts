@@ -25,11 +25,12 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   pipeline: ['core', 'protocols'],
   http: ['core', 'config', 'observability'],
   admin: ['core', 'config', 'observability'],
+  approvals: ['core', 'config', 'observability'],
   // The composition roots know everyone.
   cli: ['*'],
   '.': ['*'],
 };
-const CAPABILITIES = ['identity', 'classification', 'policy', 'protocols', 'upstreams', 'stores', 'audit'];
+const CAPABILITIES = ['identity', 'classification', 'policy', 'protocols', 'upstreams', 'stores', 'audit', 'approvals'];
 
 /** Package -> the files (or folders) that may import it. A package not listed may not be imported at all. */
 const OWNERS: Record<string, readonly string[]> = {
@@ -39,15 +40,17 @@ const OWNERS: Record<string, readonly string[]> = {
   'node-sql-parser': ['classification/'],
   hono: ['http/', 'admin/'],
   'ipaddr.js': ['http/addresses.ts'],
+  ioredis: ['stores/redis-shared.ts'],
   jose: ['identity/'],
   kysely: ['stores/'],
   'lru-cache': ['*'],
+  pg: ['stores/postgres.ts'],
   opossum: ['upstreams/breaker.ts'],
   pino: ['observability/logger.ts'],
   'prom-client': ['observability/metrics.ts'],
   undici: ['upstreams/', 'identity/'],
-  // Policies may read YAML too: `yaml.*` are builtins of Rego.
-  yaml: ['config/', 'cli/', 'policy/wasm/builtins/document-texts.ts'],
+  // Policies may read YAML too: `yaml.*` are builtins of Rego, and bundles may hold data in it.
+  yaml: ['config/', 'cli/', 'policy/wasm/builtins/document-texts.ts', 'policy/bundle-yaml.ts'],
   zod: ['*'],
 };
 

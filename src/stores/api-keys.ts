@@ -144,9 +144,17 @@ async function rotate(database: Database, tenant: string, id: string, next: ApiK
       .where('replaced_by', 'is', null)
       .executeTakeFirst();
     if (old === undefined) return false;
-    await transaction.insertInto('api_keys').values(toRow(next)).execute();
     const expires_at = Math.min(old.expires_at ?? graceEnds, graceEnds);
-    await transaction.updateTable('api_keys').set({ expires_at, replaced_by: next.id }).where('id', '=', id).execute();
+    // Asked again while writing: where transactions run side by side, one of two rotations wins.
+    const won = await transaction
+      .updateTable('api_keys')
+      .set({ expires_at, replaced_by: next.id })
+      .where('id', '=', id)
+      .where('revoked_at', 'is', null)
+      .where('replaced_by', 'is', null)
+      .executeTakeFirst();
+    if (won.numUpdatedRows === 0n) return false;
+    await transaction.insertInto('api_keys').values(toRow(next)).execute();
     return true;
   });
 }
@@ -154,7 +162,8 @@ async function rotate(database: Database, tenant: string, id: string, next: ApiK
 async function touch(database: Database, uses: ReadonlyMap<string, number>): Promise<void> {
   if (uses.size === 0) return;
   await database.queries.transaction().execute(async (transaction) => {
-    for (const [id, at] of uses) {
+    // In one order everywhere: two gateways that touch the same keys would otherwise wait for each other.
+    for (const [id, at] of [...uses].toSorted(([a], [b]) => (a < b ? -1 : 1))) {
       await transaction
         .updateTable('api_keys')
         .set({ last_used_at: at })

@@ -1,23 +1,9 @@
 /**
- * The SQL database behind the domain stores, reached through one query builder. SQLite (Node's own) today; the
- * interface is asynchronous and the SQL portable, so that another backend is another dialect. Source: architecture 7.
+ * The SQL database behind the domain stores, reached through one query builder: SQLite (Node's own) or Postgres. The
+ * stores are written once, in SQL that both speak. Source: architecture 7.
  */
-import { closeSync, mkdirSync, openSync } from 'node:fs';
-import { dirname, resolve } from 'node:path';
-import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
-import { setTimeout } from 'node:timers/promises';
-import {
-  CompiledQuery,
-  type DatabaseConnection,
-  type Dialect,
-  type Driver,
-  Kysely,
-  type LogEvent,
-  type QueryResult,
-  SqliteAdapter,
-  SqliteIntrospector,
-  SqliteQueryCompiler,
-} from 'kysely';
+import { resolve } from 'node:path';
+import { type Dialect, Kysely, type LogEvent } from 'kysely';
 import { type Clock, systemClock } from '../core/clock.ts';
 import { migrate } from './migrations/migrate.ts';
 import type { Tables } from './tables.ts';
@@ -34,14 +20,28 @@ export interface Database extends AsyncDisposable {
   externalVersion(): number | null;
 }
 
+/** What a kind of database has to give. */
+export interface Backend {
+  readonly dialect: Dialect;
+  externalVersion(): number | null;
+  /** Called first in the transaction that changes the schema: of processes that start together one goes first. */
+  lockSchema(transaction: Queries): Promise<void>;
+  /** Called last in that transaction. */
+  started(transaction: Queries): Promise<void>;
+  /** Called when the query builder was never used or is already closed. */
+  close(): Promise<void>;
+}
+
 export interface DatabaseOptions {
   /** Directory that a relative file name is relative to. */
   readonly baseDir: string;
   readonly clock?: Clock;
-  /** Milliseconds to wait for another process's write lock. */
+  /** Milliseconds to wait for another process's write lock, or for a connection. */
   readonly busyTimeoutMs?: number;
   /** Told of every query after it ended: its kind, the seconds it took, and whether it succeeded. */
   readonly onQuery?: (operation: Operation, seconds: number, ok: boolean) => void;
+  /** Told of a connection that broke outside a query. */
+  readonly onConnectionError?: (error: Error) => void;
 }
 
 /** Kinds of queries, for figures. */
@@ -54,9 +54,16 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
   DeleteQueryNode: 'delete',
 };
 
-/** The file a database URL names; null for one in memory. Throws on an unknown scheme. */
+/** True for a database that several machines can share. */
+export function isServerDatabase(url: string): boolean {
+  return /^postgres(ql)?:\/\//.test(url);
+}
+
+/** The file a database URL names; null for one in memory and for a server. Throws on an unknown scheme. */
 export function databaseFile(url: string, baseDir: string): string | null {
-  if (!url.startsWith('sqlite:')) throw new Error('the database must be "sqlite:FILE" or "sqlite::memory:"');
+  if (isServerDatabase(url)) return null;
+  if (!url.startsWith('sqlite:'))
+    throw new Error('the database must be "sqlite:FILE", "sqlite::memory:" or "postgres://…"');
   const name = url.slice('sqlite:'.length);
   if (name === ':memory:') return null;
   if (name === '' || name.includes('\0')) throw new Error('the database URL names no file');
@@ -65,128 +72,37 @@ export function databaseFile(url: string, baseDir: string): string | null {
 
 /** Opens the database a URL names and brings its schema up to date. Throws when it cannot, or when it is newer than this program. */
 export async function openDatabase(url: string, options: DatabaseOptions): Promise<Database> {
-  const file = databaseFile(url, options.baseDir);
-  if (file !== null) createPrivately(file);
-  const patience = options.busyTimeoutMs ?? 5000;
-  const connection = new DatabaseSync(file ?? ':memory:', { timeout: patience });
+  const backend = await openBackend(url, options);
   const { onQuery } = options;
   const log = ({ level, query, queryDurationMillis }: LogEvent) =>
     onQuery?.(OPERATIONS[query.query.kind] ?? 'other', queryDurationMillis / 1000, level === 'query');
   const queries: Queries = new Kysely<Tables>({
-    dialect: sqliteDialect(connection, patience),
+    dialect: backend.dialect,
     ...(onQuery === undefined ? {} : { log }),
   });
   try {
-    connection.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON');
-    // From here on a locked database is waited for without stopping the event loop; see SqliteConnection.
-    connection.exec('PRAGMA busy_timeout = 0');
-    await migrate(queries, options.clock ?? systemClock);
+    await migrate(queries, options.clock ?? systemClock, { before: backend.lockSchema, after: backend.started });
   } catch (error) {
-    connection.close();
+    await backend.close();
     throw error;
   }
-  const version = connection.prepare('PRAGMA data_version');
   return {
     queries,
-    externalVersion: () => Number(version.get()?.data_version ?? 0),
-    [Symbol.asyncDispose]: () => queries.destroy(),
-  };
-}
-
-/** SQLite would make the file readable by everyone; its journal files take the mode of the database. */
-function createPrivately(file: string): void {
-  mkdirSync(dirname(file), { recursive: true });
-  closeSync(openSync(file, 'a', 0o600));
-}
-
-/** How Kysely talks to Node's SQLite: one connection, which Kysely guards with a mutex. */
-function sqliteDialect(database: DatabaseSync, patience: number): Dialect {
-  return {
-    createAdapter: () => new SqliteAdapter(),
-    createIntrospector: (db) => new SqliteIntrospector(db),
-    createQueryCompiler: () => new SqliteQueryCompiler(),
-    createDriver: () => sqliteDriver(database, patience),
-  };
-}
-
-function sqliteDriver(database: DatabaseSync, patience: number): Driver {
-  const connection = new SqliteConnection(database, patience);
-  const run = async (sql: string) => {
-    await connection.executeQuery(CompiledQuery.raw(sql));
-  };
-  return {
-    init: async () => {},
-    acquireConnection: async () => connection,
-    // IMMEDIATE: a transaction that reads first and writes later would otherwise fail when another process wrote between.
-    beginTransaction: () => run('begin immediate'),
-    commitTransaction: () => run('commit'),
-    rollbackTransaction: () => run('rollback'),
-    releaseConnection: async () => {},
-    destroy: async () => {
-      connection.forget();
-      if (database.isOpen) database.close();
+    externalVersion: () => backend.externalVersion(),
+    async [Symbol.asyncDispose]() {
+      await queries.destroy();
+      await backend.close();
     },
   };
 }
 
-/** Compiled statements that are kept; the stores have a few dozen different ones. */
-const STATEMENTS = 200;
-
-/** Milliseconds between two tries to get a lock; writes take far less than one. */
-const BUSY_PAUSE_MS = 3;
-
-/** SQLITE_BUSY in any of its extended forms. */
-function isBusy(error: unknown): boolean {
-  return error instanceof Error && 'errcode' in error && (Number(error.errcode) & 0xff) === 5;
-}
-
-class SqliteConnection implements DatabaseConnection {
-  readonly #database: DatabaseSync;
-  /** Milliseconds to wait for another process's lock. */
-  readonly #patience: number;
-  readonly #statements = new Map<string, StatementSync>();
-
-  constructor(database: DatabaseSync, patience: number) {
-    this.#database = database;
-    this.#patience = patience;
+async function openBackend(url: string, options: DatabaseOptions): Promise<Backend> {
+  const patience = options.busyTimeoutMs ?? 5000;
+  if (!isServerDatabase(url)) {
+    const { openSqlite } = await import('./sqlite.ts');
+    return openSqlite(databaseFile(url, options.baseDir), patience);
   }
-
-  forget(): void {
-    this.#statements.clear();
-  }
-
-  #prepare(sql: string): StatementSync {
-    const known = this.#statements.get(sql);
-    if (known !== undefined) return known;
-    if (this.#statements.size >= STATEMENTS) this.#statements.clear();
-    const made = this.#database.prepare(sql);
-    this.#statements.set(sql, made);
-    return made;
-  }
-
-  /** SQLite's own waiting would hold up every request; and the lock's owner may be in this very process. */
-  async executeQuery<R>(query: CompiledQuery): Promise<QueryResult<R>> {
-    const deadline = performance.now() + this.#patience;
-    for (;;) {
-      try {
-        return this.#run<R>(query);
-      } catch (error) {
-        if (!isBusy(error) || performance.now() >= deadline) throw error;
-        await setTimeout(BUSY_PAUSE_MS);
-      }
-    }
-  }
-
-  #run<R>(query: CompiledQuery): QueryResult<R> {
-    const statement = this.#prepare(query.sql);
-    const parameters = query.parameters as readonly SQLInputValue[];
-    if (statement.columns().length > 0) return { rows: statement.all(...parameters) as R[] };
-    const { changes, lastInsertRowid } = statement.run(...parameters);
-    return { rows: [], numAffectedRows: BigInt(changes), insertId: BigInt(lastInsertRowid) };
-  }
-
-  async *streamQuery<R>(query: CompiledQuery): AsyncIterableIterator<QueryResult<R>> {
-    const statement = this.#prepare(query.sql);
-    for (const row of statement.iterate(...(query.parameters as readonly SQLInputValue[]))) yield { rows: [row as R] };
-  }
+  // The driver is loaded only where it is used.
+  const { openPostgres } = await import('./postgres.ts');
+  return openPostgres(url, { patience, onConnectionError: options.onConnectionError ?? (() => {}) });
 }

@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { chmodSync, linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { Secret } from '../core/secret.ts';
-import { databaseFile } from './database.ts';
+import { databaseFile, isServerDatabase } from './database.ts';
 
 /** 256 bits. */
 const BYTES = 32;
@@ -14,6 +14,9 @@ const BYTES = 32;
  */
 export function loadPepper(databaseUrl: string, baseDir: string, configured?: Secret): Secret {
   if (configured !== undefined) return checked(configured.reveal(), 'stores.pepper');
+  if (isServerDatabase(databaseUrl)) {
+    throw new Error('stores.pepper is missing: gateways that share a database need the same one, e.g. "${env:PEPPER}"');
+  }
   const database = databaseFile(databaseUrl, baseDir);
   if (database === null) return new Secret(randomBytes(BYTES).toString('base64url'));
   const file = `${database}.pepper`;

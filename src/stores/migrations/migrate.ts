@@ -10,6 +10,13 @@ import type { Migration } from './migration.ts';
 /** All of them, ascending. */
 export const MIGRATIONS: readonly Migration[] = [apiKeys, approvals, switches];
 
+export interface MigrateOptions {
+  /** Run first and last in the transaction: what a kind of database needs besides. */
+  readonly before?: (transaction: Kysely<Tables>) => Promise<void>;
+  readonly after?: (transaction: Kysely<Tables>) => Promise<void>;
+  readonly migrations?: readonly Migration[];
+}
+
 /**
  * Brings the schema up to date in one transaction, so that two processes starting together run each change once.
  * Throws when the database was written by a newer program: its rows could be misread.
@@ -17,9 +24,10 @@ export const MIGRATIONS: readonly Migration[] = [apiKeys, approvals, switches];
 export async function migrate(
   database: Kysely<Tables>,
   clock: Clock,
-  migrations: readonly Migration[] = MIGRATIONS,
+  { before = nothing, after = nothing, migrations = MIGRATIONS }: MigrateOptions = {},
 ): Promise<void> {
   await database.transaction().execute(async (transaction) => {
+    await before(transaction);
     await transaction.schema
       .createTable('portcullis_migrations')
       .ifNotExists()
@@ -43,5 +51,8 @@ export async function migrate(
         .values({ version, name, applied_at: clock.now() })
         .execute();
     }
+    await after(transaction);
   });
 }
+
+const nothing = async () => {};

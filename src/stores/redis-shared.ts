@@ -1,0 +1,197 @@
+/**
+ * Shared state in Redis, for gateways on several machines. Each operation is one script, so that it is atomic, and takes
+ * the time from Redis, so that clocks of gateways need not agree. Source: architecture 7; redis.io/docs/latest/commands
+ */
+import { Redis } from 'ioredis';
+import type { Clock } from '../core/clock.ts';
+import { GatewayError } from '../core/errors.ts';
+import type { Shared, WindowCount } from './shared.ts';
+
+export interface RedisSharedOptions {
+  /** `redis://[[user]:password@]host[:port][/db]`, or `rediss://` for TLS, whose certificate is always checked. */
+  readonly url: string;
+  /** Before every key and channel. Default `portcullis:`. */
+  readonly prefix?: string;
+  /** Milliseconds for one operation. Default 500: a request waits for it. */
+  readonly timeoutMs?: number;
+  /** Instead of the time of Redis; tests move it. */
+  readonly clock?: Clock;
+  readonly onError?: (error: Error) => void;
+  /** Told of a listener that threw; the others are still called. */
+  readonly onListenerError?: (error: unknown, channel: string) => void;
+}
+
+/** `now` of the caller where it gives one, else of Redis. Values carry their end: expiry by key only tidies up. */
+const NOW = `
+local now = tonumber(ARGV[1])
+if not now then local t = redis.call('TIME'); now = t[1] * 1000 + math.floor(t[2] / 1000) end
+`;
+const LIVE = `
+local function live(key)
+  local held = redis.call('GET', key)
+  if not held then return nil end
+  local bar = string.find(held, '|', 1, true)
+  if tonumber(string.sub(held, 1, bar - 1)) <= now then return nil end
+  return string.sub(held, bar + 1)
+end
+local function put(key, value, ttl)
+  redis.call('SET', key, string.format('%.0f', now + ttl) .. '|' .. value, 'PX', ttl)
+end
+`;
+const SCRIPTS = {
+  pcHit: `${NOW}
+local length = tonumber(ARGV[2])
+local start = now - now % length
+local key = KEYS[1] .. string.format(':%.0f:%.0f', length, start)
+local count = redis.call('INCR', key)
+if count == 1 then redis.call('PEXPIRE', key, length + 1000) end
+return { count, string.format('%.0f', start + length) }`,
+  pcGet: `${NOW}${LIVE} return live(KEYS[1])`,
+  pcSet: `${NOW}${LIVE} put(KEYS[1], ARGV[2], tonumber(ARGV[3])) return 1`,
+  pcClaim: `${NOW}${LIVE}
+if live(KEYS[1]) then return 0 end
+put(KEYS[1], ARGV[2], tonumber(ARGV[3]))
+return 1`,
+} as const;
+
+/** The commands that the scripts define on the connection. */
+interface Scripted {
+  pcHit(key: string, now: string, windowMs: number): Promise<[number, string]>;
+  pcGet(key: string, now: string): Promise<string | null>;
+  pcSet(key: string, now: string, value: string, ttlMs: number): Promise<number>;
+  pcClaim(key: string, now: string, value: string, ttlMs: number): Promise<number>;
+}
+
+/** Connects. Rejects when Redis cannot be reached; later outages reject each operation with STORE_UNAVAILABLE. */
+export async function openRedisShared(options: RedisSharedOptions): Promise<Shared> {
+  const timeoutMs = options.timeoutMs ?? 500;
+  const settings = {
+    lazyConnect: true,
+    // A request is told at once that Redis is away; nothing waits in a queue to be counted a minute later.
+    enableOfflineQueue: false,
+    maxRetriesPerRequest: 0,
+    commandTimeout: timeoutMs,
+    connectTimeout: Math.max(timeoutMs, 2000),
+    retryStrategy: (tries: number) => Math.min(tries * 50, 1000),
+  };
+  const commands = new Redis(options.url, settings);
+  // A connection that listens can do nothing else. It subscribes again by itself after an outage.
+  const listening = new Redis(options.url, { ...settings, enableOfflineQueue: true, maxRetriesPerRequest: null });
+  const onError = options.onError ?? (() => {});
+  commands.on('error', onError);
+  listening.on('error', onError);
+  for (const [name, lua] of Object.entries(SCRIPTS)) commands.defineCommand(name, { numberOfKeys: 1, lua });
+  try {
+    await Promise.all([commands.connect(), listening.connect()]);
+  } catch (cause) {
+    commands.disconnect();
+    listening.disconnect();
+    throw new Error(`Redis cannot be reached: ${(cause as Error).message}`, { cause });
+  }
+  return new RedisShared(commands as Redis & Scripted, listening, options);
+}
+
+class RedisShared implements Shared {
+  readonly #commands: Redis & Scripted;
+  readonly #listening: Redis;
+  readonly #prefix: string;
+  readonly #clock: Clock | null;
+  readonly #listeners = new Map<string, Set<(message: string) => void>>();
+  /** What is being subscribed: a message published after that is heard. */
+  #subscribed: Promise<unknown> = Promise.resolve();
+
+  constructor(commands: Redis & Scripted, listening: Redis, options: RedisSharedOptions) {
+    this.#commands = commands;
+    this.#listening = listening;
+    this.#prefix = options.prefix ?? 'portcullis:';
+    this.#clock = options.clock ?? null;
+    const onListenerError = options.onListenerError ?? (() => {});
+    listening.on('message', (channel: string, message: string) => {
+      const name = channel.slice(this.#prefix.length);
+      for (const listener of [...(this.#listeners.get(name) ?? [])]) {
+        try {
+          listener(message);
+        } catch (error) {
+          onListenerError(error, name);
+        }
+      }
+    });
+  }
+
+  #now(): string {
+    return this.#clock === null ? '' : String(this.#clock.now());
+  }
+
+  async hit(key: string, windowMs: number): Promise<WindowCount> {
+    if (!(windowMs > 0)) throw new RangeError('unusable window length');
+    const [count, resetAt] = await reached(this.#commands.pcHit(`${this.#prefix}c:${key}`, this.#now(), windowMs));
+    return { count, resetAt: Number(resetAt) };
+  }
+
+  get(key: string): Promise<string | null> {
+    return reached(this.#commands.pcGet(`${this.#prefix}v:${key}`, this.#now()));
+  }
+
+  async set(key: string, value: string, ttlMs: number): Promise<void> {
+    await reached(this.#commands.pcSet(`${this.#prefix}v:${key}`, this.#now(), value, lifetime(ttlMs)));
+  }
+
+  async claim(key: string, value: string, ttlMs: number): Promise<boolean> {
+    return (
+      (await reached(this.#commands.pcClaim(`${this.#prefix}v:${key}`, this.#now(), value, lifetime(ttlMs)))) === 1
+    );
+  }
+
+  async delete(key: string): Promise<void> {
+    await reached(this.#commands.del(`${this.#prefix}v:${key}`));
+  }
+
+  async publish(channel: string, message: string): Promise<void> {
+    // Whoever subscribed before hears it; without a connection nobody does, and waiting would not help.
+    if (this.#listening.status === 'ready') await this.#subscribed;
+    await reached(this.#commands.publish(`${this.#prefix}${channel}`, message));
+  }
+
+  subscribe(channel: string, listener: (message: string) => void): () => void {
+    const listeners = this.#listeners.get(channel) ?? new Set();
+    this.#listeners.set(channel, listeners);
+    // Wrapped, so that subscribing one function twice gives two subscriptions that end separately.
+    const own = (message: string) => listener(message);
+    if (listeners.size === 0) this.#follow(channel, true);
+    listeners.add(own);
+    return () => {
+      if (!listeners.delete(own) || listeners.size > 0) return;
+      this.#listeners.delete(channel);
+      this.#follow(channel, false);
+    };
+  }
+
+  /** In order: a subscription that follows the end of another one of the same channel must win. */
+  #follow(channel: string, wanted: boolean): void {
+    const name = this.#prefix + channel;
+    this.#subscribed = this.#subscribed
+      .then(() => (wanted ? this.#listening.subscribe(name) : this.#listening.unsubscribe(name)))
+      // Without a connection it is kept and done when there is one; the error event told of it.
+      .catch(() => {});
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#listeners.clear();
+    this.#listening.disconnect();
+    this.#commands.disconnect();
+  }
+}
+
+function lifetime(ttlMs: number): number {
+  if (!(ttlMs > 0)) throw new RangeError('a value needs a time to live');
+  return Math.ceil(ttlMs);
+}
+
+/** @throws GatewayError STORE_UNAVAILABLE for whatever kept Redis from answering */
+async function reached<T>(operation: Promise<T>): Promise<T> {
+  try {
+    return await operation;
+  } catch (cause) {
+    throw new GatewayError('STORE_UNAVAILABLE', { retryAfter: 1, cause });
+  }
+}
