@@ -109,12 +109,10 @@ other_server(element) if not element.server.tags == input.server.tags
 other_server(element) if not element.server.enabled == input.server.enabled
 
 # Of no tenant or of the caller's own. An element that does not say is looked at as a whole.
-near(element) if element.resource.tenant_id == null
-
-near(element) if {
+near(element) := true if {
 	element.resource.tenant_id == input.user.tenant_id
 	is_string(input.user.tenant_id)
-}
+} else := true if element.resource.tenant_id == null
 
 is_there(_) := true
 
@@ -246,22 +244,20 @@ known(call) if {
 	tenant_known(call)
 }
 
-server_known(call) if is_boolean(call.server.enabled)
+server_known(call) := true if {
+	is_boolean(call.server.enabled)
+} else := true if call.server == null
 
-server_known(call) if call.server == null
-
-tenant_known(call) if is_string(call.resource.tenant_id)
-
-tenant_known(call) if call.resource.tenant_id == null
+tenant_known(call) := true if {
+	is_string(call.resource.tenant_id)
+} else := true if call.resource.tenant_id == null
 
 # What it says of a call of this kind.
-facts_of(call, action) if {
+facts_of(call, action) := true if {
 	action == "gateway:tool:invoke"
 	has_class(call)
 	is_boolean(call.tool.requires_hitl)
-}
-
-facts_of(call, action) if {
+} else := true if {
 	action != "gateway:tool:invoke"
 	not class_missing(call, action)
 	not demands_missing(call, action)
