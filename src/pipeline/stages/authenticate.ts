@@ -8,7 +8,7 @@ type Identified = Principal | GatewayError;
 
 /** The ordered providers of one route, behind the reading of credentials. An outcome is a value; it never throws. */
 export interface Authenticator {
-  authenticate(received: Received, facts: IdentityFacts): Identified | Promise<Identified>;
+  authenticate(received: Pick<Received, 'headers' | 'signal'>, facts: IdentityFacts): Identified | Promise<Identified>;
 }
 
 export function authenticate(authenticator: Authenticator, routed: Routed): Authenticated | Promise<Authenticated> {

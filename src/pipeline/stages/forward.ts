@@ -109,6 +109,7 @@ function addIdentity(headers: Record<string, string>, { received, principal, rou
   headers['x-request-id'] = received.id;
   headers['x-auth-user'] = headerText(principal.id);
   headers['x-auth-roles'] = rolesHeader(principal);
+  if (principal.actor !== null) headers['x-auth-actor'] = headerText(principal.actor.id);
   if (route.tenant_header) headers['x-tenant-id'] = headerText(principal.tenant_id);
 }
 
