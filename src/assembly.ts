@@ -14,6 +14,7 @@ import { GatewayError } from './core/errors.ts';
 import type { Judge, Received } from './core/exchange.ts';
 import type { ProtocolName, Route } from './core/route.ts';
 import type { Secret } from './core/secret.ts';
+import { delegating } from './delegations.ts';
 import { regionTable } from './http/addresses.ts';
 import { createIdentityChain } from './identity/chain.ts';
 import { readCredentials } from './identity/credentials.ts';
@@ -91,9 +92,10 @@ export async function assemble(config: Config, platform: Platform): Promise<Gene
   };
   const judge: Judge = createJudge(classify, facts, engine);
   const routes = buildRoutes(config);
-  const protocols = buildProtocols({ config, platform, servers, upstreams, judge });
   const providers = await buildProviders(config, platform, cleanup);
-  const authenticators = new Map(routes.map((route) => [route, buildAuthenticator(route, providers, platform)]));
+  const plain = new Map(routes.map((route) => [route, buildAuthenticator(route, providers, platform)]));
+  const { authenticators, endpoints } = delegating(config, platform, plain, cleanup);
+  const protocols = buildProtocols({ config, platform, servers, upstreams, judge, endpoints });
   const credentials = credentialsByRoute(config);
   const parts: PipelineParts = {
     routes: new RouteTable(routes, (route, path) => protocols[route.protocol].serves?.(path) ?? true),

@@ -4,5 +4,5 @@ import type { Endpoint } from './protocols/endpoint.ts';
 import { versionEndpoints } from './protocols/version-api.ts';
 
 export function buildEndpoints(parts: ProtocolParts): readonly Endpoint[] {
-  return [...versionEndpoints({ version: parts.platform.version })];
+  return [...parts.endpoints, ...versionEndpoints({ version: parts.platform.version })];
 }

@@ -15,6 +15,7 @@ import { McpClient } from './protocols/mcp/client.ts';
 import { createMcpProtocol } from './protocols/mcp/protocol.ts';
 import type { McpServer } from './protocols/mcp/server.ts';
 import { createHttpProtocol } from './protocols/plain-http.ts';
+import type { Endpoint } from './protocols/endpoint.ts';
 import { problem } from './protocols/problem.ts';
 import type { Protocol } from './protocols/protocol.ts';
 import { createToolsProtocol } from './protocols/tools-api.ts';
@@ -26,6 +27,8 @@ export interface ProtocolParts {
   readonly servers: ReadonlyMap<string, ServerFacts>;
   readonly upstreams: Upstreams;
   readonly judge: Judge;
+  /** Endpoints that were made before: those on tokens need the authenticators. */
+  readonly endpoints: readonly Endpoint[];
 }
 
 export function buildProtocols(parts: ProtocolParts): Readonly<Record<ProtocolName, Protocol>> {

@@ -1,6 +1,7 @@
 /** Stage 3: counts the request once. Policy reads the figure and decides what is too much. Source: contracts 3. */
 import { GatewayError } from '../../core/errors.ts';
 import type { Admitted, Authenticated } from '../../core/exchange.ts';
+import { actorIds, type Principal } from '../../core/principal.ts';
 import type { Shared, WindowCount } from '../../stores/shared.ts';
 
 export interface Admission {
@@ -27,9 +28,25 @@ function counted(admission: Admission, authenticated: Authenticated, window: Win
 }
 
 function count(admission: Admission, { principal, received }: Authenticated): WindowCount | Promise<WindowCount> {
+  if (principal.actor !== null) return countAll(admission, principal);
   // Anonymous callers share no identity, so they are told apart by where they come from.
   const who = principal.type === 'anonymous' ? networkOf(received.peer.address) : principal.id;
-  return admission.shared.hit(`rate:${principal.tenant_id.length}:${principal.tenant_id}:${who}`, admission.windowMs);
+  return hitFor(admission, principal.tenant_id, who);
+}
+
+function hitFor({ shared, windowMs }: Admission, tenant: string, who: string): WindowCount | Promise<WindowCount> {
+  return shared.hit(`rate:${tenant.length}:${tenant}:${who}`, windowMs);
+}
+
+/** A delegated call counts for everyone in the chain, and the one with the most calls is the one that limits it. */
+async function countAll(admission: Admission, principal: Principal): Promise<WindowCount> {
+  let most = await hitFor(admission, principal.tenant_id, principal.id);
+  for (const id of new Set(actorIds(principal))) {
+    if (id === principal.id) continue;
+    const window = await hitFor(admission, principal.tenant_id, id);
+    if (window.count > most.count) most = window;
+  }
+  return most;
 }
 
 /**
