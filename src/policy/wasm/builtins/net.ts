@@ -3,7 +3,7 @@ import { isIP } from 'node:net';
 import type { Rego, RegoObject } from '../values.ts';
 import { asItems, asText, isSet, Mismatch, pure } from './support.ts';
 
-interface Range {
+export interface Range {
   readonly bits: 32 | 128;
   readonly first: bigint;
   readonly last: bigint;
@@ -45,7 +45,7 @@ function longestZeros(groups: readonly string[]): readonly [number, number] | nu
 }
 
 /** A network, or a single address where that is allowed. */
-function parseRange(text: string, addressAllowed: boolean): Range {
+export function parseRange(text: string, addressAllowed: boolean): Range {
   const [address = '', length, extra] = text.split('/');
   const version = isIP(address);
   if (version === 0 || address.includes('%') || extra !== undefined) throw new Mismatch('not a network');

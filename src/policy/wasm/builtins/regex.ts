@@ -11,7 +11,7 @@ const cache = new Map<string, RegExp>();
 let enabled = false;
 
 /** A pattern in RE2's spelling as linear JavaScript expression, global. Throws where that cannot be. */
-function compile(pattern: string): RegExp {
+export function linearPattern(pattern: string): RegExp {
   const known = cache.get(pattern);
   if (known !== undefined) {
     known.lastIndex = 0;
@@ -56,7 +56,7 @@ function expandTemplate(template: string, match: RegExpExecArray): string {
 /** Matches as Go finds them: an empty one right after another match does not count. */
 function* matches(pattern: string, text: string): Generator<RegExpExecArray> {
   let end = -1;
-  for (const match of text.matchAll(compile(pattern))) {
+  for (const match of text.matchAll(linearPattern(pattern))) {
     if (match[0] === '' && match.index === end) continue;
     end = match.index + match[0].length;
     yield match;
@@ -113,7 +113,7 @@ function templateMatch(template: string, text: string, open: string, close: stri
     if (depth < 0) throw new Mismatch('unbalanced delimiters');
   }
   if (depth !== 0) throw new Mismatch('unbalanced delimiters');
-  const expression = compile(`^${source}${escapePattern(part)}$`);
+  const expression = linearPattern(`^${source}${escapePattern(part)}$`);
   return expression.test(text);
 }
 
