@@ -72,6 +72,8 @@ export type AuthorizationDecision = Base &
     readonly event_type: 'authorization_decision';
     /** Of a filtered list: how many entries there were, and how many the caller was shown. */
     readonly offered?: number;
+    /** On the decision API: who asked. What was decided is enforced elsewhere. */
+    readonly asked_by?: string;
     readonly shown?: number;
     /** On a route that only reports: how many of the shown ones the policy would have left out. */
     readonly would_hide?: number;
@@ -160,6 +162,14 @@ export type ApprovalStep = Base & {
   readonly expires_at: string;
 };
 
+/** What a gateway elsewhere says it did (`POST /api/v1/gateway/audit`): its word, under its own identity. */
+export type ReportedEvent = Base & {
+  readonly event_type: 'reported_event';
+  readonly reported_type: string;
+  readonly reported: Readonly<Record<string, unknown>>;
+  readonly details: Readonly<Record<string, unknown>>;
+};
+
 /** A request refused before a decision could be asked for (bad path, no credentials, malformed). */
 export type RequestRefused = Base & RequestFactsEvent & Outcome & { readonly event_type: 'request_refused' };
 
@@ -173,6 +183,7 @@ export type AuditEvent =
   | SuspiciousActivity
   | AdminAction
   | AccountEvent
+  | ReportedEvent
   | ApprovalStep
   | RequestRefused;
 

@@ -1,0 +1,55 @@
+/** Classify and decide for those who enforce elsewhere: by the same functions as the stages, with nothing forwarded. */
+import type { Call, ClassifiedCall } from '../core/call.ts';
+import type { Decision } from '../core/decision.ts';
+import type { Judge } from '../core/exchange.ts';
+import type { JsonObject } from '../core/json.ts';
+import type { Advice, Advisor } from '../protocols/pdp/advisor.ts';
+import { clampMembers, foldNames, withoutMembers } from '../protocols/redaction.ts';
+import type { Admission } from './stages/admit.ts';
+import { admit } from './stages/admit.ts';
+import type { Classify } from './stages/classify.ts';
+import { isPermission, refusalCode } from './stages/decide.ts';
+
+export interface AdvisorParts {
+  readonly classify: Classify;
+  readonly judge: Judge;
+  readonly admission: Admission;
+  /** Policy entrypoint of the route that leads to a server; null for the default one. */
+  entrypointOf(server: string | null): string | null;
+}
+
+export function createAdvisor(parts: AdvisorParts): Advisor {
+  return {
+    as: ({ received, route }, principal) => admit(parts.admission, { received, route, principal }),
+    advise(exchange, call) {
+      const route = { ...exchange.route, entrypoint: parts.entrypointOf(call.server) };
+      const [decision] = parts.judge({ ...exchange, route }, [call]);
+      if (decision === undefined) throw new Error('one call has one decision');
+      return adviceOf(parts.classify(call), decision);
+    },
+  };
+}
+
+function adviceOf(call: ClassifiedCall, decision: Decision): Advice {
+  if (!isPermission(decision)) {
+    return { call, decision, allowed: false, code: refusalCode(decision), parameters: null };
+  }
+  const parameters = filtered(call, decision);
+  // An obligation that cannot be performed on these parameters: the gateway would refuse the call.
+  if (parameters === null) return { call, decision, allowed: false, code: 'POLICY_EVALUATION_ERROR', parameters };
+  return { call, decision, allowed: true, code: null, parameters };
+}
+
+function filtered({ parameters }: Call, { obligations }: Decision): JsonObject | null {
+  const given = parameters ?? {};
+  if (obligations.length === 0) return given;
+  const removed: string[] = [];
+  const ceilings = new Map<string, number>();
+  for (const obligation of obligations) {
+    if (obligation.type === 'redact_parameters') removed.push(...obligation.names);
+    if (obligation.type === 'clamp') {
+      ceilings.set(obligation.name, Math.min(obligation.maximum, ceilings.get(obligation.name) ?? obligation.maximum));
+    }
+  }
+  return clampMembers(withoutMembers(given, foldNames(removed)), ceilings);
+}

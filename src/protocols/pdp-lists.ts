@@ -1,0 +1,137 @@
+/**
+ * `GET /api/v1/gateway/servers` and `/tools`: what the policy lets somebody see, for gateways that show a catalogue of
+ * their own. Source: acceptance SW-01.
+ */
+import type { Call } from '../core/call.ts';
+import { GatewayError } from '../core/errors.ts';
+import type { Admitted, Judge } from '../core/exchange.ts';
+import { endpointCall } from './api.ts';
+import type { Endpoint, EndpointReply, EndpointRequest } from './endpoint.ts';
+import { checked } from './endpoint-body.ts';
+import { serverCall, toolCall } from './mcp/calls.ts';
+import type { ToolCatalog } from './mcp/catalog.ts';
+import type { McpClient } from './mcp/client.ts';
+import type { McpServer } from './mcp/server.ts';
+import type { Advisor } from './pdp/advisor.ts';
+import type { Person } from './pdp/schemas.ts';
+import { person } from './pdp/schemas.ts';
+import { isSelf, subjectOf } from './pdp/subjects.ts';
+import { needs, versioned } from './pdp-api.ts';
+import { describeServer, describeTool } from './tools-api.ts';
+
+export interface ListingOptions {
+  readonly advisor: Advisor;
+  readonly judge: Judge;
+  readonly servers: ReadonlyMap<string, McpServer>;
+  readonly catalog: ToolCatalog;
+  readonly client: McpClient;
+  /** What an upstream is told of the caller. */
+  identityHeaders(exchange: Admitted): Readonly<Record<string, string>>;
+}
+
+type Request = EndpointRequest<undefined>;
+
+export function listingEndpoints(options: ListingOptions): readonly Endpoint[] {
+  return [
+    listing('/api/v1/gateway/servers', 'gateway:servers:read', (request) => answerServers(options, request)),
+    listing('/api/v1/gateway/tools', 'gateway:tools:read', (request) => answerTools(options, request)),
+  ];
+}
+
+function listing(path: string, permission: string, answer: (request: Request) => Promise<EndpointReply>): Endpoint {
+  return {
+    method: 'GET',
+    path,
+    access: 'authenticated',
+    body: null,
+    call: ({ exchange, query }) =>
+      endpointCall(exchange, path, needs(permission, !isSelf(exchange.principal, personIn(query)))),
+    answer: (request) => answer(request as Request),
+  };
+}
+
+/** `user_id` with the roles that user has, as the caller knows them: `roles=a,b` or several `roles`. */
+function personIn(query: URLSearchParams): Person | null {
+  const id = query.get('user_id');
+  if (id === null) return null;
+  const roles = query.getAll('roles').flatMap((text) => text.split(',').filter((role) => role !== ''));
+  return checked(person, { id, roles }, 'INVALID_REQUEST');
+}
+
+async function asSubject({ advisor }: ListingOptions, { exchange, query }: Request): Promise<Admitted> {
+  const subject = subjectOf(exchange.principal, personIn(query));
+  return subject === exchange.principal ? exchange : await advisor.as(exchange, subject);
+}
+
+async function answerServers(options: ListingOptions, request: Request): Promise<EndpointReply> {
+  const as = await asSubject(options, request);
+  const visible = seen(options.judge, as, [...options.servers.values()], ({ facts }) =>
+    serverCall('gateway:server:list', facts.name),
+  );
+  const wanted = request.query.get('include_tools');
+  const isWithTools = wanted === 'true' || wanted === '1';
+  const found = isWithTools ? await toolsOf(options, request.exchange, as, visible) : null;
+  const servers = visible.map((server) => {
+    const known = describeServer(server);
+    if (found === null) return known;
+    const tools = found.byServer.get(server);
+    return tools === undefined ? { ...known, tools: [], tools_available: false } : { ...known, tools };
+  });
+  return versioned({ status: 200, body: { servers } });
+}
+
+async function answerTools(options: ListingOptions, request: Request): Promise<EndpointReply> {
+  const as = await asSubject(options, request);
+  const name = request.query.get('server_name');
+  const only = name === null ? null : options.servers.get(name);
+  if (only === undefined) throw new GatewayError('SERVER_NOT_FOUND');
+  const all = only === null ? [...options.servers.values()] : [only];
+  const visible = seen(options.judge, as, all, ({ facts }) => serverCall('gateway:server:list', facts.name));
+  // What one may not see is as if it were not there.
+  if (only !== null && visible.length === 0) throw new GatewayError('SERVER_NOT_FOUND');
+  const { byServer, errors } = await toolsOf(options, request.exchange, as, visible);
+  const tools = visible.flatMap((server) => byServer.get(server) ?? []);
+  return versioned({ status: 200, body: errors.length === 0 ? { tools } : { tools, errors } });
+}
+
+interface FoundTools {
+  readonly byServer: ReadonlyMap<McpServer, readonly object[]>;
+  readonly errors: readonly { readonly server_name: string; readonly code: string }[];
+}
+
+/** Upstream the caller asks, for it holds the connection; what is shown is what the subject may see. */
+async function toolsOf(
+  options: ListingOptions,
+  caller: Admitted,
+  as: Admitted,
+  servers: readonly McpServer[],
+): Promise<FoundTools> {
+  const { client, judge, identityHeaders } = options;
+  const by = { principal: caller.principal, headers: identityHeaders(caller), signal: caller.received.signal };
+  const byServer = new Map<McpServer, readonly object[]>();
+  const errors: { server_name: string; code: string }[] = [];
+  const ask = async (server: McpServer): Promise<void> => {
+    if (!server.facts.enabled) return;
+    const { name } = server.facts;
+    try {
+      const tools = await client.listTools(server, by);
+      const shown = seen(judge, as, tools, (tool) => toolCall(options, name, String(tool.name), null));
+      byServer.set(
+        server,
+        shown.map((tool) => describeTool(name, tool)),
+      );
+    } catch (thrown) {
+      if (!(thrown instanceof GatewayError)) throw thrown;
+      errors.push({ server_name: name, code: thrown.code });
+    }
+  };
+  await Promise.all(servers.map(ask));
+  return { byServer, errors };
+}
+
+/** The things the policy lets the subject see. */
+function seen<T>(judge: Judge, as: Admitted, things: readonly T[], callOf: (thing: T) => Call): readonly T[] {
+  if (things.length === 0) return things;
+  const decisions = judge(as, things.map(callOf));
+  return things.filter((_, at) => decisions[at]?.allow === true && decisions[at]?.failure === null);
+}
