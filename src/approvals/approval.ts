@@ -2,6 +2,15 @@
 import type { Principal } from '../core/principal.ts';
 import type { ApprovalRecord, ApprovalState } from '../stores/approvals.ts';
 
+/** Every state there is. */
+export const APPROVAL_STATES = [
+  'pending',
+  'approved',
+  'rejected',
+  'expired',
+  'used',
+] as const satisfies ApprovalState[];
+
 export type ApprovalEventType = 'requested' | 'approved' | 'rejected' | 'expired' | 'used';
 
 /** Where a request came from, as audit wants it. */

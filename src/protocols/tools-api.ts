@@ -19,6 +19,7 @@ import type { JsonObject, JsonValue } from '../core/json.ts';
 import { isJsonObject } from '../core/json.ts';
 import { readBody } from './body.ts';
 import { parseStrict } from './json.ts';
+import { tokenIn } from './mcp/approval-token.ts';
 import { serverCall, toolCall, toolNameFault } from './mcp/calls.ts';
 import type { ToolCatalog } from './mcp/catalog.ts';
 import type { Caller, McpClient, RpcOutcome } from './mcp/client.ts';
@@ -78,9 +79,11 @@ class ToolsProtocol implements Protocol {
     const { received, route } = exchange;
     if (!isJsonType(received.headers['content-type'])) throw new GatewayError('UNSUPPORTED_MEDIA_TYPE');
     const body = await readBody(received, route.limits.body_bytes);
-    const { serverName, toolName, parameters } = readInvocation(parseStrict(body));
+    const { serverName, toolName, parameters, approvalToken } = readInvocation(parseStrict(body));
     const server = this.#usable(serverName);
-    return this.#invocation(toolCall(this.#options, server.facts.name, toolName, parameters), server, NO_AMENDMENT);
+    const call = toolCall(this.#options, server.facts.name, toolName, parameters);
+    const message = this.#invocation(call, server, NO_AMENDMENT);
+    return approvalToken === null ? message : { ...message, approvalToken };
   }
 
   #invocation(call: Call, server: McpServer, { headers, hidden }: Pick<Amendment, 'headers' | 'hidden'>): Message {
@@ -215,9 +218,13 @@ interface Invocation {
   readonly serverName: string;
   readonly toolName: string;
   readonly parameters: JsonObject;
+  readonly approvalToken: string | null;
 }
 
-/** Members besides the three mean nothing: a caller's `gateway_metadata` is not believed, whatever it says. */
+/**
+ * Members besides the three mean nothing, but for an approval token below `_meta`: a caller's `gateway_metadata` is not
+ * believed, whatever it says.
+ */
 function readInvocation(body: JsonValue): Invocation {
   if (!isJsonObject(body)) throw malformed('The body must be an object');
   const { server_name: serverName, tool_name: toolName, parameters } = body;
@@ -227,7 +234,11 @@ function readInvocation(body: JsonValue): Invocation {
   if (parameters !== undefined && parameters !== null && !isJsonObject(parameters)) {
     throw malformed('parameters must be an object');
   }
-  return { serverName, toolName, parameters: parameters ?? {} };
+  const approvalToken = tokenIn(body);
+  if (approvalToken === undefined) {
+    throw new GatewayError('APPROVAL_INVALID', { message: 'The approval token must be a text' });
+  }
+  return { serverName, toolName, parameters: parameters ?? {}, approvalToken };
 }
 
 function malformed(message: string): GatewayError {
@@ -277,9 +288,9 @@ function toolError(result: JsonObject): { readonly code: string; readonly messag
   return { code: 'TOOL_ERROR', message: texts.join('\n') };
 }
 
-function describe(server: McpServer, found: Found | null): object {
-  const { facts } = server;
-  const known = {
+/** What callers may know of a server. */
+export function describeServer({ facts }: McpServer): object {
+  return {
     name: facts.name,
     description: facts.description,
     enabled: facts.enabled,
@@ -289,12 +300,17 @@ function describe(server: McpServer, found: Found | null): object {
       sensitivity_level: facts.sensitivity_level,
     },
   };
+}
+
+function describe(server: McpServer, found: Found | null): object {
+  const known = describeServer(server);
   if (found === null) return known;
   const tools = found.byServer.get(server);
   return tools === undefined ? { ...known, tools: [], tools_available: false } : { ...known, tools };
 }
 
-function describeTool(serverName: string, tool: JsonObject): JsonObject {
+/** A tool of a list, as the gateway's own APIs spell it. */
+export function describeTool(serverName: string, tool: JsonObject): JsonObject {
   return {
     server_name: serverName,
     name: tool.name ?? null,

@@ -7,8 +7,7 @@ import type { Database } from './database.ts';
 import type { ApprovalRow } from './tables.ts';
 
 /** `expired`: nobody decided in time, or the approved call was not made in time. */
-export const APPROVAL_STATES = ['pending', 'approved', 'rejected', 'expired', 'used'] as const;
-export type ApprovalState = (typeof APPROVAL_STATES)[number];
+export type ApprovalState = 'pending' | 'approved' | 'rejected' | 'expired' | 'used';
 
 /** Who asked, as it was then. */
 export interface ApprovalRequester {

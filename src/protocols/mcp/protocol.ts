@@ -12,6 +12,7 @@ import { parseStrict } from '../json.ts';
 import type { ErrorContext, Protocol } from '../protocol.ts';
 import { amendMessage } from './amend.ts';
 import { errorText } from './answers.ts';
+import { approvalTokenIn, withoutApprovalToken } from './approval-token.ts';
 import { callsOf, protocolCall } from './calls.ts';
 import { ToolCatalog } from './catalog.ts';
 import type { DenialNote } from './denial.ts';
@@ -54,6 +55,7 @@ interface Reading {
   readonly session: string | null;
   readonly sessionEffect: RewriterContext['sessionEffect'];
   readonly lists: readonly ListSpec[];
+  readonly approvalToken?: string;
 }
 
 const NO_LISTS: readonly ListSpec[] = [];
@@ -114,9 +116,10 @@ class McpProtocol implements Protocol {
     const body = await readBody(received, route.limits.body_bytes);
     const envelope = readEnvelope(parseBody(body));
     requireEnabled(server, envelope.id);
-    return envelope.kind === 'call'
-      ? this.#readCall(exchange, server, body, envelope)
-      : this.#readAnswer(exchange, server, body, envelope);
+    if (envelope.kind !== 'call') return this.#readAnswer(exchange, server, body, envelope);
+    const token = approvalTokenIn(envelope);
+    if (token === null) return this.#readCall(exchange, server, body, envelope);
+    return { ...this.#readCall(exchange, server, withoutApprovalToken(body), envelope), approvalToken: token };
   }
 
   #readCall(exchange: Admitted, server: McpServer, body: Buffer, call: RpcCall): Reading {
@@ -215,7 +218,9 @@ class McpProtocol implements Protocol {
       sessionEffect: reading.sessionEffect,
       refuse: (id, session) => this.#refuseUpstream(server, received, id, session),
     };
+    const token = reading.approvalToken;
     return {
+      ...(token === undefined ? null : { approvalToken: token }),
       calls: reading.calls,
       mode: 'all',
       body: reading.body,

@@ -1,0 +1,95 @@
+/** Makes the approvals of one generation, and reports what happens to them: to audit, metrics and the webhook. */
+import type { ApprovalEvent } from './approvals/approval.ts';
+import { Approvals } from './approvals/approvals.ts';
+import { ApprovalTokens } from './approvals/token.ts';
+import { ApprovalWebhook } from './approvals/webhook.ts';
+import type { Platform } from './assembly.ts';
+import type { AuditDraft } from './audit/event.ts';
+import { createRedactor } from './audit/redaction.ts';
+import type { Config } from './config/schema.ts';
+import { scrubText } from './core/redaction.ts';
+import { EVERY_TENANT } from './stores/api-keys.ts';
+
+const DAY_MS = 86_400_000;
+/** How often is looked for what nobody decided in time. */
+const SWEEP_MS = 10_000;
+/** An approver must see what is approved: longer texts than audit keeps. */
+const SHOWN_BYTES = 65_536;
+
+/** `cleanup` ends the sweep and the webhook with the generation. */
+export function buildApprovals(config: Config, platform: Platform, cleanup: AsyncDisposableStack): Approvals {
+  const { approvals } = config;
+  const { clock, metrics } = platform;
+  const logger = platform.logging.component('approvals');
+  const publicUrl = config.public_url ?? null;
+  const redactor = createRedactor({ names: config.audit.redact, maxValueBytes: SHOWN_BYTES });
+  const webhook =
+    approvals.webhook === undefined
+      ? null
+      : new ApprovalWebhook({
+          ...{ url: approvals.webhook.url, secret: approvals.webhook.secret, timeoutMs: approvals.webhook.timeout_ms },
+          ...{ publicUrl, clock, logger, onOutcome: metrics.approvalWebhook },
+        });
+  const service = new Approvals({
+    store: platform.approvals,
+    tokens: new ApprovalTokens(platform.pepper),
+    clock,
+    logger,
+    ttlMs: approvals.ttl_seconds * 1000,
+    requireMfa: approvals.require_mfa,
+    maxPending: approvals.max_pending,
+    retentionMs: approvals.retention_days * DAY_MS,
+    publicUrl,
+    everyTenant: EVERY_TENANT,
+    redact: (value, server, tool) => redactor(value, sensitiveParams(config, server, tool)),
+    onEvent(event) {
+      platform.onApproval(event);
+      webhook?.send(event);
+    },
+  });
+  const sweep = setInterval(() => void service.sweep(), SWEEP_MS);
+  sweep.unref();
+  cleanup.defer(() => {
+    clearInterval(sweep);
+    webhook?.close();
+  });
+  return service;
+}
+
+function sensitiveParams({ servers }: Config, server: string | null, tool: string | null): readonly string[] {
+  if (server === null || tool === null || !Object.hasOwn(servers, server)) return [];
+  const tools = servers[server]?.tools;
+  return tools !== undefined && Object.hasOwn(tools, tool) ? (tools[tool]?.sensitive_params ?? []) : [];
+}
+
+/** One audit record for each step. */
+export function approvalDraft({ type, approval, principal, origin }: ApprovalEvent): AuditDraft {
+  const agent = origin?.user_agent ?? null;
+  return {
+    event_type: `approval_${type}`,
+    request_id: origin?.request_id ?? null,
+    tenant_id: approval.tenant_id,
+    user_id: principal?.id ?? null,
+    principal_type: principal?.type ?? null,
+    auth_provider: principal?.auth.provider ?? null,
+    key_id: principal?.auth.key_id ?? null,
+    source_ip: origin?.source_ip ?? null,
+    user_agent: agent === null ? null : scrubText(agent.slice(0, 256)),
+    session_id: principal?.auth.session_id ?? null,
+    approval_id: approval.id,
+    state: approval.state,
+    requester_id: approval.requester.id,
+    approver_id: approval.decided_by?.id ?? null,
+    approver_key_id: approval.decided_by?.key_id ?? null,
+    reason: approval.decision_reason,
+    action: approval.call.action,
+    server_name: approval.call.server,
+    tool_name: approval.call.tool,
+    tool_type: approval.call.tool_type,
+    sensitivity_level: approval.call.sensitivity_level,
+    arguments_digest: approval.call.arguments_digest,
+    policy_revision: approval.call.policy_revision,
+    requested_by_request: approval.context.request_id,
+    expires_at: new Date(approval.expires_at).toISOString(),
+  };
+}

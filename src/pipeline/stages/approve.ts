@@ -1,0 +1,140 @@
+/**
+ * Stage 6 where a person may have a say. A presented token is verified before the decision and burnt after it, before
+ * anything is forwarded; a call that only lacks an approval gets a request for one. Calls without either pass through
+ * here as if it were not there. Source: design 2.4, contracts 7.
+ */
+import type { ApprovalFacts, Decision } from '../../core/decision.ts';
+import type { ErrorCode, ErrorExtras } from '../../core/errors.ts';
+import { GatewayError } from '../../core/errors.ts';
+import type { Classified, Permitted } from '../../core/exchange.ts';
+import type { PolicyEngine } from '../../policy/engine.ts';
+import type { Performing } from './decide.ts';
+import { decide, isApprovedPermission, Refusal, refusalOf } from './decide.ts';
+
+/** What approvals are to the pipeline. */
+export interface ApprovalGate {
+  /**
+   * The facts of the approval that this token stands for, if it is for this very call.
+   * @throws GatewayError APPROVAL_INVALID, STORE_UNAVAILABLE
+   */
+  verify(classified: Classified, token: string, revision: string | null): Promise<ApprovalFacts>;
+  /**
+   * Burns the verified approval of a permitted call: resolves for exactly one call in all processes.
+   * @throws GatewayError APPROVAL_INVALID, STORE_UNAVAILABLE
+   */
+  use(permitted: Permitted): Promise<void>;
+  /**
+   * Asks people for an approval, once per call and caller, and says what the caller is told.
+   * @throws GatewayError RATE_LIMIT_EXCEEDED, STORE_UNAVAILABLE
+   */
+  request(
+    classified: Classified,
+    decision: Decision,
+  ): Promise<{ readonly code: ErrorCode; readonly extras: ErrorExtras }>;
+}
+
+const HEADER = 'x-approval-token';
+
+/** `decide`, with approvals. `gate` null: there are none, and no token is good. */
+export function decideWithApproval(
+  engine: PolicyEngine,
+  performing: Performing,
+  gate: ApprovalGate | null,
+  classified: Classified,
+): Permitted | Promise<Permitted> {
+  if (classified.received.headers[HEADER] !== undefined || classified.message.approvalToken !== undefined) {
+    return present(engine, performing, gate, classified);
+  }
+  try {
+    return decide(engine, performing, classified);
+  } catch (thrown) {
+    if (gate === null || !(thrown instanceof Refusal) || !asksForApproval(thrown)) throw thrown;
+    return ask(engine, gate, classified, thrown);
+  }
+}
+
+/**
+ * A bad token is refused also where the call needs none: whoever sends one believes that a person said yes to this
+ * call, and should learn that nobody did.
+ */
+async function present(
+  engine: PolicyEngine,
+  performing: Performing,
+  gate: ApprovalGate | null,
+  classified: Classified,
+): Promise<Permitted> {
+  const token = oneToken(classified);
+  if (gate === null || token === null) {
+    const message = token === null ? 'Two different approval tokens were sent' : 'There are no approvals here';
+    throw new GatewayError('APPROVAL_INVALID', { message, data: { why: 'ambiguous' } });
+  }
+  const approval = await gate.verify(classified, token, engine.revision);
+  const approved: Classified = { ...classified, facts: { ...classified.facts, approval } };
+  const permitted = await decideApproved(engine, performing, approved);
+  await gate.use(permitted);
+  return permitted;
+}
+
+/** A policy that goes on asking does not take this yes: without another word the caller would ask for ever. */
+async function decideApproved(engine: PolicyEngine, performing: Performing, approved: Classified): Promise<Permitted> {
+  try {
+    return await decide(engine, performing, approved);
+  } catch (thrown) {
+    if (!(thrown instanceof Refusal) || thrown.code !== 'APPROVAL_REQUIRED') throw thrown;
+    const message = 'The policy does not accept this approval';
+    const data = { ...thrown.extras.data, why: 'not_accepted', approval_id: approved.facts.approval.id };
+    const reasons = [{ code: 'APPROVAL_INVALID', message }];
+    throw new Refusal('APPROVAL_INVALID', { message, reasons, data }, thrown.decisions);
+  }
+}
+
+function oneToken({ received, message }: Classified): string | null {
+  const inHeader = received.headers[HEADER];
+  const inBody = message.approvalToken;
+  if (inHeader === undefined) return inBody ?? null;
+  return inBody === undefined || inBody === inHeader ? inHeader : null;
+}
+
+function asksForApproval({ decisions }: Refusal): boolean {
+  for (const { failure, obligations } of decisions) {
+    if (failure === null && obligations.some(({ type }) => type === 'require_approval')) return true;
+  }
+  return false;
+}
+
+/** What the decision would be if somebody had said yes. Nobody has: no id, and nobody's name. */
+const SUPPOSED: ApprovalFacts = {
+  present: true,
+  verified: true,
+  id: null,
+  approver_id: null,
+  expires_at: null,
+  reason: null,
+};
+
+/** Asks only where a yes would help: people must not be asked for what is denied anyway. */
+async function ask(
+  engine: PolicyEngine,
+  gate: ApprovalGate,
+  classified: Classified,
+  refused: Refusal,
+): Promise<Permitted> {
+  const { facts, principal, route, calls } = classified;
+  const [decision] = refused.decisions;
+  const [call] = calls;
+  if (decision === undefined || call === undefined || calls.length !== 1) {
+    const message = 'Several things at once cannot be approved: ask for each alone';
+    throw new Refusal('POLICY_DENIED', { message, reasons: [{ code: 'POLICY_DENIED', message }] }, refused.decisions);
+  }
+  const supposed = { ...facts, approval: SUPPOSED };
+  const then = engine.weigh({ facts: supposed, principal, call, entrypoint: route.entrypoint });
+  if (!isApprovedPermission(then)) throw refusalOf(then, decision, classified);
+  try {
+    const { code, extras } = await gate.request(classified, decision);
+    throw new Refusal(code, extras, refused.decisions);
+  } catch (thrown) {
+    // Whatever came of asking, the decision was made and belongs into the records.
+    if (thrown instanceof Refusal || !(thrown instanceof GatewayError)) throw thrown;
+    throw new Refusal(thrown.code, { cause: thrown, ...thrown.extras, message: thrown.message }, refused.decisions);
+  }
+}
