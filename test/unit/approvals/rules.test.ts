@@ -1,0 +1,72 @@
+import { describe, expect, test } from 'vitest';
+import { isPerson, isSamePerson, mismatch } from '../../../src/approvals/rules.ts';
+import type { Principal, PrincipalFacts } from '../../../src/core/principal.ts';
+import { makePrincipal } from '../../../src/core/principal.ts';
+import { verifies } from '../../helpers/verifies.ts';
+import { approvalRecord } from './records.ts';
+
+const who = (facts: PrincipalFacts): Principal => makePrincipal(facts, 'keys', 'api-key');
+const { requester, call } = approvalRecord();
+const asked = who({ id: requester.id, type: 'user' });
+
+describe('two pairs of eyes', () => {
+  test.each<[string, PrincipalFacts]>([
+    ['the requester', { id: 'user-admin' }],
+    ['the requester by another way of signing in, with the same name', { id: 'ldap:alice', username: 'ALICE' }],
+    ['the same with the same address', { id: 'idp|77', email: 'Alice@Example.com' }],
+    ['somebody acting for the requester', { id: 'agent-1', actor: { id: 'user-admin', type: 'user', actor: null } }],
+  ])('%s is the same person', (_what, facts) => {
+    expect(isSamePerson(requester, who(facts))).toBe(true);
+  });
+
+  test('who acted for the requester is the same person too', () => {
+    expect(isSamePerson({ ...requester, actors: ['agent-1', 'bob'] }, who({ id: 'bob' }))).toBe(true);
+  });
+
+  test('another person is not, also where names are not known', () => {
+    expect(isSamePerson(requester, who({ id: 'bob', username: 'bob', email: 'bob@example.com' }))).toBe(false);
+    expect(isSamePerson({ ...requester, username: null, email: '' }, who({ id: 'bob', email: '' }))).toBe(false);
+  });
+
+  test('programs and delegates do not decide', () => {
+    expect(isPerson(who({ id: 'bob', type: 'agent' }))).toBe(false);
+    expect(isPerson(who({ id: 'x', type: 'anonymous' }))).toBe(false);
+    expect(isPerson(who({ id: 'bob', actor: { id: 'agent-1', type: 'agent', actor: null } }))).toBe(false);
+    expect(isPerson(who({ id: 'bob', type: 'user' }))).toBe(true);
+  });
+});
+
+describe('an approval is bound', () => {
+  test('to what was asked for, and to nothing else', () => {
+    verifies('SF-32');
+    expect(mismatch(approvalRecord(), asked, call)).toBeNull();
+    const others = {
+      other_action: { action: 'gateway:prompt:get' },
+      other_server: { server: 'everything' },
+      other_tool: { tool: 'reset_database' },
+      changed_arguments: { arguments_digest: 'sha256:01' },
+      changed_definition: { schema_hash: 'sha256:02' },
+      changed_class: { sensitivity_level: 'high' },
+      changed_policy: { policy_revision: 'sha256:bb' },
+    } as const;
+    for (const [why, change] of Object.entries(others)) {
+      expect(mismatch(approvalRecord(), asked, { ...call, ...change })).toMatchObject({ why });
+    }
+    expect(mismatch(approvalRecord(), asked, { ...call, resource: 'tool:orders:other' })).toMatchObject({
+      why: 'other_tool',
+    });
+    expect(mismatch(approvalRecord(), asked, { ...call, tool_type: 'query' })).toMatchObject({ why: 'changed_class' });
+  });
+
+  test('to the caller, its tenant, and who acts for it', () => {
+    const strangers: PrincipalFacts[] = [
+      { id: 'bob', type: 'user' },
+      { id: requester.id, type: 'user', tenant_id: 'other' },
+      { id: requester.id, type: 'service' },
+      { id: requester.id, type: 'user', actor: { id: 'agent-1', type: 'agent', actor: null } },
+    ];
+    for (const facts of strangers) {
+      expect(mismatch(approvalRecord(), who(facts), call)).toMatchObject({ why: 'other_principal' });
+    }
+  });
+});
