@@ -9,10 +9,11 @@ package portcullis.a2a
 import data.mcp.gateway
 import data.mcp.gateway.trust
 
-permitted(_, action) if {
+permitted(call, action) if {
 	action == "a2a:delegate"
 	gateway.authenticated
 	trust.allow_delegation
+	less_deep(call, trust.max_delegation_depth)
 }
 
 permitted(call, action) if {
@@ -21,7 +22,7 @@ permitted(call, action) if {
 	ends_known(call)
 	trusted(call)
 	offered(call)
-	not too_deep(call)
+	less_deep(call, max_depth(call))
 }
 
 # --- both ends -------------------------------------------------------------------------------------------------------
@@ -97,14 +98,12 @@ offered(call) if {
 # Of what the call says and what the verified chain says, the greater counts.
 depths(call) := [call.context.delegation_depth, call.delegation_depth]
 
-too_deep(call) if not deep_at_most(call)
-
-deep_at_most(call) if {
+less_deep(call, limit) if {
 	every depth in depths(call) {
 		is_number(depth)
 		depth >= 0
 		floor(depth) == depth
-		depth < max_depth(call)
+		depth < limit
 	}
 }
 
@@ -128,7 +127,6 @@ invocation_described(call) if {
 	is_there(call.source_agent)
 	is_there(call.target_agent)
 	is_there(call.capability)
-	is_number(call.context.delegation_depth)
 	chain_described(call)
 }
 
@@ -152,6 +150,7 @@ delegation_described(call) if {
 
 # The depth is the length of the chain that was verified; where they disagree, one of them is wrong.
 chain_described(call) if {
+	is_number(call.context.delegation_depth)
 	is_array(call.delegation_chain)
 	count(call.delegation_chain) == call.delegation_depth
 }
@@ -169,5 +168,5 @@ refusal(call) := "Both ends of the call have to be known" if {
 } else := concat("", ["The target does not offer ", call.capability]) if {
 	not offered(call)
 } else := "The call comes through too many hands" if {
-	too_deep(call)
+	not less_deep(call, max_depth(call))
 } else := "No rule allows this call"

@@ -194,6 +194,8 @@ test_rights_are_handed_on_to_those_who_are_trusted_no_more if {
 		[{"/delegation_depth": 3, "/delegation_chain": ["x", "y", "z"]}, false], [{"/delegation_depth": 0}, false],
 		[{"/delegation_depth": 2, "/delegation_chain": ["x", "y"]}, true], [{"/delegation_depth": 0, "/delegation_chain": []}, true],
 		[{"/delegation_depth": 1, "/delegation_chain": []}, false], [{"/user/type": "anonymous"}, false],
+		[{"/context/delegation_depth": 2}, true], [{"/context/delegation_depth": 3}, false],
+		[{"/context/delegation_depth": -1}, false], [{"/context/delegation_depth": 0.5}, false],
 		[{"/source_user": null}, false], [{"/target_user": null}, false],
 	]
 	every row in table {
@@ -214,7 +216,7 @@ test_with_any_fact_missing_nothing_is_more_permissive if {
 	}
 	others := [
 		"/source_user", "/source_user/type", "/source_user/roles", "/target_user", "/target_user/roles",
-		"/target_user/tenure_months", "/delegation_depth", "/delegation_chain", "/gateway_metadata/sensitivity_level",
+		"/target_user/tenure_months", "/context", "/context/delegation_depth", "/delegation_depth", "/delegation_chain", "/gateway_metadata/sensitivity_level",
 	]
 	every path in others {
 		document := json.patch(delegation({}), [{"op": "remove", "path": path}])
