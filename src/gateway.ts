@@ -26,7 +26,7 @@ import type { KeyIssuing, KeyRequest } from './identity/key-issuing.ts';
 import { findGoodKey, issueKey } from './identity/key-issuing.ts';
 import { handle } from './pipeline/pipeline.ts';
 import type { OpenPlatform } from './platform.ts';
-import { openPlatform, reportRefusal } from './platform.ts';
+import { credentialFacts, openPlatform, reportRefusal } from './platform.ts';
 
 export interface GatewayOptions {
   /** What relative paths of the configuration are relative to. Default: the working directory. */
@@ -107,6 +107,7 @@ class RunningGateway implements Gateway {
     this.logger = platform.logging.component('gateway');
     this.#current = { generation, inFlight: 0, retired: false };
     platform.sensitiveParams = (server, tool) => this.#sensitiveParams(server, tool);
+    platform.credentialFacts = (provider) => credentialFacts(this.#config.identity, provider);
     this.#data = this.#openDataDoor();
     this.#admin = this.#openAdminDoor(reloadConfig);
   }
@@ -302,6 +303,7 @@ class RunningGateway implements Gateway {
     const failing: string[] = [];
     if (this.#current.generation.engine.revision === null) failing.push('policy');
     if (!this.#platform.audit.status().healthy) failing.push('audit');
+    if (this.#platform.switching.isStale) failing.push('switches');
     if (this.#data.draining) failing.push('draining');
     return { ready: failing.length === 0, failing };
   }

@@ -14,6 +14,8 @@ import type { UpstreamHealth } from '../upstreams/upstream.ts';
 import { readBody } from './body.ts';
 import type { KeyAdmin } from './keys.ts';
 import { keyRoutes } from './keys.ts';
+import type { SwitchAdmin } from './switches.ts';
+import { switchRoutes } from './switches.ts';
 
 export interface AdminEnv {
   readonly received: Received;
@@ -38,7 +40,10 @@ export interface AdminParts {
   readonly metrics: { readonly contentType: string; text(): Promise<string> };
   /** State of every part, for `/health/detailed`: JSON, without secrets. */
   details(): Promise<Readonly<Record<string, unknown>>>;
-  readonly policy: Pick<PolicyEngine, 'status' | 'reload'>;
+  readonly policy: Pick<PolicyEngine, 'status' | 'reload'> & {
+    /** What a candidate policy would decide otherwise; null when none is tried out. */
+    shadow?(): object | null;
+  };
   /** Remembered decisions. */
   readonly cache: {
     /** Forgets those that match; gives how many. */
@@ -57,6 +62,8 @@ export interface AdminParts {
   readonly version: Readonly<Record<string, string>>;
   /** API key administration; null when there is no key store. */
   readonly keys: KeyAdmin | null;
+  /** What is switched off; null when nothing can be. */
+  readonly switches: SwitchAdmin | null;
   onAction(action: AdminAction): void;
   renderError(error: GatewayError, requestId: string): Reply;
   onDefect(error: unknown, requestId: string): void;
@@ -80,6 +87,7 @@ export function createAdminApp(parts: AdminParts): AdminHono {
     app.get('/config', (c) => c.json(parts.config() as object));
     app.get('/version', (c) => c.json(parts.version));
     if (parts.keys !== null) keyRoutes(app, parts.keys, parts);
+    if (parts.switches !== null) switchRoutes(app, parts.switches, parts);
   }
   app.get('/metrics', async () => {
     return new Response(await parts.metrics.text(), { headers: { 'content-type': parts.metrics.contentType } });
@@ -118,6 +126,11 @@ function authorize(parts: AdminParts, received: Received): void {
 
 function policyRoutes(app: AdminHono, parts: AdminParts): void {
   app.get('/policy/status', (c) => c.json(parts.policy.status()));
+  app.get('/policy/shadow', (c) => {
+    const status = parts.policy.shadow?.() ?? null;
+    if (status === null) throw new Failure('NOT_FOUND', { message: 'No candidate is tried out: set policy.shadow' });
+    return c.json(status);
+  });
   app.post('/policy/reload', async (c) => {
     const { received } = c.env;
     const status = await parts.policy.reload();

@@ -46,6 +46,16 @@ export const COMMANDS: readonly Command[] = [
     load: async () => (await import('./keys.ts')).keysCommand,
   },
   {
+    name: 'switch',
+    summary: 'switch a principal, key, tenant, server or tool off and on',
+    load: async () => (await import('./switch.ts')).switchCommand,
+  },
+  {
+    name: 'approvals',
+    summary: 'list requests for approval, approve and reject them',
+    load: async () => (await import('./approvals.ts')).approvalsCommand,
+  },
+  {
     name: 'audit',
     summary: 'read the audit file',
     load: async () => (await import('./audit.ts')).auditCommand,

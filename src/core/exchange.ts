@@ -6,6 +6,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Call, ClassifiedCall } from './call.ts';
 import type { CancelSignal } from './cancel.ts';
 import type { Decision, RequestFacts } from './decision.ts';
+import type { GatewayError } from './errors.ts';
 import type { JsonValue } from './json.ts';
 import type { Principal } from './principal.ts';
 import type { Route } from './route.ts';
@@ -34,7 +35,9 @@ export interface Received {
   readonly receivedAt: number;
   readonly incoming: IncomingMessage;
   readonly outgoing: ServerResponse;
-  /** Aborted when the client goes away. Made when first asked for; the data plane uses `cancel`. */
+  /** Ends it from the gateway's side: `reason` is the answer, or how a begun answer breaks off. Once is enough. */
+  abort(reason: GatewayError): void;
+  /** Aborted when the client goes away, or by `abort`. Made when first asked for; the data plane uses `cancel`. */
   readonly signal: AbortSignal;
   /** The same, without the cost of an AbortSignal. */
   readonly cancel: CancelSignal;
@@ -112,6 +115,8 @@ export interface Message {
   /** JSON-RPC id to answer under; undefined outside JSON-RPC and for notifications. */
   readonly rpcId: JsonValue | undefined;
   readonly plan: UpstreamPlan | LocalPlan;
+  /** The approval token that stood in the message, of which it was taken out. Absent: none. */
+  readonly approvalToken?: string;
 }
 
 /** What obligations change about a message that is otherwise forwarded as it was received. */

@@ -66,10 +66,10 @@ export class Exchange implements Received, CancelSignal {
     if (at >= 0) this.listeners?.splice(at, 1);
   }
 
-  /** The connection is gone before the answer was complete. */
-  abort(): void {
+  /** By default: the connection is gone before the answer was complete. */
+  abort(reason: GatewayError = new GatewayError('CLIENT_CLOSED')): void {
     if (this.gone !== null) return;
-    this.gone = new GatewayError('CLIENT_CLOSED');
+    this.gone = reason;
     this.controller?.abort(this.gone);
     // A copy: listeners take themselves off.
     for (const listener of [...(this.listeners ?? [])]) listener.handleEvent();

@@ -32,11 +32,18 @@ export async function revokeToken(
 
 /** Calls `listener` with the `jti` of each token of this issuer that is revoked. Returns the way to stop. */
 export function onTokenRevoked(shared: Shared, issuer: string, listener: (tokenId: string) => void): () => void {
+  return onEveryTokenRevoked(shared, (from, tokenId) => {
+    if (from === issuer) listener(tokenId);
+  });
+}
+
+/** Calls `listener` with issuer and `jti` of each token that is revoked. Returns the way to stop. */
+export function onEveryTokenRevoked(shared: Shared, listener: (issuer: string, tokenId: string) => void): () => void {
   return shared.subscribe(TOKENS, (message) => {
     const parsed: unknown = JSON.parse(message);
     if (!Array.isArray(parsed)) return;
-    const [from, tokenId] = parsed as unknown[];
-    if (from === issuer && typeof tokenId === 'string') listener(tokenId);
+    const [issuer, tokenId] = parsed as unknown[];
+    if (typeof issuer === 'string' && typeof tokenId === 'string') listener(issuer, tokenId);
   });
 }
 

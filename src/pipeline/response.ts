@@ -141,7 +141,9 @@ class Writer implements ResponseSink {
   /** A stream that broke must never look complete: an error event where the dialect has one, else a cut connection. */
   #breakOff(outgoing: ServerResponse, error: GatewayError): void {
     const event = this.#isEventStream ? this.#end.streamError(error) : null;
-    if (event === null || outgoing.destroyed) outgoing.destroy();
+    // A client whose permission was withdrawn gets no time to take what waits for it.
+    const isLate = outgoing.writableNeedDrain && this.#permitted.received.cancel.aborted;
+    if (event === null || outgoing.destroyed || isLate) outgoing.destroy();
     else outgoing.end(event);
   }
 

@@ -90,7 +90,7 @@ function passOn(response: IncomingMessage, { outgoing, answerHeaders }: UpgradeR
 
 function join(
   { idleTimeoutMs }: UpgradeTarget,
-  { socket, head, outgoing, answerHeaders }: UpgradeRequest,
+  { socket, head, outgoing, answerHeaders, signal }: UpgradeRequest,
   response: IncomingMessage,
   upstream: Duplex,
   upstreamHead: Buffer,
@@ -100,6 +100,8 @@ function join(
     socket.destroy();
     upstream.destroy();
   };
+  // The tunnel also ends when the permission for it does.
+  signal.addEventListener('abort', close, { once: true });
   for (const side of [socket, upstream]) {
     side.on('error', close);
     side.on('close', close);

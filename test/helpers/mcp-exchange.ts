@@ -97,6 +97,7 @@ export function admitted(asked: Asked): Admitted {
       receivedAt: 1_700_000_000_000,
       incoming,
       outgoing: {} as ServerResponse,
+      abort: () => {},
       signal: new AbortController().signal,
       cancel: new AbortController().signal,
     },

@@ -1,15 +1,23 @@
-/** Stage 3: counts the request once. Policy reads the figure and decides what is too much. Source: contracts 3. */
+/**
+ * Stage 3: turns away who is switched off, and counts the request once. Policy reads the figure and decides what is too
+ * much. Source: contracts 3.
+ */
 import { GatewayError } from '../../core/errors.ts';
 import type { Admitted, Authenticated } from '../../core/exchange.ts';
 import { actorIds, type Principal } from '../../core/principal.ts';
-import type { Shared, WindowCount } from '../../stores/shared.ts';
+import type { Counters } from '../../stores/open-shared.ts';
+import type { WindowCount } from '../../stores/shared.ts';
+import type { Switchboard } from '../switchboard.ts';
 
 export interface Admission {
-  readonly shared: Shared;
+  readonly shared: Counters;
   readonly windowMs: number;
+  readonly switches: Switchboard;
 }
 
 export function admit(admission: Admission, authenticated: Authenticated): Admitted | Promise<Admitted> {
+  const off = admission.switches.refusalOf(authenticated.principal);
+  if (off !== null) throw off;
   const hit = count(admission, authenticated);
   return hit instanceof Promise
     ? orUnavailable(hit).then((window) => counted(admission, authenticated, window))

@@ -52,6 +52,7 @@ function open(change: Partial<AdminParts> = {}) {
     version: { version: '0.1.0', node: '24' },
     reloadConfig: null,
     keys: null,
+    switches: null,
     onAction: (action) => actions.push(action),
     renderError: (error, id) => ({
       status: error.status,
