@@ -3,7 +3,10 @@ import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Platform } from './assembly.ts';
 import type { Config } from './config/schema.ts';
+import { watchFiles } from './config/watch.ts';
 import type { DecisionLogOptions } from './policy/decision-log.ts';
+import type { Shadow } from './policy/shadow.ts';
+import { startShadow } from './policy/shadow.ts';
 
 /** Null when decisions are not logged. */
 export function decisionLogOptions(config: Config, platform: Platform): DecisionLogOptions | null {
@@ -32,4 +35,27 @@ export function decisionLogOptions(config: Config, platform: Platform): Decision
     ruleFailed: platform.metrics.logRuleFailed,
     uploaded: platform.metrics.logUploaded,
   };
+}
+
+/** The candidate's thread; null when none is tried out. It ends with the generation. */
+export function buildShadow(config: Config, platform: Platform, cleanup: AsyncDisposableStack): Shadow | null {
+  const { shadow: wanted, entrypoint, watch } = config.policy;
+  if (wanted === undefined) return null;
+  const logger = platform.logging.component('shadow');
+  const bundleDir = resolve(platform.baseDir, wanted.bundle);
+  const dataFile = wanted.data === undefined ? null : resolve(platform.baseDir, wanted.data);
+  const { metrics } = platform;
+  const shadow = startShadow({
+    ...{ bundleDir, dataFile, entrypoint, sample: wanted.sample, timeLimitMs: wanted.time_limit_ms, logger },
+    ...{ compared: metrics.shadow, violation: metrics.shadowViolation, dropped: metrics.shadowDropped },
+  });
+  cleanup.defer(() => shadow.close());
+  if (watch) {
+    const paths = dataFile === null ? [bundleDir] : [bundleDir, dataFile];
+    const watcher = watchFiles(paths, () => void shadow.reload(), {
+      onError: (error) => logger.error({ err: error }, 'policy_watch_failed'),
+    });
+    cleanup.defer(() => watcher.close());
+  }
+  return shadow;
 }
