@@ -1,6 +1,7 @@
 /** What the administration listener is made of: views of the running generation and the few things it may change. */
 import type { AdminParts } from './admin/app.ts';
 import type { KeyAdmin } from './admin/keys.ts';
+import type { SwitchAdmin } from './admin/switches.ts';
 import type { Generation, Upstreams } from './assembly.ts';
 import { redactConfig } from './config/print.ts';
 import { GatewayError } from './core/errors.ts';
@@ -11,9 +12,11 @@ import type { IssuedKey, KeyIssuing } from './identity/key-issuing.ts';
 import { addressList, issueKey, revokeKey, rotateKey } from './identity/key-issuing.ts';
 import type { OpenPlatform } from './platform.ts';
 import { reportAdminAction } from './platform.ts';
+import { measurePolicy, policyStatus } from './policy-status.ts';
 import { problem } from './protocols/problem.ts';
 import type { ApiKeyRecord } from './stores/api-keys.ts';
 import { EVERY_TENANT } from './stores/api-keys.ts';
+import { switchWarnings } from './switch-warnings.ts';
 import type { Upstream, UpstreamHealth } from './upstreams/upstream.ts';
 
 export interface AdministrationSources {
@@ -48,7 +51,8 @@ export function administrationParts(sources: AdministrationSources): AdminParts 
       size: () => generation().engine.stats().cached,
     },
     policy: {
-      status: () => generation().engine.status(),
+      status: () => policyStatus(generation().engine.status(), generation(), platform),
+      shadow: () => generation().shadow?.status() ?? null,
       async reload() {
         const status = await generation().engine.reload();
         platform.metrics.reload('policy', status.last_error === null);
@@ -67,6 +71,7 @@ export function administrationParts(sources: AdministrationSources): AdminParts 
     reloadConfig: sources.reloadConfig,
     version: { version: platform.version, node: process.version },
     keys: keyAdmin(sources),
+    switches: switchAdmin(sources),
     onAction: (action) => reportAdminAction(platform, action),
     renderError,
     onDefect,
@@ -74,11 +79,13 @@ export function administrationParts(sources: AdministrationSources): AdminParts 
 }
 
 /** The exposition text; what only the pools know is read when somebody looks. */
-function metricsText({ platform, generation }: AdministrationSources): Promise<string> {
+async function metricsText({ platform, generation }: AdministrationSources): Promise<string> {
   for (const [name, upstream] of namedUpstreams(generation().upstreams)) {
     const { active, idle, waiting } = upstream.health();
     platform.metrics.connections(name, active, idle, waiting);
   }
+  measurePolicy(generation(), platform);
+  platform.metrics.approvalsPending(await platform.approvals.countPending(EVERY_TENANT, platform.clock.now()));
   return platform.metrics.text();
 }
 
@@ -104,10 +111,21 @@ async function details({ platform, generation, readiness }: AdministrationSource
   return {
     ...readiness(),
     version: platform.version,
-    policy: engine.status(),
+    policy: policyStatus(engine.status(), generation(), platform),
     identity,
     upstreams: upstreamStates(upstreams),
     audit: platform.audit.status(),
+  };
+}
+
+function switchAdmin({ platform, generation }: AdministrationSources): SwitchAdmin {
+  const { switching, clock, keys } = platform;
+  return {
+    list: () => switching.list(),
+    off: (target, by) => switching.off(target, by),
+    on: (id) => switching.on(id),
+    warnings: (target) => switchWarnings(target, generation().config, async (id) => (await keys.find(id)) !== null),
+    now: () => clock.now(),
   };
 }
 

@@ -5,6 +5,9 @@
 import { readFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { resolve } from 'node:path';
+import { buildApprovals } from './approval-set.ts';
+import type { ApprovalEvent } from './approvals/approval.ts';
+import type { AuditRecorder } from './audit/event.ts';
 import type { ServerFacts } from './classification/classifier.ts';
 import { createClassificationRegistry } from './classification/registry.ts';
 import type { Config, UpstreamOptions } from './config/schema.ts';
@@ -25,21 +28,27 @@ import type { Logging } from './observability/logger.ts';
 import type { Metrics } from './observability/metrics.ts';
 import { createJudge } from './pipeline/judge.ts';
 import type { PipelineParts, RequestEnd } from './pipeline/pipeline.ts';
+import type { RunningExchanges } from './pipeline/running.ts';
 import type { Authenticator } from './pipeline/stages/authenticate.ts';
 import type { FactSources } from './pipeline/stages/classify.ts';
 import { createClassify } from './pipeline/stages/classify.ts';
 import type { Performing } from './pipeline/stages/decide.ts';
 import type { Forwarding } from './pipeline/stages/forward.ts';
 import { RouteTable } from './pipeline/stages/route.ts';
+import type { Switchboard } from './pipeline/switchboard.ts';
 import type { PolicyCompiler } from './policy/activation.ts';
 import { compile } from './policy/compiler.ts';
 import type { OpaEngine } from './policy/opa-engine.ts';
 import { createPolicyEngine } from './policy/opa-engine.ts';
+import type { Shadow } from './policy/shadow.ts';
+import { buildShadow, decisionLogOptions } from './policy-records.ts';
 import { buildProtocols } from './protocol-set.ts';
 import { problem } from './protocols/problem.ts';
 import type { Protocol } from './protocols/protocol.ts';
 import { buildRoutes, credentialHeaders, serverFacts } from './routes.ts';
 import type { ApiKeyStore } from './stores/api-keys.ts';
+import type { ApprovalStore } from './stores/approvals.ts';
+import type { Counters } from './stores/open-shared.ts';
 import type { Shared } from './stores/shared.ts';
 import { createHttpUpstream } from './upstreams/http-pool.ts';
 import type { UpgradeTarget } from './upstreams/upgrade.ts';
@@ -51,15 +60,22 @@ export interface Platform {
   readonly baseDir: string;
   /** Of the package. */
   readonly version: string;
+  readonly audit: AuditRecorder;
   readonly clock: Clock;
   readonly logging: Logging;
   readonly metrics: Metrics;
   readonly shared: Shared;
+  /** The counting half of `shared`, which goes on in this process while that is away. */
+  readonly counters: Counters;
   readonly keys: ApiKeyStore;
+  readonly approvals: ApprovalStore;
   readonly pepper: Secret;
   /** The sockets of requests that want to become WebSockets. */
   readonly upgrades: WeakMap<Received, { readonly socket: Socket; readonly head: Buffer }>;
+  readonly switches: Switchboard;
+  readonly running: RunningExchanges;
   onEnd(end: RequestEnd): void;
+  onApproval(event: ApprovalEvent): void;
 }
 
 /** Upstreams by the kind of route that leads to them; names are unique only within a kind. */
@@ -74,6 +90,8 @@ export interface Generation extends AsyncDisposable {
   readonly parts: PipelineParts;
   readonly protocols: Readonly<Record<ProtocolName, Protocol>>;
   readonly engine: OpaEngine;
+  /** The candidate policy that is tried out, if there is one. */
+  readonly shadow: Shadow | null;
   readonly upstreams: Upstreams;
   readonly providers: ReadonlyMap<string, IdentityProvider>;
 }
@@ -82,7 +100,8 @@ export async function assemble(config: Config, platform: Platform): Promise<Gene
   await using cleanup = new AsyncDisposableStack();
   const servers = new Map(Object.entries(config.servers).map(([name, server]) => [name, serverFacts(name, server)]));
   const upstreams = buildUpstreams(config, platform, cleanup);
-  const engine = await buildEngine(config, platform, servers);
+  const shadow = buildShadow(config, platform, cleanup);
+  const engine = await buildEngine(config, platform, servers, shadow);
   cleanup.defer(() => engine.close());
   if (config.policy.watch) watchPolicy(config, platform, engine, cleanup);
   const classify = createClassify(await buildRegistry(config, platform, servers), servers);
@@ -90,17 +109,29 @@ export async function assemble(config: Config, platform: Platform): Promise<Gene
     regionOf: regionTable(config.regions),
     upstreamEncrypted: (server) => server === null || (upstreams.mcp.get(server)?.encrypted ?? true),
   };
-  const judge: Judge = createJudge(classify, facts, engine);
+  const judge: Judge = createJudge(classify, facts, engine, platform.switches);
+  const admission = { shared: platform.counters, windowMs: config.rate_limit.window_ms, switches: platform.switches };
   const routes = buildRoutes(config);
   const providers = await buildProviders(config, platform, cleanup);
   const plain = new Map(routes.map((route) => [route, buildAuthenticator(route, providers, platform)]));
   const { authenticators, endpoints } = delegating(config, platform, plain, cleanup);
-  const protocols = buildProtocols({ config, platform, servers, upstreams, judge, endpoints });
+  const approvals = buildApprovals(config, platform, cleanup);
+  const protocols = buildProtocols({
+    config,
+    platform,
+    servers,
+    upstreams,
+    judge,
+    classify,
+    admission,
+    approvals,
+    endpoints,
+  });
   const credentials = credentialsByRoute(config);
   const parts: PipelineParts = {
     routes: new RouteTable(routes, (route, path) => protocols[route.protocol].serves?.(path) ?? true),
     authenticator: (route) => authenticators.get(route) ?? NOBODY,
-    admission: { shared: platform.shared, windowMs: config.rate_limit.window_ms },
+    admission,
     protocol: (name) => protocols[name],
     fallback: (error, context) => problem(error, context, null),
     classify,
@@ -118,6 +149,8 @@ export async function assemble(config: Config, platform: Platform): Promise<Gene
         }) ?? null,
       tunnel: createTunnel(config, platform),
     },
+    running: platform.running,
+    approvals,
     onEnd: (end) => platform.onEnd(end),
   };
   const kept = cleanup.move();
@@ -126,6 +159,7 @@ export async function assemble(config: Config, platform: Platform): Promise<Gene
     parts,
     protocols,
     engine,
+    shadow,
     upstreams,
     providers,
     [Symbol.asyncDispose]: () => kept.disposeAsync(),
@@ -134,9 +168,14 @@ export async function assemble(config: Config, platform: Platform): Promise<Gene
 
 function performingBy(
   protocols: Readonly<Record<ProtocolName, Protocol>>,
-  { shared, metrics }: Platform,
+  { counters: shared, metrics, switches }: Platform,
 ): PipelineParts['performing'] {
-  const of = (protocol: Protocol): Performing => ({ protocol, shared, onFailure: metrics.decisionFailed });
+  const of = (protocol: Protocol): Performing => ({
+    protocol,
+    shared,
+    switches,
+    onFailure: metrics.decisionFailed,
+  });
   const { mcp, llm, http, tools, api } = protocols;
   return { mcp: of(mcp), llm: of(llm), http: of(http), tools: of(tools), api: of(api) };
 }
@@ -220,6 +259,7 @@ function buildEngine(
   config: Config,
   platform: Platform,
   servers: ReadonlyMap<string, ServerFacts>,
+  observer: Shadow | null,
 ): Promise<OpaEngine> {
   const { policy } = config;
   return createPolicyEngine({
@@ -229,7 +269,8 @@ function buildEngine(
     clock: platform.clock,
     cache: policy.cache,
     servers,
-    decisionLog: policy.decision_log ? { file: resolve(platform.baseDir, policy.decision_log.file) } : null,
+    decisionLog: decisionLogOptions(config, platform),
+    observer,
     compile: compilePolicy,
     logger: platform.logging.component('policy'),
     onDecision: platform.metrics.decision,

@@ -1,8 +1,38 @@
 /** Everything the gateway answers itself on the data listener, in one list. Each feature adds the endpoints it makes. */
+import type { ApprovalsApiOptions } from './approvals/api.ts';
+import { approvalEndpoints, DECIDE } from './approvals/api.ts';
+import { GatewayError } from './core/errors.ts';
+import type { SharedParts } from './pdp.ts';
+import { decisionEndpoints } from './pdp.ts';
+import { isPermission, refusalCode } from './pipeline/stages/decide.ts';
 import type { ProtocolParts } from './protocol-set.ts';
+import { endpointCall } from './protocols/api.ts';
 import type { Endpoint } from './protocols/endpoint.ts';
 import { versionEndpoints } from './protocols/version-api.ts';
 
-export function buildEndpoints(parts: ProtocolParts): readonly Endpoint[] {
-  return [...parts.endpoints, ...versionEndpoints({ version: parts.platform.version })];
+export function buildEndpoints(parts: ProtocolParts, shared: SharedParts): readonly Endpoint[] {
+  return [
+    ...parts.endpoints,
+    ...decisionEndpoints(parts, shared),
+    ...versionEndpoints({ version: parts.platform.version }),
+    ...approvalEndpoints(approvalsApi(parts)),
+  ];
+}
+
+function approvalsApi({ approvals, config, judge }: ProtocolParts): ApprovalsApiOptions {
+  return {
+    approvals,
+    publicUrl: config.public_url ?? null,
+    mayDecide(exchange) {
+      const [decision] = judge(exchange, [endpointCall(exchange, '/approvals', { allOf: [DECIDE] })]);
+      return decision !== undefined && isPermission(decision);
+    },
+    requireDecision(exchange, call) {
+      const [decision] = judge(exchange, [call]);
+      if (decision === undefined) throw new GatewayError('FORBIDDEN');
+      if (isPermission(decision)) return;
+      const message = decision.deny.map((reason) => reason.message).join('; ');
+      throw new GatewayError(refusalCode(decision), message === '' ? {} : { message });
+    },
+  };
 }

@@ -2,6 +2,8 @@
 import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import type { AdminAction } from './admin/app.ts';
+import { shownSwitch } from './admin/switches.ts';
+import { approvalDraft } from './approval-set.ts';
 import type { Platform } from './assembly.ts';
 import { auditEnd } from './audit/build.ts';
 import type { FileAuditRecorder } from './audit/recorder.ts';
@@ -11,6 +13,7 @@ import type { Config } from './config/schema.ts';
 import type { Clock } from './core/clock.ts';
 import { systemClock } from './core/clock.ts';
 import type { ErrorCode, GatewayError } from './core/errors.ts';
+import type { Logger } from './core/module.ts';
 import { scrubText } from './core/redaction.ts';
 import type { DoorRefusal } from './http/server.ts';
 import type { Logging } from './observability/logger.ts';
@@ -18,12 +21,18 @@ import { createLogging } from './observability/logger.ts';
 import type { Metrics } from './observability/metrics.ts';
 import { createMetrics } from './observability/metrics.ts';
 import type { RequestEnd } from './pipeline/pipeline.ts';
+import type { TunnelCut } from './pipeline/running.ts';
+import { RunningExchanges } from './pipeline/running.ts';
 import { Refusal } from './pipeline/stages/decide.ts';
 import { createApiKeyStore } from './stores/api-keys.ts';
+import { createApprovalStore } from './stores/approvals.ts';
 import type { DatabaseOptions } from './stores/database.ts';
 import { openDatabase } from './stores/database.ts';
-import { createMemoryShared } from './stores/memory-shared.ts';
+import { insuredCounters, openShared } from './stores/open-shared.ts';
 import { loadPepper } from './stores/pepper.ts';
+import { createSwitchStore } from './stores/switches.ts';
+import type { NoticedChange, Switching } from './switching.ts';
+import { openSwitching } from './switching.ts';
 
 export interface PlatformOptions {
   readonly baseDir: string;
@@ -37,7 +46,29 @@ export interface OpenPlatform extends Platform {
   readonly recording: boolean;
   /** Set by the gateway: the generation in use decides which parameters of a tool are sensitive. */
   sensitiveParams: (server: string | null, tool: string | null) => readonly string[];
+  /** Set by the gateway: what the generation in use says of this provider's credentials. */
+  credentialFacts: (provider: string) => CredentialFacts;
+  readonly switching: Switching;
   close(): Promise<void>;
+}
+
+/** What a provider's options say of its credentials. */
+export interface CredentialFacts {
+  /** Null where there is none, or none is configured. */
+  readonly issuer: string | null;
+  /** How long a credential is accepted beyond its expiry. */
+  readonly graceMs: number;
+}
+
+/** Options of the many kinds of providers, of which only these two matter here. */
+export function credentialFacts(identity: Config['identity'], provider: string): CredentialFacts {
+  const options = new Map(Object.entries(identity[provider] ?? {}));
+  const issuer: unknown = options.get('issuer');
+  const skew: unknown = options.get('clock_skew_seconds');
+  return {
+    issuer: typeof issuer === 'string' ? issuer : null,
+    graceMs: typeof skew === 'number' ? skew * 1000 : 0,
+  };
 }
 
 export async function openPlatform(config: Config, options: PlatformOptions): Promise<OpenPlatform> {
@@ -47,10 +78,12 @@ export async function openPlatform(config: Config, options: PlatformOptions): Pr
   const version = packageVersion();
   const logging = createLogging({ ...config.logging, ...(options.writeLog ? { write: options.writeLog } : {}) });
   const metrics = createMetrics({ version, node: process.version });
+  const onConnectionError = storeTrouble(logging.component('stores'), clock);
   const database = cleanup.use(
-    await openDatabase(config.stores.database, { baseDir, clock, onQuery: countQuery(metrics) }),
+    await openDatabase(config.stores.database, { baseDir, clock, onQuery: countQuery(metrics), onConnectionError }),
   );
-  const shared = cleanup.use(createMemoryShared({ clock }));
+  const shared = cleanup.use(await openShared(config.stores.shared, { clock, onError: onConnectionError }));
+  const counters = insuredCounters(shared, clock, () => metrics.storeError('shared'));
   const audit = cleanup.use(
     (config.audit.mode === 'off' ? createSilentRecorder : createAuditRecorder)({
       file: resolve(baseDir, config.audit.file),
@@ -65,6 +98,25 @@ export async function openPlatform(config: Config, options: PlatformOptions): Pr
     }),
   );
   const pepper = loadPepper(config.stores.database, baseDir, config.stores.pepper);
+  const keys = createApiKeyStore(database);
+  const running = new RunningExchanges({
+    graceMs: (provider) => platform.credentialFacts(provider).graceMs,
+    onCut: ({ code }) => metrics.exchangeCut(code),
+    onTunnelCut: (cut) => reportTunnelCut(platform, cut),
+  });
+  const switching = cleanup.use(
+    await openSwitching({
+      store: createSwitchStore(database),
+      keys,
+      shared,
+      clock,
+      logger: logging.component('gateway'),
+      running,
+      metrics,
+      issuerOf: (provider) => platform.credentialFacts(provider).issuer,
+      onNoticed: (change) => reportNoticed(platform, change),
+    }),
+  );
   const kept = cleanup.move();
   const platform: OpenPlatform = {
     baseDir,
@@ -72,20 +124,40 @@ export async function openPlatform(config: Config, options: PlatformOptions): Pr
     logging,
     metrics,
     shared,
+    counters,
     audit,
     recording: config.audit.mode !== 'off',
     version,
-    keys: createApiKeyStore(database),
+    keys,
+    approvals: createApprovalStore(database),
     pepper,
     upgrades: new WeakMap(),
+    switches: switching.board,
+    running,
+    switching,
     sensitiveParams: () => [],
+    credentialFacts: () => ({ issuer: null, graceMs: 0 }),
     onEnd: (end) => reportEnd(platform, end),
+    onApproval(event) {
+      metrics.approvalStep(event.type);
+      audit.record(approvalDraft(event));
+    },
     async close() {
       await kept.disposeAsync();
       logging.flush();
     },
   };
   return platform;
+}
+
+/** At most one line in ten seconds: an outage tells of itself with every try. */
+function storeTrouble(logger: Logger, clock: Clock): (error: Error) => void {
+  let saidAt = Number.NEGATIVE_INFINITY;
+  return (error) => {
+    if (clock.now() - saidAt < 10_000) return;
+    saidAt = clock.now();
+    logger.error({ reason: scrubText(error.message) }, 'store_connection_failed');
+  };
 }
 
 function countQuery(metrics: Metrics): NonNullable<DatabaseOptions['onQuery']> {
@@ -106,6 +178,7 @@ function reportEnd({ audit, recording, metrics, clock, logging }: OpenPlatform, 
   const durationMs = clock.now() - end.received.receivedAt;
   // Events are not even built when nobody keeps them.
   if (recording) auditEnd(audit, { ...end, durationMs });
+  reportWaived(metrics, end);
   const flag = end.error?.flag ?? 'OK';
   if (end.error?.code === 'RATE_LIMIT_EXCEEDED') {
     metrics.rateLimited(end.principal === null || end.principal.type === 'anonymous' ? 'ip' : 'principal');
@@ -118,6 +191,14 @@ function reportEnd({ audit, recording, metrics, clock, logging }: OpenPlatform, 
   if (end.route === null) metrics.refused(flag);
   else
     metrics.route(end.route.id, end.route.protocol).observe(outcomeOf(end.error, end.status), flag, durationMs / 1000);
+}
+
+/** What a list left out is no attempt. */
+function reportWaived(metrics: Metrics, { route, decisions, message }: RequestEnd): void {
+  if (route?.mode !== 'report' || decisions === null || message?.mode === 'filter') return;
+  for (const { would_deny } of decisions) {
+    if (would_deny !== undefined) metrics.wouldDeny(route.id, would_deny.code);
+  }
 }
 
 /** Said where it happened already, or nobody's fault. */
@@ -173,7 +254,23 @@ export function reportAdminAction(
   });
 }
 
-const nobody = (request_id: string, source_ip: string, user_agent: string | null) => ({
+/** What another process, or a command beside it, switched: each gateway's records say when it took effect there. */
+function reportNoticed({ audit, logging }: OpenPlatform, { operation, record }: NoticedChange): void {
+  const details = shownSwitch(record);
+  audit.record({ event_type: 'admin_action', ...nobody(null, null, null), operation, outcome: 'allowed', details });
+  logging.component('gateway').warn(details, operation === 'switch:off' ? 'switched_off' : 'switched_on');
+}
+
+/** A tunnel's request was recorded when it began; this is how it ended. */
+function reportTunnelCut({ audit, clock }: OpenPlatform, { entry, error }: TunnelCut): void {
+  const { received, principal, route } = entry;
+  const durationMs = clock.now() - received.receivedAt;
+  auditEnd(audit, { received, principal, route: { id: route }, status: SWITCHING_PROTOCOLS, error, durationMs });
+}
+
+const SWITCHING_PROTOCOLS = 101;
+
+const nobody = (request_id: string | null, source_ip: string | null, user_agent: string | null) => ({
   request_id,
   tenant_id: null,
   user_id: null,

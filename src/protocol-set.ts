@@ -1,4 +1,5 @@
 /** Makes the protocols of one generation and hands each the few things it needs. */
+import type { Approvals } from './approvals/approvals.ts';
 import type { Platform, Upstreams } from './assembly.ts';
 import type { ServerFacts } from './classification/classifier.ts';
 import type { Config } from './config/schema.ts';
@@ -6,8 +7,11 @@ import type { Judge } from './core/exchange.ts';
 import type { ProtocolName } from './core/route.ts';
 import { buildEndpoints } from './endpoints.ts';
 import { upstreamHeaders } from './http/headers.ts';
+import type { Admission } from './pipeline/stages/admit.ts';
+import type { Classify } from './pipeline/stages/classify.ts';
 import { identityHeaders } from './pipeline/stages/forward.ts';
 import { createApiProtocol } from './protocols/api.ts';
+import type { Endpoint } from './protocols/endpoint.ts';
 import type { ModelEntry } from './protocols/llm/models.ts';
 import { createOpenAiProtocol } from './protocols/llm/openai.ts';
 import { ToolCatalog } from './protocols/mcp/catalog.ts';
@@ -15,7 +19,6 @@ import { McpClient } from './protocols/mcp/client.ts';
 import { createMcpProtocol } from './protocols/mcp/protocol.ts';
 import type { McpServer } from './protocols/mcp/server.ts';
 import { createHttpProtocol } from './protocols/plain-http.ts';
-import type { Endpoint } from './protocols/endpoint.ts';
 import { problem } from './protocols/problem.ts';
 import type { Protocol } from './protocols/protocol.ts';
 import { createToolsProtocol } from './protocols/tools-api.ts';
@@ -27,6 +30,9 @@ export interface ProtocolParts {
   readonly servers: ReadonlyMap<string, ServerFacts>;
   readonly upstreams: Upstreams;
   readonly judge: Judge;
+  readonly classify: Classify;
+  readonly admission: Admission;
+  readonly approvals: Approvals;
   /** Endpoints that were made before: those on tokens need the authenticators. */
   readonly endpoints: readonly Endpoint[];
 }
@@ -35,19 +41,21 @@ export function buildProtocols(parts: ProtocolParts): Readonly<Record<ProtocolNa
   const { judge, platform, upstreams } = parts;
   const servers = mcpServers(parts);
   const catalog = new ToolCatalog();
+  const client = new McpClient(catalog);
+  const models = modelEntries(parts);
   return {
     mcp: createMcpProtocol({ servers, judge, logger: platform.logging.component('mcp'), catalog, problem }),
     tools: createToolsProtocol({
       servers,
-      client: new McpClient(catalog),
+      client,
       catalog,
       judge,
       problem,
       identityHeaders,
     }),
-    llm: createOpenAiProtocol({ models: modelEntries(parts) }),
+    llm: createOpenAiProtocol({ models }),
     http: createHttpProtocol({ upstreamHeaders, basePath: (name) => upstreams.http.get(name)?.basePath ?? '' }),
-    api: createApiProtocol({ endpoints: buildEndpoints(parts), problem }),
+    api: createApiProtocol({ endpoints: buildEndpoints(parts, { servers, catalog, client, models }), problem }),
   };
 }
 

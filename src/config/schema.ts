@@ -5,6 +5,8 @@
 import { z } from 'zod';
 import { SENSITIVITIES } from '../core/call.ts';
 import { Secret } from '../core/secret.ts';
+import { approvalsSchema } from './approvals-schema.ts';
+import { decisionLogSchema, shadowSchema } from './decision-log-schema.ts';
 
 const name = z
   .string()
@@ -167,10 +169,17 @@ const routeBase = {
   body_bytes: z.int().min(1).optional().describe('instead of limits.body_bytes'),
 };
 
+/** Not for what the gateway answers itself: who may approve is nothing to try out. */
+const mode = z
+  .enum(['enforce', 'report'])
+  .default('enforce')
+  .describe('report lets through what the policy refuses, and records what would have happened');
+
 const route = z.discriminatedUnion('protocol', [
   z.strictObject({
     ...routeBase,
     protocol: z.literal('mcp'),
+    mode,
     server: name,
     denial: z
       .enum(['error', 'result'])
@@ -180,12 +189,14 @@ const route = z.discriminatedUnion('protocol', [
   z.strictObject({
     ...routeBase,
     protocol: z.literal('llm'),
+    mode,
     model: name.optional().describe('the one entry of models behind this route'),
     models: z.array(name).min(1).optional().describe('several, told apart by the model names they serve'),
   }),
   z.strictObject({
     ...routeBase,
     protocol: z.literal('http'),
+    mode,
     url: httpUrl,
     rewrite: z.string().optional().describe('replaces the match in the path sent upstream'),
     permissions: z
@@ -197,7 +208,7 @@ const route = z.discriminatedUnion('protocol', [
     credential: credential.optional(),
     ...upstreamOptions,
   }),
-  z.strictObject({ ...routeBase, protocol: z.literal('tools') }),
+  z.strictObject({ ...routeBase, protocol: z.literal('tools'), mode }),
   z.strictObject({ ...routeBase, protocol: z.literal('api') }),
 ]);
 
@@ -227,7 +238,12 @@ const policy = z.strictObject({
   entrypoint: z.string().default('portcullis/main/decision'),
   data: z.string().optional().describe('JSON data document; default: data.json in the bundle directory'),
   watch: z.boolean().default(true).describe('recompile and reload when a file changes'),
-  decision_log: z.strictObject({ file: z.string() }).optional(),
+  decision_log: decisionLogSchema(secret).optional(),
+  shadow: shadowSchema.optional().describe('a candidate that is asked about the same calls and decides none'),
+  report_only_in_production: z
+    .boolean()
+    .default(false)
+    .describe('lets routes with `mode: report` exist in production mode'),
   cache: z
     .strictObject({
       entries: z.int().min(0).max(10_000_000).default(10_000),
@@ -241,9 +257,17 @@ const policy = z.strictObject({
 const stores = z.strictObject({
   database: z
     .string()
-    .regex(/^sqlite:./, 'expected sqlite:FILE or sqlite::memory:')
-    .default('sqlite:./portcullis.db'),
-  shared: z.enum(['memory']).default('memory'),
+    .regex(
+      /^(sqlite:.|postgres(ql)?:\/\/.)/,
+      'expected sqlite:FILE, sqlite::memory: or postgres://USER:PASSWORD@HOST/NAME',
+    )
+    .default('sqlite:./portcullis.db')
+    .describe('sqlite:FILE for one machine, postgres://… for several'),
+  shared: z
+    .string()
+    .regex(/^(memory$|rediss?:\/\/.)/, 'expected memory, redis://HOST:PORT or rediss://HOST:PORT')
+    .default('memory')
+    .describe('counters, limits and revocations: memory for one process, redis://… for several'),
   blobs: z.string().default('file:./blobs').describe('nothing is kept there yet'),
   pepper: secret.optional().describe('mixed into API key hashes; made once and kept beside the database when absent'),
 });
@@ -300,6 +324,7 @@ export function configSchema<P extends z.ZodType<{ kind: string }>>(providers: P
     classification: classification.prefault({}),
     policy: policy.prefault({}),
     rate_limit: rateLimit.prefault({}),
+    approvals: approvalsSchema(secret).prefault({}),
     stores: stores.prefault({}),
     audit: audit.prefault({}),
     logging: logging.prefault({}),

@@ -3,21 +3,24 @@
  * compile error. Every end of every request, good or bad, is reported exactly once.
  */
 import type { ClassifiedCall } from '../core/call.ts';
-import type { Decision } from '../core/decision.ts';
+import type { Decision, RequestFacts } from '../core/decision.ts';
 import { GatewayError, toGatewayError } from '../core/errors.ts';
 import type { Message, Received, Routed } from '../core/exchange.ts';
 import type { Principal } from '../core/principal.ts';
 import type { ProtocolName, Route } from '../core/route.ts';
 import type { PolicyEngine } from '../policy/engine.ts';
 import type { ErrorContext, Protocol } from '../protocols/protocol.ts';
+import type { RunningExchange, RunningExchanges } from './running.ts';
 import type { Admission } from './stages/admit.ts';
 import { admit } from './stages/admit.ts';
+import type { ApprovalGate } from './stages/approve.ts';
+import { decideWithApproval } from './stages/approve.ts';
 import type { Authenticator } from './stages/authenticate.ts';
 import { authenticate } from './stages/authenticate.ts';
 import type { Classify, FactSources } from './stages/classify.ts';
 import { classify } from './stages/classify.ts';
 import type { Performing } from './stages/decide.ts';
-import { decide, Refusal } from './stages/decide.ts';
+import { Refusal } from './stages/decide.ts';
 import { decode } from './stages/decode.ts';
 import type { Forwarding } from './stages/forward.ts';
 import { forward, sendReply } from './stages/forward.ts';
@@ -36,6 +39,9 @@ export interface PipelineParts {
   readonly engine: PolicyEngine;
   readonly performing: Readonly<Record<ProtocolName, Performing>>;
   readonly forwarding: Forwarding;
+  /** Absent: no call can be approved. */
+  readonly approvals?: ApprovalGate | null;
+  readonly running: RunningExchanges;
   onEnd(end: RequestEnd): void;
 }
 
@@ -49,14 +55,19 @@ export interface RequestEnd {
   readonly decisions: readonly Decision[] | null;
   readonly status: number;
   readonly error: GatewayError | null;
+  /** Of the approval that was presented or asked for. */
+  readonly approvalId?: string | null;
 }
 
 /** The furthest state reached; each stage's result has the fields of the ones before. */
-type Reached = { readonly received: Received } & Partial<Omit<RequestEnd, 'received' | 'status' | 'error'>>;
+type Reached = { readonly received: Received; readonly facts?: RequestFacts } & Partial<
+  Omit<RequestEnd, 'received' | 'status' | 'error' | 'approvalId'>
+>;
 
 /** Handles one request to its end. Never rejects. */
 export async function handle(parts: PipelineParts, received: Received): Promise<void> {
   let reached: Reached = { received };
+  let running: RunningExchange | null = null;
   try {
     const routed = route(parts.routes, received);
     reached = routed;
@@ -64,26 +75,46 @@ export async function handle(parts: PipelineParts, received: Received): Promise<
     const pending = authenticate(parts.authenticator(routed.route), routed);
     const authenticated = pending instanceof Promise ? await pending : pending;
     reached = authenticated;
+    running = parts.running.enter(received, authenticated.principal, authenticated.route.id);
     const counting = admit(parts.admission, authenticated);
     const admitted = counting instanceof Promise ? await counting : counting;
     const decoded = await decode(parts.protocol(routed.route.protocol), admitted);
     reached = decoded;
     const classified = classify(parts.classify, parts.facts, decoded);
     reached = classified;
-    const deciding = decide(parts.engine, parts.performing[routed.route.protocol], classified);
+    running.message = classified.message;
+    const performing = parts.performing[routed.route.protocol];
+    const deciding = decideWithApproval(parts.engine, performing, parts.approvals ?? null, classified);
     const permitted = deciding instanceof Promise ? await deciding : deciding;
     reached = permitted;
     const status = await forward(parts.forwarding, permitted);
-    parts.onEnd(endOf(reached, status, null));
+    if (status === SWITCHING_PROTOCOLS) parts.running.keep(running);
+    parts.onEnd(endOf(reached, status, withdrawn(received)));
   } catch (thrown) {
-    const error = endedByClient(received) ?? toGatewayError(thrown);
+    const error = endedEarly(received) ?? toGatewayError(thrown);
     parts.onEnd(endOf(reached, refuse(parts, reached, error), error));
+  } finally {
+    if (running !== null && !running.isTunnel) parts.running.leave(running);
   }
 }
 
-/** Whatever was thrown after the client left is a consequence of its leaving. */
-function endedByClient(received: Received): GatewayError | null {
-  return received.cancel.aborted && !received.outgoing.writableEnded ? new GatewayError('CLIENT_CLOSED') : null;
+/** The answer is a tunnel, which outlives it. */
+const SWITCHING_PROTOCOLS = 101;
+
+/** Whatever was thrown after the client left, or after the gateway withdrew its permission, is a consequence of that. */
+function endedEarly(received: Received): GatewayError | null {
+  return received.cancel.aborted && !received.outgoing.writableEnded ? reasonOf(received) : null;
+}
+
+/** Why an answer that had begun was broken off from this side; null for one that went its way. */
+function withdrawn(received: Received): GatewayError | null {
+  if (!received.cancel.aborted) return null;
+  const reason = reasonOf(received);
+  return reason.code === 'CLIENT_CLOSED' ? null : reason;
+}
+
+function reasonOf({ cancel }: Received): GatewayError {
+  return cancel.reason instanceof GatewayError ? cancel.reason : new GatewayError('CLIENT_CLOSED');
 }
 
 /** Answers with the error in the caller's dialect and returns the status that was sent. */
@@ -114,5 +145,11 @@ function endOf(reached: Reached, status: number, error: GatewayError | null): Re
     decisions: reached.decisions ?? (error instanceof Refusal ? error.decisions : null),
     status,
     error,
+    approvalId: reached.facts?.approval.id ?? approvalIn(error),
   };
+}
+
+function approvalIn(error: GatewayError | null): string | null {
+  const id = error?.extras.data?.approval_id;
+  return typeof id === 'string' ? id : null;
 }

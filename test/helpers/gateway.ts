@@ -141,7 +141,9 @@ async function untilFile<T>(file: string, read: () => Promise<T>, found: (value:
 
 /** Events that stand for the end of a request, as opposed to what accompanies one. */
 export function leading(events: readonly AuditEvent[]): AuditEvent[] {
-  return events.filter(({ event_type }) => event_type !== 'policy_violation' && event_type !== 'admin_action');
+  const accompanies = (type: string) =>
+    type === 'policy_violation' || type === 'admin_action' || type.startsWith('approval_');
+  return events.filter(({ event_type }) => !accompanies(event_type));
 }
 
 /** A configuration file for a gateway that runs as a process. */

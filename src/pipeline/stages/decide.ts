@@ -2,15 +2,17 @@
  * Stage 6: the only place where a request is permitted, and the only place that makes a `Permitted`. Everything unsure
  * is denied here. Source: architecture 1.5, contracts 3 and 4.
  */
-import type { Decision, DecisionFailure, Violation } from '../../core/decision.ts';
+import type { Decision, DecisionFailure, Obligation, Violation } from '../../core/decision.ts';
 import type { ErrorCode, PublicReason } from '../../core/errors.ts';
 import { GatewayError, isErrorCode } from '../../core/errors.ts';
 import type { Classified, Message, Permitted } from '../../core/exchange.ts';
 import type { PolicyEngine } from '../../policy/engine.ts';
 import type { Protocol } from '../../protocols/protocol.ts';
-import type { Shared } from '../../stores/shared.ts';
+import type { Counters } from '../../stores/open-shared.ts';
 import type { Exceeded } from '../obligations.ts';
 import { amended, canPerform, countLimits, hasObligations } from '../obligations.ts';
+import { isReportOnly, waived } from '../report-only.ts';
+import type { Switchboard } from '../switchboard.ts';
 
 /** A refusal by policy. It carries the decisions, so that the audit can tell what was asked and why it was refused. */
 export class Refusal extends GatewayError {
@@ -26,7 +28,8 @@ export class Refusal extends GatewayError {
 /** What performing obligations takes. */
 export interface Performing {
   readonly protocol: Protocol;
-  readonly shared: Shared;
+  readonly shared: Counters;
+  readonly switches: Switchboard;
   /** Counts an obligation that could not be performed. */
   onFailure(failure: DecisionFailure): void;
 }
@@ -38,9 +41,17 @@ export function decide(
   classified: Classified,
 ): Permitted | Promise<Permitted> {
   const { message } = classified;
-  const decisions = message.mode === 'filter' ? askMany(engine, classified) : askEach(engine, classified);
+  // Before the policy is asked: no answer of its could change anything.
+  const off = performing.switches.refusalOfMessage(message);
+  if (off !== null) throw off;
+  if (isReportOnly(classified.route)) return report(engine, performing, classified);
+  const decisions =
+    message.mode === 'filter'
+      ? performing.switches.withhold(message.calls, askMany(engine, classified))
+      : askEach(engine, classified);
   if (message.mode === 'all') {
-    const refused = decisions.find((decision) => !isPermission(decision));
+    const isGranted = classified.facts.approval.verified ? isApprovedPermission : isPermission;
+    const refused = decisions.find((decision) => !isGranted(decision));
     if (refused !== undefined) {
       if (refused.allow && obligationCode(refused) === 'POLICY_EVALUATION_ERROR')
         performing.onFailure('unknown_obligation');
@@ -56,6 +67,24 @@ export function decide(
   }
   if (!hasObligations(decisions)) return permit(classified, classified.message, decisions);
   return perform(performing, classified, decisions);
+}
+
+/** The same questions, but only what no policy says can refuse, and nothing is done to the call. */
+function report(engine: PolicyEngine, performing: Performing, classified: Classified): Permitted {
+  const { facts, principal, route, message } = classified;
+  const requests = classified.calls.map((call) => {
+    return { facts, principal, call, entrypoint: route.entrypoint, mode: 'report' } as const;
+  });
+  const isList = message.mode === 'filter';
+  const made = isList ? engine.decideMany(requests) : requests.map((request) => engine.decide(request));
+  const effective = made.map((decision) => waived(decision, isPermission(decision) ? null : refusalCode(decision)));
+  if (isList) return permit(classified, message, performing.switches.withhold(message.calls, effective));
+  const refused = effective.find((decision) => !isPermission(decision));
+  if (refused !== undefined) throw refusal(refused, effective, classified);
+  if (effective.length === 0 || effective.length !== classified.calls.length) {
+    throw new Refusal('POLICY_EVALUATION_ERROR', {}, effective);
+  }
+  return permit(classified, message, effective);
 }
 
 /** The rest is done first: a call that is refused anyway does not count. */
@@ -133,6 +162,12 @@ export function isPermission(decision: Decision): boolean {
   return decision.allow && decision.failure === null && decision.obligations.every(canPerform);
 }
 
+/** The same for a call that a person approved: what a rule asks for there is met. */
+export function isApprovedPermission(decision: Decision): boolean {
+  const isMet = (obligation: Obligation) => obligation.type === 'require_approval' || canPerform(obligation);
+  return decision.allow && decision.failure === null && decision.obligations.every(isMet);
+}
+
 function askEach(engine: PolicyEngine, classified: Classified): readonly Decision[] {
   const { facts, principal, route } = classified;
   return classified.calls.map((call) => engine.decide({ facts, principal, call, entrypoint: route.entrypoint }));
@@ -178,8 +213,29 @@ function refusal(refused: Decision, decisions: readonly Decision[], classified: 
   );
 }
 
+/**
+ * The refusal of a call that an approval would not help. `decision` is the one that was made, `then` the one that would
+ * be made with an approval: its reasons are what stands in the way.
+ */
+export function refusalOf(then: Decision, decision: Decision, classified: Classified): Refusal {
+  const obligations = then.obligations.filter(({ type }) => type !== 'require_approval');
+  const deny = then.deny.filter(({ code }) => code !== 'APPROVAL_REQUIRED');
+  const reasons = !then.allow && deny.length === 0 ? NO_HELP : deny;
+  const refused: Decision = { ...then, decision_id: decision.decision_id, obligations, deny: reasons };
+  return refusal(refused, [{ ...refused, allow: false }], classified);
+}
+
+const NO_HELP: readonly Violation[] = [
+  {
+    package: 'portcullis',
+    code: 'POLICY_DENIED',
+    message: 'Denied by policy, with or without an approval',
+    severity: 'high',
+  },
+];
+
 /** One violation code stands for itself; several, or one the catalogue does not know, are POLICY_DENIED. */
-function refusalCode(refused: Decision): ErrorCode {
+export function refusalCode(refused: Decision): ErrorCode {
   if (refused.failure !== null) return failureCode(refused.failure);
   if (refused.allow) return obligationCode(refused);
   const codes = new Set(refused.deny.map((violation) => violation.code));

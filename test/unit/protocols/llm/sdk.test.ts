@@ -9,7 +9,9 @@ import type { Received } from '../../../../src/core/exchange.ts';
 import { makePrincipal } from '../../../../src/core/principal.ts';
 import type { Route } from '../../../../src/core/route.ts';
 import { handle, type PipelineParts, type RequestEnd } from '../../../../src/pipeline/pipeline.ts';
+import { RunningExchanges } from '../../../../src/pipeline/running.ts';
 import { RouteTable } from '../../../../src/pipeline/stages/route.ts';
+import { Switchboard } from '../../../../src/pipeline/switchboard.ts';
 import { createOpenAiProtocol } from '../../../../src/protocols/llm/openai.ts';
 import { problem } from '../../../../src/protocols/problem.ts';
 import { createMemoryShared } from '../../../../src/stores/memory-shared.ts';
@@ -84,14 +86,16 @@ function partsFor(upstreamUrl: string): PipelineParts {
     ...decide(call),
   });
   const shared = createMemoryShared();
-  const performing = { protocol, shared, onFailure: () => undefined };
+  const switches = new Switchboard();
+  const performing = { protocol, shared, switches, onFailure: () => undefined };
   return {
     routes: new RouteTable([route]),
     authenticator: () => ({
       authenticate: async () => makePrincipal({ id: 'alice', roles: ['developer'] }, 'test', 'bearer'),
       missing: () => new Error('not used'),
     }),
-    admission: { shared, windowMs: 60_000 },
+    admission: { shared, windowMs: 60_000, switches },
+    running: new RunningExchanges({ graceMs: () => 0, onCut: () => undefined, onTunnelCut: () => undefined }),
     protocol: () => protocol,
     performing: { mcp: performing, llm: performing, http: performing, tools: performing, api: performing },
     fallback: problem,
@@ -102,6 +106,7 @@ function partsFor(upstreamUrl: string): PipelineParts {
     facts: { regionOf: () => 'unknown', upstreamEncrypted: () => false },
     engine: {
       decide: decideOne,
+      weigh: decideOne,
       decideMany: (all) => all.map(decideOne),
       revision: 'sha256:test',
       status: () => ({ revision: 'sha256:test', activated_at: 0, last_error: null, entrypoints: [] }),
@@ -136,6 +141,7 @@ function receive(incoming: IncomingMessage, outgoing: ServerResponse): Received 
     receivedAt: Date.now(),
     incoming,
     outgoing,
+    abort: (reason) => controller.abort(reason),
     signal: controller.signal,
     cancel: controller.signal,
   };

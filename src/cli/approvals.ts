@@ -1,0 +1,142 @@
+/** `portcullis approvals`: what waits for a person's yes, and saying it. Source: contracts 7, acceptance TW-07. */
+import { parseArgs } from 'node:util';
+import { isJsonObject, type JsonObject } from '../core/json.ts';
+import type { AdminAnswer } from './gateway-address.ts';
+import { callGateway, type KeyedGateway, keyedGateway } from './gateway-calls.ts';
+import { CommandError, EXIT, type Io, line, UsageError } from './io.ts';
+import { printable } from './printable.ts';
+
+export const APPROVALS_HELP = `Usage: portcullis approvals list [--state STATE] [--json]
+       portcullis approvals show ID [--json]
+       portcullis approvals approve ID... [--reason TEXT]
+       portcullis approvals reject ID... --reason TEXT
+
+Reads requests for approval and decides on them, in your own name: with the key
+of a person who holds the permission approvals:decide and proved a second factor.
+Nobody decides on requests of their own.
+
+      --state STATE   pending (default), approved, rejected, expired, used or all
+      --reason TEXT   what the requester will read; a rejection needs one
+      --url URL       the gateway (default: $PORTCULLIS_URL, $PORTCULLIS_PORT,
+                      the demo's, http://127.0.0.1:8080)
+      --key KEY       better: $PORTCULLIS_API_KEY or $PORTCULLIS_API_KEY_FILE;
+                      without one the demo's admin key is used for the demo
+      --json          print JSON
+`;
+
+const OPTIONS = {
+  state: { type: 'string' },
+  reason: { type: 'string' },
+  url: { type: 'string' },
+  key: { type: 'string' },
+  json: { type: 'boolean' },
+  help: { type: 'boolean', short: 'h' },
+} as const;
+
+type Values = ReturnType<typeof parse>['values'];
+
+function parse(argv: readonly string[]) {
+  try {
+    return parseArgs({ args: [...argv], options: OPTIONS, allowPositionals: true });
+  } catch (error) {
+    throw new UsageError(error instanceof Error ? error.message : 'unreadable arguments');
+  }
+}
+
+/** Runs one `approvals` command; resolves with the exit code. */
+export async function approvalsCommand(argv: readonly string[], io: Io): Promise<number> {
+  const { values, positionals } = parse(argv);
+  if (values.help === true) {
+    io.out(APPROVALS_HELP);
+    return EXIT.ok;
+  }
+  const [command, ...ids] = positionals;
+  switch (command) {
+    case 'list':
+      if (ids.length > 0) throw new UsageError('approvals list takes no argument');
+      return list(keyedGateway(values, io), values, io);
+    case 'show':
+      if (ids.length !== 1) throw new UsageError('approvals show needs one id');
+      return show(keyedGateway(values, io), ids[0] ?? '', values, io);
+    case 'approve':
+    case 'reject':
+      if (ids.length === 0) throw new UsageError(`approvals ${command} needs an id`);
+      if (command === 'reject' && !values.reason?.trim()) throw new UsageError('approvals reject needs --reason');
+      return decide(keyedGateway(values, io), command, ids, values, io);
+    default:
+      throw new UsageError('approvals needs list, show, approve or reject');
+  }
+}
+
+async function list(gateway: KeyedGateway, values: Values, io: Io): Promise<number> {
+  const state = values.state ?? 'pending';
+  const query = state === 'all' ? '' : `?state=${encodeURIComponent(state)}`;
+  const answer = good(await callGateway(gateway, 'GET', `/approvals${query}`, io));
+  const items = Array.isArray(answer.items) ? answer.items.filter(isJsonObject) : [];
+  if (values.json === true) line(io, JSON.stringify({ items }));
+  else for (const item of items) line(io, printable(summary(item)));
+  return EXIT.ok;
+}
+
+const text = (value: unknown): string => (typeof value === 'string' ? value : '-');
+
+function summary(item: JsonObject): string {
+  const requester = isJsonObject(item.requester) ? text(item.requester.id) : '-';
+  const target = item.tool_name === null ? text(item.resource) : `${text(item.server_name)}/${text(item.tool_name)}`;
+  const level = `${text(item.tool_type)}/${text(item.sensitivity_level)}`;
+  return [
+    text(item.approval_id),
+    text(item.state),
+    target,
+    level,
+    `by ${requester}`,
+    `until ${text(item.expires_at)}`,
+  ].join('  ');
+}
+
+async function show(gateway: KeyedGateway, id: string, values: Values, io: Io): Promise<number> {
+  // The token is for the requester's program, not for a screen.
+  const { token: _token, ...item } = good(await callGateway(gateway, 'GET', pathOf(id), io));
+  if (values.json === true) {
+    line(io, JSON.stringify(item));
+    return EXIT.ok;
+  }
+  for (const [name, value] of Object.entries(item)) {
+    line(io, printable(`${name}: ${typeof value === 'string' ? value : JSON.stringify(value)}`));
+  }
+  return EXIT.ok;
+}
+
+async function decide(
+  gateway: KeyedGateway,
+  action: 'approve' | 'reject',
+  ids: readonly string[],
+  values: Values,
+  io: Io,
+): Promise<number> {
+  const reason = values.reason === undefined ? {} : { reason: values.reason };
+  const decisions = ids.map((approval_id) => ({ approval_id, action, ...reason }));
+  const { results } = good(await callGateway(gateway, 'POST', '/approvals/decide', io, { decisions }));
+  let isGood = true;
+  for (const result of Array.isArray(results) ? results.filter(isJsonObject) : []) {
+    const { error } = result;
+    if (isJsonObject(error)) isGood = false;
+    if (values.json === true) line(io, JSON.stringify(result));
+    else {
+      const what = isJsonObject(error) ? `${text(error.code)}: ${text(error.message)}` : text(result.state);
+      line(io, printable(`${text(result.approval_id)}  ${what}`));
+    }
+  }
+  return isGood ? EXIT.ok : EXIT.failed;
+}
+
+const pathOf = (id: string): string => `/approvals/${encodeURIComponent(id)}`;
+
+/** The body of a good answer. Throws CommandError with what the gateway said otherwise. */
+function good({ status, body }: AdminAnswer): JsonObject {
+  if (status === 200 && isJsonObject(body)) return body;
+  const error = isJsonObject(body) && isJsonObject(body.error) ? body.error : null;
+  throw new CommandError(
+    error === null ? `the gateway answered with status ${status}` : `${text(error.code)}: ${text(error.message)}`,
+  );
+}

@@ -1,0 +1,73 @@
+/** Calls to the data listener with an API key, for commands that a person runs in their own name. */
+import { readFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { isLoopbackHost } from '../config/checks.ts';
+import { readVariable, SecretFiles } from '../config/references.ts';
+import { isJsonObject } from '../core/json.ts';
+import { Secret } from '../core/secret.ts';
+import { type AdminAnswer, findGateway } from './gateway-address.ts';
+import { CommandError, type Io, UnreachableError } from './io.ts';
+
+export interface KeyedGateway {
+  readonly url: string;
+  readonly key: Secret;
+}
+
+/**
+ * Where the gateway is and who asks: `--key`, then `PORTCULLIS_API_KEY` (or `_FILE`), then the demo's admin key, which is
+ * only used for the demo's own address.
+ */
+export function keyedGateway(
+  options: { readonly url?: string | undefined; readonly key?: string | undefined },
+  io: Io,
+) {
+  const url = findGateway(options.url, io);
+  const key = options.key ?? readVariable('PORTCULLIS_API_KEY', io.env, new SecretFiles(io.cwd)) ?? demoKey(url, io);
+  if (key === undefined) throw new CommandError('who asks? set PORTCULLIS_API_KEY or PORTCULLIS_API_KEY_FILE');
+  return { url, key: new Secret(key) };
+}
+
+function demoKey(url: string, io: Io): string | undefined {
+  try {
+    const home = resolve(io.cwd, io.env.PORTCULLIS_HOME ?? '.portcullis');
+    const demo: unknown = JSON.parse(readFileSync(join(home, 'demo.json'), 'utf8'));
+    if (!isJsonObject(demo) || demo.gateway !== url || !isJsonObject(demo.keys)) return undefined;
+    return typeof demo.keys.admin === 'string' ? demo.keys.admin : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+const TIMEOUT_MS = 10_000;
+
+/** One call. Throws UnreachableError (exit 3) when nobody answers, CommandError when the key is refused. */
+export async function callGateway(
+  { url, key }: KeyedGateway,
+  method: 'GET' | 'POST',
+  path: string,
+  io: Io,
+  json?: object,
+): Promise<AdminAnswer> {
+  const { protocol, hostname } = new URL(url);
+  if (protocol === 'http:' && !isLoopbackHost(hostname)) {
+    throw new CommandError('a key is not sent over plain HTTP to another machine: use https');
+  }
+  const response = await fetch(url + path, {
+    method,
+    redirect: 'error',
+    headers: { 'x-api-key': key.reveal(), ...(json === undefined ? {} : { 'content-type': 'application/json' }) },
+    ...(json === undefined ? {} : { body: JSON.stringify(json) }),
+    signal: AbortSignal.any([io.signal, AbortSignal.timeout(TIMEOUT_MS)]),
+  }).catch((error: unknown) => {
+    const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
+    const code = cause instanceof Error && 'code' in cause ? String(cause.code) : 'no answer';
+    throw new UnreachableError(`no gateway answers at ${url} (${code})`);
+  });
+  if (response.status === 401) throw new CommandError(`the gateway at ${url} refuses the key`);
+  const text = await response.text();
+  try {
+    return { status: response.status, body: JSON.parse(text) as unknown };
+  } catch {
+    return { status: response.status, body: text };
+  }
+}
