@@ -7,10 +7,17 @@ import type { ClassifiedCall } from '../core/call.ts';
 import type { Decision, WouldDeny } from '../core/decision.ts';
 import { CATALOGUE, type GatewayError } from '../core/errors.ts';
 import type { Message, Received } from '../core/exchange.ts';
-import type { Principal } from '../core/principal.ts';
+import { actorIds, type Principal } from '../core/principal.ts';
 import { scrubText } from '../core/redaction.ts';
 import type { Route } from '../core/route.ts';
-import type { AuditRecorder, ClassFacts, DecisionFacts, Outcome, RequestFactsEvent } from './event.ts';
+import type {
+  AuditRecorder,
+  ClassFacts,
+  DecisionFacts,
+  DelegationRecord,
+  Outcome,
+  RequestFactsEvent,
+} from './event.ts';
 
 /** What is known when a request is over; the later fields are absent when it ended early. */
 export interface EndOfRequest {
@@ -46,6 +53,7 @@ type Who = Pick<
   | 'source_ip'
   | 'user_agent'
   | 'session_id'
+  | 'actor_id'
 >;
 
 function who(end: EndOfRequest): Who {
@@ -61,6 +69,7 @@ function who(end: EndOfRequest): Who {
     source_ip: received.peer.address,
     user_agent: agent === undefined ? null : shown(agent, MAX_AGENT),
     session_id: principal?.auth.session_id ?? null,
+    ...(principal?.actor ? { actor_id: principal.actor.id } : undefined),
   };
 }
 
@@ -158,10 +167,41 @@ function recordCall(recorder: AuditRecorder, end: EndOfRequest, call: Classified
       model: call.llm?.resolved_model ?? call.llm?.model ?? null,
     });
   } else if (call.action.startsWith('a2a:')) {
-    recorder.record({ event_type: 'delegation_request', ...common });
+    recorder.record({ event_type: 'delegation_request', ...common, delegation: handingOn(end, call) });
   } else {
     recorder.record({ event_type: 'authorization_decision', ...common, ...classOf(call) });
   }
+}
+
+/** What was asked for between parties; the endpoint put the id of the token that would be made into the parameters. */
+function handingOn({ principal }: EndOfRequest, { action, a2a, parameters }: ClassifiedCall): DelegationRecord {
+  const id = parameters?.delegation_id;
+  const isIssue = action === 'a2a:delegate';
+  return {
+    phase: isIssue ? 'issue' : 'invoke',
+    delegation_id: isIssue && typeof id === 'string' ? id : null,
+    delegator_id: principal?.id ?? '',
+    actors: principal ? actorIds(principal) : [],
+    target_id: a2a?.target_user?.id ?? a2a?.target_agent?.id ?? null,
+  };
+}
+
+/** A request on lent rights leaves a record of the chain besides its own. */
+function recordUse(recorder: AuditRecorder, end: EndOfRequest, principal: Principal): void {
+  recorder.record({
+    event_type: 'delegation_request',
+    ...who(end),
+    ...what(end, end.calls?.[0]),
+    ...how(end, undefined),
+    ...why(end.decisions?.[0]),
+    delegation: {
+      phase: 'use',
+      delegation_id: principal.auth.token_id,
+      delegator_id: principal.id,
+      actors: actorIds(principal),
+      target_id: null,
+    },
+  });
 }
 
 function recordViolations(recorder: AuditRecorder, end: EndOfRequest, call: ClassifiedCall, decision: Decision): void {
@@ -223,7 +263,8 @@ function recordEarlyEnd(recorder: AuditRecorder, end: EndOfRequest): void {
 
 /** Records the end of one request. Never throws: what cannot be written is counted by the recorder. */
 export function auditEnd(recorder: AuditRecorder, end: EndOfRequest): void {
-  const { calls, decisions } = end;
+  const { calls, decisions, principal } = end;
+  if (principal?.parties !== undefined) recordUse(recorder, end, principal);
   const first = calls?.[0];
   if (first === undefined || decisions === null || decisions === undefined || decisions.length === 0) {
     recordEarlyEnd(recorder, end);

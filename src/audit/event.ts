@@ -15,6 +15,8 @@ interface Base {
   readonly source_ip: string | null;
   readonly user_agent: string | null;
   readonly session_id: string | null;
+  /** Who acted, when that was somebody else than `user_id`. */
+  readonly actor_id?: string;
 }
 
 /** How a request ended; `flag` is the catalogue's two letters, `OK` when nothing went wrong. */
@@ -103,7 +105,18 @@ export type RateLimitExceeded = Base &
 export type DelegationRequest = Base &
   RequestFactsEvent &
   Outcome &
-  DecisionFacts & { readonly event_type: 'delegation_request' };
+  DecisionFacts & { readonly event_type: 'delegation_request'; readonly delegation: DelegationRecord };
+
+/** Who lent rights to whom: when they are handed on, when they are used, or when one agent calls another. */
+export interface DelegationRecord {
+  readonly phase: 'issue' | 'use' | 'invoke';
+  /** Id of the token, which is found again in everything made from it; null where there is none. */
+  readonly delegation_id: string | null;
+  readonly delegator_id: string;
+  /** Who acts, the current actor first. */
+  readonly actors: readonly string[];
+  readonly target_id: string | null;
+}
 
 export type SuspiciousActivity = Base & {
   readonly event_type: 'suspicious_activity';
