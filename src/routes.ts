@@ -18,8 +18,10 @@ export function buildRoutes(config: Config): Route[] {
   const taken = new Set(routes.map((route) => route.match));
   const identity = Object.keys(config.identity);
   const add = (match: string, protocol: 'tools' | 'api', anonymous: boolean) => {
-    if (!taken.has(match))
-      routes.push(buildRoute({ match, protocol, identity, anonymous, tenant_header: false }, config));
+    if (taken.has(match)) return;
+    const common = { match, identity, anonymous, tenant_header: false };
+    const route: RouteConfig = protocol === 'api' ? { ...common, protocol } : { ...common, protocol, mode: 'enforce' };
+    routes.push(buildRoute(route, config));
   };
   for (const match of TOOLS_PATHS) add(match, 'tools', false);
   for (const match of API_PATHS) add(match, 'api', true);
@@ -41,6 +43,7 @@ function buildRoute(route: RouteConfig, config: Config): Route {
     permissions: route.protocol === 'http' ? permissionsOf(route.permissions) : {},
     denial: route.protocol === 'mcp' ? route.denial : 'error',
     tenant_header: route.tenant_header,
+    mode: route.protocol === 'api' ? 'enforce' : route.mode,
     limits: { body_bytes: route.body_bytes ?? config.limits.body_bytes, ...timeouts(route, config) },
   };
 }

@@ -57,6 +57,9 @@ function* files(config: Config, baseDir: string): Generator<Finding> {
     ['listen.admin.tls.cert', config.listen.admin.tls?.cert],
     ['listen.admin.tls.key', config.listen.admin.tls?.key],
     ['policy.data', config.policy.data],
+    ['policy.shadow.bundle', config.policy.shadow?.bundle],
+    ['policy.shadow.data', config.policy.shadow?.data],
+    ['policy.decision_log.service.ca', config.policy.decision_log?.service?.ca],
     ...Object.entries(config.servers).map(([name, { ca }]): [string, string | undefined] => [`servers.${name}.ca`, ca]),
     ...Object.entries(config.models).map(([name, { ca }]): [string, string | undefined] => [`models.${name}.ca`, ca]),
     ...config.routes.map((route): [string, string | undefined] => [
@@ -145,8 +148,12 @@ function* exposure(config: Config): Generator<Finding> {
     yield advice('listen.admin.token', 'without a token the administration listener only serves health and metrics');
   }
   if (config.routes.length === 0) yield advice('routes', 'there are none: every path is answered 404');
-  for (const { match, anonymous } of config.routes) {
+  for (const route of config.routes) {
+    const { match, anonymous } = route;
     if (anonymous) yield advice('routes', `${match} answers requests without credentials`);
+    if (route.protocol !== 'api' && route.mode === 'report') {
+      yield advice('routes', `POLICY IS NOT ENFORCED on ${match}: mode: report lets through what the policy refuses`);
+    }
   }
   if (config.stores.shared === 'memory') {
     yield ok('stores.shared', 'memory: counters and limits are this process’s own');

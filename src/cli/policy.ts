@@ -11,12 +11,13 @@ import { adminOf, callAdmin } from './gateway-address.ts';
 import type { Io } from './io.ts';
 import { CommandError, EXIT, line, UnreachableError, UsageError } from './io.ts';
 import { evaluateCommand } from './policy-eval.ts';
+import { shadowCommand } from './policy-shadow.ts';
 
 export const POLICY_HELP = `Usage: portcullis policy build [DIR] [--out DIR]
        portcullis policy check [DIR]
        portcullis policy test [DIR]
        portcullis policy eval [ENTRYPOINT] [FILE] [--jsonl FILE] [--data FILE] [--bundle DIR] [--clock TIME]
-       portcullis policy reload | status [-c FILE] [--url URL]
+       portcullis policy reload | status | shadow [-c FILE] [--url URL]
 
   build   compiles the .rego files of DIR (default: ./policies where there is one,
           else the product's own) to DIR/bundle
@@ -29,6 +30,7 @@ export const POLICY_HELP = `Usage: portcullis policy build [DIR] [--out DIR]
           --jsonl takes one per line; --clock (RFC 3339) sets the time
   reload  makes a running gateway load its policy again; status shows it;
           -c names the configuration with its address and token
+  shadow  shows where the candidate of policy.shadow decides otherwise
 
 build, check and test need a compiler: opa of the pinned version on PATH or in
 $OPA_BIN, or Go. Everything else needs Node alone. All take --json.
@@ -60,7 +62,7 @@ export async function policyCommand(argv: readonly string[], io: Io): Promise<nu
     io.out(POLICY_HELP);
     return EXIT.ok;
   }
-  if (verb === undefined) throw new UsageError('expected build, check, test, eval, reload or status');
+  if (verb === undefined) throw new UsageError('expected build, check, test, eval, reload, status or shadow');
   switch (verb) {
     case 'build':
       return build(folder(rest, io), { values, positionals }, io);
@@ -77,6 +79,8 @@ export async function policyCommand(argv: readonly string[], io: Io): Promise<nu
     case 'reload':
     case 'status':
       return remote(verb, values, io);
+    case 'shadow':
+      return shadowCommand(values, io);
     default:
       throw new UsageError(`no such command: policy ${verb}`);
   }

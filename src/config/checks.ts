@@ -159,6 +159,30 @@ function checkProduction(config: Config, report: Report): void {
   for (const [index, route] of config.routes.entries()) {
     if (route.anonymous)
       report(['routes', index, 'anonymous'], 'this route answers requests without credentials', 'warning');
+    checkReportOnly(config, ['routes', index, 'mode'], route, report);
+  }
+}
+
+/** A policy that binds nobody is a decision that somebody has to have made for production. */
+function checkReportOnly(config: Config, path: Path, route: Config['routes'][number], report: Report): void {
+  if (route.protocol === 'api' || route.mode !== 'report') return;
+  if (!config.policy.report_only_in_production) {
+    report(path, 'production enforces policy: remove this line, or set policy.report_only_in_production: true');
+  } else report(path, 'the policy is not enforced on this route: what it refuses is let through', 'warning');
+}
+
+function checkStores({ stores, mode }: Config, report: Report): void {
+  const isServer = /^postgres(ql)?:/.test(stores.database);
+  if (isServer && stores.pepper === undefined) {
+    report(['stores'], 'a database that several gateways share needs `pepper`, the same secret for each of them');
+  }
+  if (isServer && stores.shared === 'memory') {
+    const message = 'with memory each gateway counts for itself: name a redis:// URL when there is more than one';
+    report(['stores', 'shared'], message, 'warning');
+  }
+  const isPlain = stores.shared.startsWith('redis:') && !isLoopbackHost(new URL(stores.shared).hostname);
+  if (mode === 'production' && isPlain) {
+    report(['stores', 'shared'], 'counters and revocations cross the network unprotected: use rediss://', 'warning');
   }
 }
 
@@ -171,6 +195,7 @@ export function checkConfig(config: Config, places: Places): Problem[] {
   checkRoutes(config, report);
   checkRules(config, report);
   checkNetworks(config, report);
+  checkStores(config, report);
   if (config.mode === 'production') checkProduction(config, report);
   return problems;
 }
