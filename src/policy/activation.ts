@@ -8,12 +8,15 @@ import type { ClassifiedCall } from '../core/call.ts';
 import { type DecisionRequest, NO_APPROVAL } from '../core/decision.ts';
 import { makePrincipal } from '../core/principal.ts';
 import { type Bundle, type BundleLocation, loadBundle, staleSources } from './bundle.ts';
+import type { SigningRules } from './bundle-signing.ts';
 import type { CompileProblem } from './compiler.ts';
+import { DataDocument } from './data-document.ts';
 import { KeyMaker } from './decision-key.ts';
 import { buildBatchInput, buildInput } from './input.ts';
 import { type ReadSet, shapeFor } from './input-shape.ts';
 import { LogRules } from './log-rules.ts';
 import { readVerdict, readVerdicts } from './result.ts';
+import { runSmoke } from './smoke.ts';
 import { BUILTINS } from './wasm/builtins.ts';
 import { PolicyHost } from './wasm/host.ts';
 import type { ShapeSpec } from './wasm/input-writer.ts';
@@ -31,6 +34,10 @@ export type PolicyCompiler = (
 export interface ActivationOptions extends BundleLocation {
   readonly entrypoint: string;
   readonly listEntrypoint: string;
+  /** Entrypoints that routes name: a bundle without one of them is refused. */
+  readonly required?: readonly string[] | undefined;
+  /** Whose signature a bundle file needs; null: nobody's. */
+  readonly signing?: SigningRules | null | undefined;
   readonly compile?: PolicyCompiler | undefined;
   readonly limits?: HostLimits | undefined;
   /** True when decisions are logged: then the bundle's own rules for its records are made ready too. */
@@ -42,6 +49,9 @@ export interface ActivationOptions extends BundleLocation {
 /** A policy that may decide. */
 export interface ActivePolicy {
   readonly revision: string;
+  /** What it was made from; its data is the document's, which changes. */
+  readonly bundle: Bundle;
+  readonly document: DataDocument;
   readonly host: PolicyHost;
   readonly readSet: ReadSet;
   readonly shape: ShapeSpec;
@@ -52,11 +62,18 @@ export interface ActivePolicy {
 
 /** Throws PolicyLoadError: then nothing has changed. */
 export async function activate(options: ActivationOptions): Promise<ActivePolicy> {
-  const bundle = await currentBundle(options);
+  return activateBundle(await currentBundle(options), options);
+}
+
+/** Makes a bundle ready, wherever it comes from. Throws PolicyLoadError: then nothing has changed. */
+export async function activateBundle(bundle: Bundle, options: ActivationOptions): Promise<ActivePolicy> {
   const program = await PolicyProgram.load(bundle.wasm, BUILTINS, options.limits ?? DEFAULT_LIMITS);
-  const host = new PolicyHost(program, bundle.dataText);
+  const document = new DataDocument(bundle.data, bundle.dataText);
+  const host = new PolicyHost(program, () => document.text());
   const policy: ActivePolicy = {
     revision: bundle.revision,
+    bundle,
+    document,
     host,
     readSet: bundle.readSet,
     shape: shapeFor(bundle.readSet, false),
@@ -69,9 +86,9 @@ export async function activate(options: ActivationOptions): Promise<ActivePolicy
   return policy;
 }
 
-/** The bundle as it lies there, or freshly compiled when its sources have changed since. */
-async function currentBundle(options: ActivationOptions): Promise<Bundle> {
-  const bundle = await loadBundle(options).catch((fault: unknown) => {
+/** The bundle as it lies there, or freshly compiled when its sources have changed since. Throws PolicyLoadError. */
+export async function currentBundle(options: ActivationOptions): Promise<Bundle> {
+  const bundle = await loadBundle(options, options.signing ?? null).catch((fault: unknown) => {
     // Sources without a compiled bundle: a first start.
     if (options.compile === undefined || !(fault instanceof PolicyLoadError) || !existsSync(options.bundleDir))
       throw fault;
@@ -145,10 +162,11 @@ const SAMPLE: DecisionRequest = {
   entrypoint: null,
 };
 
-function tryOut(policy: ActivePolicy, options: ActivationOptions): void {
-  const { entrypoint, listEntrypoint } = options;
+/** Throws PolicyLoadError when the policy does not decide, or not as its own smoke decisions expect. */
+export function tryOut(policy: ActivePolicy, options: ActivationOptions): void {
+  const { entrypoint, listEntrypoint, required = [] } = options;
   const { host } = policy;
-  for (const name of [entrypoint, listEntrypoint]) {
+  for (const name of [entrypoint, listEntrypoint, ...required]) {
     if (!host.entrypoints.has(name)) throw new PolicyLoadError(`the policy has no entrypoint ${name}`);
   }
   const { now } = SAMPLE.facts;
@@ -158,6 +176,7 @@ function tryOut(policy: ActivePolicy, options: ActivationOptions): void {
   for (const one of readVerdicts(host.evaluate(listEntrypoint, batch, now, policy.listShape), 2)) {
     if (one.failure !== null) throw refused(listEntrypoint, one.failure, one.detail);
   }
+  runSmoke(policy.bundle.smoke, host, entrypoint, now);
 }
 
 function refused(entrypoint: string, failure: string, detail: string | null): PolicyLoadError {

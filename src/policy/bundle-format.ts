@@ -3,6 +3,7 @@
  * (openpolicyagent.org/docs/latest/management-bundles), contracts 3.
  */
 import { gunzipSync } from 'node:zlib';
+import { untar } from './bundle-archive.ts';
 
 /** `policies/bundle/manifest.json`, beside `policy.wasm`. */
 export interface BundleManifest {
@@ -27,38 +28,7 @@ export interface BundleManifest {
 
 /** Bundles above this many bytes unpacked are refused. */
 const UNPACKED_LIMIT = 268_435_456;
-const BLOCK = 512;
-
-/**
- * Regular files of a gzipped tar by name, without a leading slash. Throws on a truncated archive, a repeated name, a
- * link or more than 256 MiB.
- */
+/** Plain files of a gzipped tar that the compiler here has just made. Throws PolicyLoadError. */
 export function readTarGz(archive: Buffer): ReadonlyMap<string, Buffer> {
-  const tar = gunzipSync(archive, { maxOutputLength: UNPACKED_LIMIT });
-  const files = new Map<string, Buffer>();
-  for (let at = 0; at + BLOCK <= tar.length; ) {
-    const name = text(tar, at, 100);
-    if (name === '') break;
-    const size = Number.parseInt(text(tar, at + 124, 12).trim(), 8);
-    const start = at + BLOCK;
-    if (!Number.isSafeInteger(size) || start + size > tar.length) throw new Error('the bundle archive is truncated');
-    const kind = tar[at + 156] ?? 0;
-    const prefix = text(tar, at + 345, 155);
-    if (kind === 0x30 || kind === 0)
-      addFile(files, prefix === '' ? name : `${prefix}/${name}`, tar.subarray(start, start + size));
-    else if (kind !== 0x35) throw new Error('the bundle archive holds something that is neither file nor directory');
-    at = start + Math.ceil(size / BLOCK) * BLOCK;
-  }
-  return files;
-}
-
-function addFile(files: Map<string, Buffer>, name: string, content: Buffer): void {
-  const clean = name.replace(/^\/+/, '');
-  if (files.has(clean)) throw new Error(`the bundle archive holds ${clean} twice`);
-  files.set(clean, content);
-}
-
-function text(tar: Buffer, start: number, length: number): string {
-  const end = tar.indexOf(0, start);
-  return tar.toString('latin1', start, end === -1 || end > start + length ? start + length : end);
+  return untar(gunzipSync(archive, { maxOutputLength: UNPACKED_LIMIT }));
 }

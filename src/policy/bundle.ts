@@ -2,9 +2,11 @@
 import { createHash } from 'node:crypto';
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join, relative, sep } from 'node:path';
-import { isJsonObject, type JsonObject, type JsonValue } from '../core/json.ts';
-import { readTarGz } from './bundle-format.ts';
-import { parseReadSet, type ReadSet } from './input-shape.ts';
+import type { JsonObject } from '../core/json.ts';
+import { assembleBundle, parseObject, readContents } from './bundle-contents.ts';
+import type { SigningRules } from './bundle-signing.ts';
+import type { ReadSet } from './input-shape.ts';
+import type { SmokeCase } from './smoke.ts';
 import { PolicyLoadError } from './wasm/program.ts';
 
 export interface Bundle {
@@ -19,6 +21,14 @@ export interface Bundle {
   readonly sources: Readonly<Record<string, string>> | null;
   /** The same rules in OPA's intermediate representation, packed or not; null in a bundle without it. */
   readonly plan: PlanBytes | null;
+  /** The name its author gave it (`revision` of the manifest), or null. */
+  readonly label: string | null;
+  /** Where below `data` it may have data and rules; the empty path is everywhere. */
+  readonly roots: readonly string[];
+  /** Entrypoints the manifest lists, as text to compare. */
+  readonly modules: string;
+  /** Decisions it must make before it may decide anything else. */
+  readonly smoke: readonly SmokeCase[];
 }
 
 export interface PlanBytes {
@@ -36,69 +46,62 @@ export interface BundleLocation {
   readonly dataFile: string | null;
 }
 
-/** Loads a bundle. Throws PolicyLoadError in the operator's terms. */
-export async function loadBundle(location: BundleLocation): Promise<Bundle> {
-  const files = await openBundle(location.bundleDir);
+/**
+ * Loads a bundle. Throws PolicyLoadError in the operator's terms. `signing` is for archives: a directory is the
+ * operator's own.
+ */
+export async function loadBundle(location: BundleLocation, signing: SigningRules | null = null): Promise<Bundle> {
+  const { bundleDir, dataFile } = location;
+  const kind = await stat(bundleDir).catch(() => null);
+  if (kind === null) throw new PolicyLoadError(`the policy bundle ${bundleDir} does not exist`);
+  if (kind.isFile()) return loadArchive(location, signing);
+  if (signing !== null)
+    throw new PolicyLoadError(`${bundleDir} is a directory, which cannot be signed: name an archive`);
+  const files = await openDirectory(bundleDir);
   const wasm = await files('policy.wasm');
-  if (wasm === null) {
-    throw new PolicyLoadError(`no compiled policy in ${location.bundleDir}: run "portcullis policy build"`);
-  }
-  const data = location.dataFile === null ? await files('data.json') : await readOwn(location.dataFile);
-  const manifest = await files('manifest.json');
-  const bundle = assemble(wasm, data, manifest, location.dataFile ?? 'data.json');
-  return { ...bundle, plan: await readPlan(files, manifest) };
-}
-
-async function readPlan(files: FileSource, manifest: Buffer | null): Promise<PlanBytes | null> {
+  if (wasm === null) throw new PolicyLoadError(`no compiled policy in ${bundleDir}: run "portcullis policy build"`);
+  const data = dataFile === null ? await files('data.json') : await readOwn(dataFile);
   const packed = await files('plan.json.gz');
-  const bytes = packed ?? (await files('plan.json'));
-  if (bytes === null) return null;
-  const named = manifest === null ? undefined : parseObject(manifest, 'manifest.json').plan;
-  return { bytes, gzip: packed !== null, digest: typeof named === 'string' ? named : null };
+  return assembleBundle({
+    wasm,
+    data: data === null ? {} : parseObject(data, dataFile ?? 'data.json'),
+    manifest: await files('manifest.json'),
+    plan: packed ?? (await files('plan.json')),
+    packed: packed !== null,
+    smoke: await files('smoke.json'),
+    label: null,
+    roots: [''],
+    modules: '[]',
+  });
 }
 
-function assemble(wasm: Buffer, data: Buffer | null, manifest: Buffer | null, dataName: string): Omit<Bundle, 'plan'> {
-  const document = data === null ? {} : parseObject(data, dataName);
-  const described = manifest === null ? {} : parseObject(manifest, 'manifest.json');
-  const dataText = JSON.stringify(document);
-  // Two files, written one after the other: a module read with the names of another would lack what its rules look at.
-  if (typeof described.wasm === 'string' && described.wasm !== createHash('sha256').update(wasm).digest('hex')) {
-    throw new PolicyLoadError('policy.wasm and manifest.json are not of one build: run "portcullis policy build"');
-  }
-  const digest = createHash('sha256').update(wasm).update('\0').update(dataText).digest('hex');
-  return {
-    wasm,
-    data: document,
-    dataText,
-    readSet: parseReadSet(described.input_paths),
-    revision: `sha256:${digest}`,
-    sources: sourceDigests(described.sources),
-  };
+async function loadArchive({ bundleDir, dataFile }: BundleLocation, signing: SigningRules | null): Promise<Bundle> {
+  const contents = await readContents(await readFile(bundleDir), signing).catch((cause: unknown) => {
+    if (!(cause instanceof PolicyLoadError)) throw cause;
+    throw new PolicyLoadError(`${bundleDir} is no policy bundle: ${cause.message}`, { cause });
+  });
+  if (contents.kind === 'delta') throw new PolicyLoadError(`${bundleDir} is a delta: it cannot be loaded by itself`);
+  return dataFile === null
+    ? contents.bundle
+    : withData(contents.bundle, parseObject(await readOwn(dataFile), dataFile));
+}
+
+/** The same bundle with the operator's data instead of its own. */
+export function withData(bundle: Bundle, data: JsonObject): Bundle {
+  const dataText = JSON.stringify(data);
+  const digest = createHash('sha256').update(bundle.wasm).update('\0').update(dataText).digest('hex');
+  return { ...bundle, data, dataText, revision: `sha256:${digest}` };
 }
 
 type FileSource = (name: string) => Promise<Buffer | null>;
 
-async function openBundle(path: string): Promise<FileSource> {
-  const kind = await stat(path).catch(() => null);
-  if (kind === null) throw new PolicyLoadError(`the policy bundle ${path} does not exist`);
-  if (kind.isFile()) {
-    const entries = unpack(path, await readFile(path));
-    return async (name) => entries.get(name) ?? null;
-  }
+async function openDirectory(path: string): Promise<FileSource> {
   const compiled = (await readOptional(join(path, 'bundle', 'policy.wasm'))) !== null;
   return async (name) => {
     const inner = compiled ? await readOptional(join(path, 'bundle', name)) : null;
     // The data beside the sources is what the operator edits.
     return name === 'data.json' || inner === null ? ((await readOptional(join(path, name))) ?? inner) : inner;
   };
-}
-
-function unpack(path: string, archive: Buffer): ReadonlyMap<string, Buffer> {
-  try {
-    return readTarGz(archive);
-  } catch (cause) {
-    throw new PolicyLoadError(`${path} is no policy bundle: ${(cause as Error).message}`, { cause });
-  }
 }
 
 async function readOptional(path: string): Promise<Buffer | null> {
@@ -114,24 +117,6 @@ async function readOwn(path: string): Promise<Buffer> {
   const bytes = await readOptional(path);
   if (bytes === null) throw new PolicyLoadError(`the policy data ${path} does not exist`);
   return bytes;
-}
-
-function parseObject(bytes: Buffer, name: string): JsonObject {
-  let value: unknown;
-  try {
-    value = JSON.parse(bytes.toString());
-  } catch (cause) {
-    throw new PolicyLoadError(`${name} is no JSON: ${(cause as Error).message}`, { cause });
-  }
-  if (!isJsonObject(value)) throw new PolicyLoadError(`${name} must hold a JSON object`);
-  return value;
-}
-
-function sourceDigests(value: JsonValue | undefined): Readonly<Record<string, string>> | null {
-  if (value === undefined || !isJsonObject(value)) return null;
-  const out: Record<string, string> = {};
-  for (const [file, digest] of Object.entries(value)) out[file] = String(digest).replace(/^sha256:/, '');
-  return out;
 }
 
 /** SHA-256 of every .rego file below a directory, tests excluded; keys with forward slashes, in order. */

@@ -1,5 +1,6 @@
 /** The PDP as the pipeline sees it. Source: architecture 3. */
 import type { Decision, DecisionRequest } from '../core/decision.ts';
+import type { SourceStatus } from './sources.ts';
 
 export interface PolicyStatus {
   readonly revision: string | null;
@@ -8,6 +9,15 @@ export interface PolicyStatus {
   /** Why the last candidate was refused, or null. */
   readonly last_error: string | null;
   readonly entrypoints: readonly string[];
+  /** What the bundle calls itself, or null. */
+  readonly bundle_revision?: string | null;
+  /** What a rollback would return to. */
+  readonly previous_revision?: string | null;
+  /** A rollback took a policy away that stays out until there is another, or somebody reloads. */
+  readonly pinned?: boolean;
+  /** Nothing was heard of the bundle service for longer than `policy.max_age_seconds`. */
+  readonly stale?: boolean;
+  readonly source?: SourceStatus;
 }
 
 /** Synchronous on purpose: evaluation is microseconds of CPU; there is nothing to wait for. Never throws. */

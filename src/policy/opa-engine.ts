@@ -5,23 +5,36 @@ import type { Clock } from '../core/clock.ts';
 import type { Decision, DecisionFailure, DecisionRequest } from '../core/decision.ts';
 import { makeId } from '../core/ids.ts';
 import type { Logger } from '../core/module.ts';
-import { type ActivationOptions, type ActivePolicy, activate, type PolicyCompiler } from './activation.ts';
+import type { ActivationOptions, ActivePolicy, PolicyCompiler } from './activation.ts';
+import type { SigningRules } from './bundle-signing.ts';
 import { type CacheOptions, DecisionCache, type Invalidation } from './cache.ts';
 import { type DecisionLog, type DecisionLogFigures, type DecisionLogOptions, openDecisionLog } from './decision-log.ts';
 import type { PolicyEngine, PolicyStatus } from './engine.ts';
 import { type BatchInput, buildBatchInput, buildInput, type PolicyInput } from './input.ts';
 import { decideJointly, decideManyJointly } from './joint.ts';
 import { LatencyByEntrypoint, type LatencyFigures } from './latency.ts';
+import { PolicySlot } from './policy-slot.ts';
 import { failedVerdict, readVerdict, readVerdicts, type Verdict } from './result.ts';
+import { createLocalSource, type LoadReason, type PolicySource } from './sources.ts';
 import type { HostStats } from './wasm/host.ts';
-import { type HostLimits, PolicyLoadError } from './wasm/program.ts';
+import type { HostLimits } from './wasm/program.ts';
 
 export interface PolicyEngineOptions {
   /** Directory with .rego files and the compiled bundle, or a bundle file; absolute. */
   readonly bundleDir: string;
   /** Data document instead of the bundle's; absolute. */
   readonly dataFile: string | null;
+  /** Where the policy comes from instead of `bundleDir`. */
+  readonly source?: PolicySource | null;
+  /** Whose signatures a bundle file needs. */
+  readonly signing?: SigningRules | null;
   readonly entrypoint: string;
+  /** Entrypoints that routes name: a bundle has to have them all. */
+  readonly required?: readonly string[];
+  /** Milliseconds without a word of the bundle service after which the policy counts as stale. */
+  readonly maxAgeMs?: number | null;
+  /** Hears of each bundle that a service offered. */
+  readonly onDelivery?: (ok: boolean) => void;
   /** Entrypoint that decides many calls at once. */
   readonly listEntrypoint?: string;
   readonly clock: Clock;
@@ -56,7 +69,9 @@ export interface ObservedDecision {
 export interface OpaEngine extends PolicyEngine {
   /** Forgets remembered decisions; gives how many. */
   invalidate(what: Invalidation): number;
-  /** Takes back the last activation; false when there is none before it. */
+  /** Also what a watcher asks for, which does not end a pin as a person does. */
+  reload(why?: LoadReason): Promise<PolicyStatus>;
+  /** Takes back the last activation, and keeps it out; false when there is none before it. */
   rollback(): boolean;
   stats(): EngineStats;
 }
@@ -80,22 +95,20 @@ const REPORT_EVERY_MS = 1000;
 /** Resolves also when no policy could be loaded: then everything is denied, and the status says why. */
 export async function createPolicyEngine(options: PolicyEngineOptions): Promise<OpaEngine> {
   const engine = new Engine(options);
-  await engine.reload();
+  await engine.reload('start');
+  engine.follow();
   return engine;
 }
 
 class Engine implements OpaEngine {
   readonly #options: PolicyEngineOptions;
   readonly #activation: ActivationOptions;
+  readonly #source: PolicySource;
+  readonly #slot: PolicySlot;
   readonly #cache: DecisionCache;
   readonly #log: DecisionLog | null;
   readonly #observer: DecisionObserver | null;
   readonly #latency = new LatencyByEntrypoint();
-  #active: ActivePolicy | null = null;
-  #previous: ActivePolicy | null = null;
-  #activatedAt: number | null = null;
-  #lastError: string | null = null;
-  #loading: Promise<void> = Promise.resolve();
   #hits = 0;
   #misses = 0;
   #reportedAt = Number.NEGATIVE_INFINITY;
@@ -111,10 +124,27 @@ class Engine implements OpaEngine {
       compile: options.compile,
       limits: options.limits,
       logged: options.decisionLog !== null,
+      required: options.required,
+      signing: options.signing,
     };
+    this.#source = options.source ?? createLocalSource(this.#activation, () => options.clock.now());
+    this.#slot = new PolicySlot({
+      ...{ source: this.#source, activation: this.#activation, clock: options.clock, logger: options.logger },
+      onSwap: () => this.#cache.clear(),
+      onDelivery: options.onDelivery,
+    });
     this.#cache = new DecisionCache(options.cache);
     this.#log = options.decisionLog === null ? null : openDecisionLog(options.decisionLog, options.logger);
     this.#observer = options.observer ?? null;
+  }
+
+  /** Begins to hear of news. */
+  follow(): void {
+    this.#source.follow((news) => this.#slot.deliver(news));
+  }
+
+  get #active(): ActivePolicy | null {
+    return this.#slot.active;
   }
 
   get revision(): string | null {
@@ -126,7 +156,8 @@ class Engine implements OpaEngine {
     if (parties !== undefined) return decideJointly(this, request, parties);
     const policy = this.#active;
     const entrypoint = request.entrypoint ?? this.#options.entrypoint;
-    if (policy === null) return this.#answer(request, entrypoint, null, failedVerdict('no_bundle', this.#lastError), 0);
+    if (policy === null)
+      return this.#answer(request, entrypoint, null, failedVerdict('no_bundle', this.#slot.lastError), 0);
     const server = this.#server(request.call.server);
     const key = this.#cache.accepts(request) ? policy.keys.key(entrypoint, request, server) : null;
     const known = key === null ? null : this.#cache.get(key, request.facts.now);
@@ -165,7 +196,7 @@ class Engine implements OpaEngine {
     if (principal.parties !== undefined) return decideJointly(this.#weighing, request, principal.parties);
     const policy = this.#active;
     const id = makeId('dec_', facts.now);
-    if (policy === null) return makeDecision(id, '', failedVerdict('no_bundle', this.#lastError), false, 0);
+    if (policy === null) return makeDecision(id, '', failedVerdict('no_bundle', this.#slot.lastError), false, 0);
     const entrypoint = request.entrypoint ?? this.#options.entrypoint;
     const input = buildInput(request, this.#server(call.server));
     const verdict = readVerdict(policy.host.evaluate(entrypoint, input, facts.now, policy.shape));
@@ -255,51 +286,17 @@ class Engine implements OpaEngine {
   }
 
   status(): PolicyStatus {
-    return {
-      revision: this.revision,
-      activated_at: this.#activatedAt,
-      last_error: this.#lastError,
-      entrypoints: this.#active === null ? [] : [...this.#active.host.entrypoints.keys()].sort(),
-    };
+    return this.#slot.status(this.#options.maxAgeMs ?? null);
   }
 
   /** One at a time: a second call waits for the first. */
-  async reload(): Promise<PolicyStatus> {
-    const before = this.#loading;
-    const mine = before.then(() => this.#load());
-    this.#loading = mine;
-    await mine;
+  async reload(why: LoadReason = 'reload'): Promise<PolicyStatus> {
+    await this.#slot.load(why);
     return this.status();
   }
 
-  async #load(): Promise<void> {
-    try {
-      this.#swap(await activate(this.#activation));
-      this.#lastError = null;
-      this.#options.logger.info({ revision: this.revision }, 'policy activated');
-    } catch (fault) {
-      const reason = fault instanceof PolicyLoadError ? fault.message : `unexpected fault: ${String(fault)}`;
-      this.#lastError = reason;
-      const message =
-        this.#active === null
-          ? 'policy not activated; there is none, so every request is denied'
-          : 'policy not activated; the one before stays';
-      this.#options.logger.error({ reason, revision: this.revision }, message);
-    }
-  }
-
-  /** One reference changes between two requests; nothing decided by the old one is used again. */
-  #swap(next: ActivePolicy): void {
-    this.#previous = this.#active;
-    this.#active = next;
-    this.#activatedAt = this.#options.clock.now();
-    this.#cache.clear();
-  }
-
   rollback(): boolean {
-    if (this.#previous === null) return false;
-    this.#swap(this.#previous);
-    return true;
+    return this.#slot.rollback();
   }
 
   invalidate(what: Invalidation): number {
@@ -319,7 +316,8 @@ class Engine implements OpaEngine {
   }
 
   async close(): Promise<void> {
-    await this.#loading;
+    await this.#source.close();
+    await this.#slot.idle();
     await this.#log?.close();
   }
 }

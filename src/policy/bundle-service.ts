@@ -1,0 +1,227 @@
+/**
+ * Policies from a bundle service: asked again and again (or holding on until there is news), verified before anything
+ * of them is believed, kept on disk once they are in force. Source: OPA bundle service API, policy-engine 3.
+ */
+import type { Logger } from '../core/module.ts';
+import type { Bundle } from './bundle.ts';
+import { type Contents, readContents } from './bundle-contents.ts';
+import { type Download, DownloadError, download } from './bundle-download.ts';
+import type { SigningRules } from './bundle-signing.ts';
+import type { BundleStore } from './bundle-store.ts';
+import { type Deliver, type LoadReason, type PolicySource, SourceRecord, type SourceStatus } from './sources.ts';
+import { PolicyLoadError } from './wasm/program.ts';
+
+export interface BundleServiceOptions {
+  readonly url: string;
+  /** Credentials, if any. */
+  readonly headers: Readonly<Record<string, string>>;
+  readonly ca: string | null;
+  readonly signing: SigningRules | null;
+  readonly minMs: number;
+  readonly maxMs: number;
+  /** Seconds a service that can do so may hold a request open; null: ask at intervals. */
+  readonly longPollSeconds: number | null;
+  readonly maxBytes: number;
+  readonly store: BundleStore | null;
+  readonly now: () => number;
+  readonly logger: Logger;
+}
+
+const TIMEOUT_MS = 30_000;
+/** A start does not wait that long where there is something to start from. */
+const START_TIMEOUT_MS = 5000;
+const FIRST_RETRY_MS = 100;
+
+/** Opens the source: what is kept on disk is looked up, nothing is asked yet. */
+export async function openBundleService(options: BundleServiceOptions): Promise<PolicySource> {
+  return new BundleService(options, (await options.store?.pinned()) ?? null);
+}
+
+class BundleService implements PolicySource {
+  readonly pinned: string | null;
+  readonly #options: BundleServiceOptions;
+  readonly #record: SourceRecord;
+  readonly #stop = new AbortController();
+  /** Of the bundle in force; a refused one is asked for again. */
+  #etag: string | null = null;
+  /** The revision that ETag stands for. */
+  #base: string | null = null;
+  /** The service has said that it can hold on. */
+  #holds: boolean;
+  /** Loaded, but not yet known to be good. */
+  #candidate: { readonly archive: Buffer; readonly etag: string | null } | null = null;
+  #failures = 0;
+  #timer: NodeJS.Timeout | null = null;
+  #running: Promise<void> = Promise.resolve();
+
+  constructor(options: BundleServiceOptions, pinned: string | null) {
+    this.#options = options;
+    this.pinned = pinned;
+    this.#holds = options.longPollSeconds !== null;
+    this.#record = new SourceRecord('service', options.url, options.now);
+  }
+
+  status(): SourceStatus {
+    return this.#record.status;
+  }
+
+  /** Asks for the whole bundle, whatever is there already. At a start the one on disk does when nobody answers. */
+  async load(why: LoadReason): Promise<Bundle> {
+    try {
+      const { store } = this.#options;
+      const waits = why === 'start' && store !== null && (await store.load()) !== null;
+      const got = await this.#ask({ etag: null, wait: null, timeoutMs: waits ? START_TIMEOUT_MS : TIMEOUT_MS });
+      if (got.kind !== 'bundle')
+        throw new PolicyLoadError('the bundle service says that nothing is new, though nothing was named');
+      return await this.#snapshot(got.bytes, got.etag);
+    } catch (cause) {
+      const reason = this.#refused(cause);
+      const kept = why === 'start' ? await this.#fromDisk() : null;
+      if (kept === null) throw reason;
+      this.#options.logger.warn({ reason: reason.message }, 'policy_bundle_from_disk');
+      return kept;
+    }
+  }
+
+  async #snapshot(archive: Buffer, etag: string | null): Promise<Bundle> {
+    const contents = await this.#read(archive);
+    if (contents.kind === 'delta')
+      throw new PolicyLoadError('the bundle service sent a delta where the whole bundle was asked for');
+    this.#candidate = { archive, etag };
+    return contents.bundle;
+  }
+
+  /** Verified as if it had just come: whoever can write there must not be able to decide. */
+  async #fromDisk(): Promise<Bundle | null> {
+    const kept = (await this.#options.store?.load()) ?? null;
+    if (kept === null) return null;
+    try {
+      return await this.#snapshot(kept.archive, kept.etag);
+    } catch (cause) {
+      this.#options.logger.error({ reason: (cause as Error).message }, 'policy_bundle_on_disk_refused');
+      return null;
+    }
+  }
+
+  #read(archive: Buffer): Promise<Contents> {
+    const { signing, maxBytes } = this.#options;
+    return readContents(archive, signing, {
+      packedBytes: maxBytes,
+      unpackedBytes: Math.max(maxBytes * 4, 268_435_456),
+    });
+  }
+
+  async settled(revision: string | null, reason: string | null): Promise<void> {
+    const candidate = this.#candidate;
+    this.#candidate = null;
+    if (reason !== null || revision === null) {
+      if (this.#record.status.code === null && reason !== null) this.#record.failed(reason);
+      return;
+    }
+    if (candidate === null) return;
+    await this.#inForce(revision, candidate.etag, candidate.archive);
+  }
+
+  async #inForce(revision: string, etag: string | null, archive: Buffer | null): Promise<void> {
+    this.#etag = etag;
+    this.#base = revision;
+    this.#record.activated(revision);
+    if (archive === null) return;
+    await this.#options.store?.save({ archive, etag }).catch((error: unknown) => {
+      this.#options.logger.error({ err: error }, 'policy_bundle_not_kept');
+    });
+  }
+
+  async pin(content: string | null): Promise<void> {
+    const { store } = this.#options;
+    if (content !== null) await store?.takeBack();
+    await store?.pin(content);
+  }
+
+  follow(deliver: Deliver): void {
+    this.#schedule(deliver, this.#record.status.code === null ? this.#pause() : this.#retry());
+  }
+
+  #schedule(deliver: Deliver, inMs: number): void {
+    if (this.#stop.signal.aborted) return;
+    this.#timer = setTimeout(() => {
+      this.#running = this.#poll(deliver).then((pause) => this.#schedule(deliver, pause));
+    }, inMs);
+    this.#timer.unref();
+  }
+
+  /** Between two requests while all is well. */
+  #pause(): number {
+    const { minMs, maxMs } = this.#options;
+    return minMs + Math.random() * (maxMs - minMs);
+  }
+
+  /** After failures: twice as long each time, never longer than between two polls, and not all gateways at once. */
+  #retry(): number {
+    this.#failures++;
+    const longest = Math.min(this.#options.maxMs, FIRST_RETRY_MS * 2 ** Math.min(this.#failures - 1, 30));
+    return longest * (0.5 + Math.random() / 2);
+  }
+
+  /** Milliseconds to the next poll. Never rejects. */
+  async #poll(deliver: Deliver): Promise<number> {
+    const started = performance.now();
+    const wait = this.#holds && this.#etag !== null ? this.#options.longPollSeconds : null;
+    try {
+      const got = await this.#ask({ etag: this.#etag, wait, timeoutMs: TIMEOUT_MS + (wait ?? 0) * 1000 });
+      this.#holds = got.longPolling && this.#options.longPollSeconds !== null;
+      if (got.kind === 'unchanged') this.#record.unchanged();
+      else await this.#take(got, deliver);
+      this.#failures = 0;
+      // A service that says it holds on and then does not is asked at intervals too.
+      const held = got.kind === 'bundle' || performance.now() - started > FIRST_RETRY_MS;
+      return this.#holds && held ? 0 : this.#pause();
+    } catch (cause) {
+      if (this.#stop.signal.aborted) return 0;
+      const { message } = this.#refused(cause);
+      this.#options.logger.error({ reason: message, errors: this.#record.status.errors }, 'policy_bundle_not_taken');
+      return this.#retry();
+    }
+  }
+
+  async #take(got: Extract<Download, { kind: 'bundle' }>, deliver: Deliver): Promise<void> {
+    const contents = await this.#read(got.bytes);
+    this.#record.downloaded(got.bytes.length, contents.kind);
+    const done =
+      contents.kind === 'snapshot'
+        ? await deliver({ kind: 'snapshot', bundle: contents.bundle })
+        : await deliver({ kind: 'delta', delta: contents.delta, base: this.#base ?? '' });
+    if (!done.ok) {
+      // The next answer is to be a whole bundle: a delta may have been for a state that is no longer here.
+      if (contents.kind === 'delta') this.#etag = null;
+      throw new PolicyLoadError(done.reason);
+    }
+    const whole = contents.kind === 'snapshot' && done.revision === contents.bundle.revision;
+    await this.#inForce(done.revision, got.etag, whole ? got.bytes : null);
+  }
+
+  #refused(cause: unknown): PolicyLoadError {
+    const message = cause instanceof Error ? cause.message : String(cause);
+    this.#record.failed(message, cause instanceof DownloadError ? cause.status : null);
+    return cause instanceof PolicyLoadError ? cause : new PolicyLoadError(message, { cause });
+  }
+
+  async #ask(ask: { etag: string | null; wait: number | null; timeoutMs: number }): Promise<Download> {
+    const { url, headers, ca, maxBytes } = this.#options;
+    this.#record.requested();
+    const prefer = `modes=snapshot,delta${ask.wait === null ? '' : `;wait=${ask.wait}`}`;
+    const named = ask.etag === null ? {} : { 'if-none-match': ask.etag };
+    const { timeoutMs } = ask;
+    const sent = { ...headers, prefer, ...named };
+    const got = await download({ url, headers: sent, ca, maxBytes, timeoutMs, signal: this.#stop.signal });
+    this.#record.answered(got.kind === 'unchanged' ? 304 : 200);
+    if (got.kind === 'bundle') this.#record.downloaded(got.bytes.length, 'snapshot');
+    return got;
+  }
+
+  async close(): Promise<void> {
+    this.#stop.abort();
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    await this.#running;
+  }
+}

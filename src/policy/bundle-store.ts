@@ -1,0 +1,83 @@
+/** The last good bundle on disk, so that a start needs no service. Only archives that were activated are kept. */
+import { createHash } from 'node:crypto';
+import { chmod, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
+export interface KeptBundle {
+  readonly archive: Buffer;
+  readonly etag: string | null;
+}
+
+interface State {
+  /** Hex SHA-256 of the archive this is about. */
+  readonly archive: string;
+  readonly etag: string | null;
+}
+
+const NAME = 'bundle.tar.gz';
+const BEFORE = 'previous.tar.gz';
+
+/** Files are for the gateway's account alone: the folder is 0700, the files 0600. */
+export class BundleStore {
+  readonly #dir: string;
+
+  constructor(dir: string) {
+    this.#dir = dir;
+  }
+
+  /** Null when there is none. */
+  async load(): Promise<KeptBundle | null> {
+    const archive = await readFile(join(this.#dir, NAME)).catch(() => null);
+    if (archive === null) return null;
+    const state = await this.#state();
+    // The two files are written one after the other.
+    return { archive, etag: state?.archive === sha256(archive) ? state.etag : null };
+  }
+
+  /** The archive before is kept beside it, for a rollback. */
+  async save({ archive, etag }: KeptBundle): Promise<void> {
+    await mkdir(this.#dir, { recursive: true, mode: 0o700 });
+    await chmod(this.#dir, 0o700);
+    const there = await readFile(join(this.#dir, NAME)).catch(() => null);
+    if (there !== null && !there.equals(archive)) await this.#write(BEFORE, there);
+    await this.#write(NAME, archive);
+    await this.#write('state.json', JSON.stringify({ archive: sha256(archive), etag } satisfies State));
+  }
+
+  /** What was saved before takes its place; without one there is nothing to start from any more. */
+  async takeBack(): Promise<void> {
+    await rename(join(this.#dir, BEFORE), join(this.#dir, NAME)).catch(() =>
+      rm(join(this.#dir, NAME), { force: true }),
+    );
+  }
+
+  /** Content that was rolled back, or null. */
+  async pinned(): Promise<string | null> {
+    const text = await readFile(join(this.#dir, 'pinned'), 'utf8').catch(() => '');
+    return /^[0-9a-f]{64}$/.test(text) ? text : null;
+  }
+
+  async pin(content: string | null): Promise<void> {
+    if (content === null) await rm(join(this.#dir, 'pinned'), { force: true });
+    else {
+      await mkdir(this.#dir, { recursive: true, mode: 0o700 });
+      await this.#write('pinned', content);
+    }
+  }
+
+  async #state(): Promise<State | null> {
+    try {
+      return JSON.parse(await readFile(join(this.#dir, 'state.json'), 'utf8')) as State;
+    } catch {
+      return null;
+    }
+  }
+
+  async #write(name: string, content: Buffer | string): Promise<void> {
+    const partial = join(this.#dir, `.${name}.${process.pid}`);
+    await writeFile(partial, content, { mode: 0o600 });
+    await rename(partial, join(this.#dir, name));
+  }
+}
+
+const sha256 = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex');
