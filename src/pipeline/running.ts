@@ -40,8 +40,9 @@ export class RunningExchange implements CancelListener {
     this.received = received;
     this.principal = principal;
     this.route = route;
-    const { expires_at } = principal.auth;
-    this.expiresAt = expires_at === null ? null : expires_at * 1000;
+    const { expires_at, key_id } = principal.auth;
+    // A key expires at a millisecond, of which the principal has the whole seconds only.
+    this.expiresAt = expires_at === null ? null : expires_at * 1000 + (key_id === null ? 0 : 999);
   }
 
   handleEvent(): void {
