@@ -41,6 +41,7 @@ function delegation(a2a: A2aFacts, actor: Actor | null = null): DecisionRequest 
 
 describe('the policy input of a call between parties', () => {
   test('names both sides and the context', () => {
+    verifies('SW-04');
     const agent = { id: 'a1', name: 'planner', trust_level: 'high', capabilities: ['plan'] };
     const given = facts({ source_agent: agent, target_agent: { ...agent, id: 'a2' }, capability: 'plan' });
     const { a2a: _, ...input } = { ...buildInput(delegation(given), null), a2a: null };
