@@ -39,7 +39,8 @@ export function sendReply(outgoing: ServerResponse, reply: Reply, requestId: str
     outgoing.destroy();
     return;
   }
-  const headers: Record<string, string | number> = { ...reply.headers, 'x-request-id': requestId };
+  // A reply may name the request as its caller does.
+  const headers: Record<string, string | number> = { 'x-request-id': requestId, ...reply.headers };
   if (decision !== null) headers['x-decision-id'] = decision;
   if (reply.status !== 204 && reply.status !== 304) headers['content-length'] = Buffer.byteLength(reply.body);
   outgoing.writeHead(reply.status, headers);

@@ -1,10 +1,10 @@
 /** Shapes of the AuthZEN Authorization API 1.0. Unknown members are let be, as the standard wants. */
 import { z } from 'zod';
-import { person } from './schemas.ts';
+import { jsonObject, person } from './schemas.ts';
 
 const MAX_EVALUATIONS = 100;
 const text = (max: number) => z.string().min(1).max(max);
-const properties = z.record(z.string(), z.json());
+const properties = jsonObject;
 
 const subject = z
   .object({

@@ -62,7 +62,7 @@ export function questionOf({ action, resource }: Evaluation): AuthorizeRequest {
   if (colon < 1 || colon === resource.id.length - 1) throw misfit('resource.id: expected SERVER:NAME');
   const server_name = resource.id.slice(0, colon);
   const name = resource.id.slice(colon + 1);
-  const base = { action: asked, server_name, parameters: parameters as AuthorizeRequest['parameters'] };
+  const base = { action: asked, server_name, parameters };
   if (resource.type === 'tool') return { ...base, tool_name: name };
   return resource.type === 'prompt' ? { ...base, prompt_name: name } : { ...base, resource_uri: name };
 }
@@ -73,7 +73,7 @@ function misfit(problem: string): GatewayError {
 
 function parametersOf(properties: Evaluation['action']['properties']): JsonObject | undefined {
   if (properties === undefined || !Object.hasOwn(properties, 'parameters')) return undefined;
-  const value = properties.parameters as JsonObject | undefined;
+  const value = properties.parameters;
   if (isJsonObject(value)) return value;
   throw misfit('action.properties.parameters: expected an object');
 }

@@ -23,7 +23,7 @@ export function decisionDocumentOf({ received }: Pick<Admitted, 'received'>, adv
     obligations: decision.obligations.map((one) =>
       'names' in one ? { ...one, names: [...one.names] } : { ...one },
     ) as DecisionDocument['obligations'],
-    filtered_parameters: parameters as DecisionDocument['filtered_parameters'],
+    filtered_parameters: parameters,
     classification: { tool_type, sensitivity_level, reasons: [...reasons], resources: [...resources] },
     request_id: received.id,
     audit_id: received.id,

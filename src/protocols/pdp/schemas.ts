@@ -1,12 +1,13 @@
 /** Shapes of the decision API, checked on the way in and published as OpenAPI. Source: acceptance SW-01..SW-05, design 2.5. */
 import { z } from 'zod';
 import { SENSITIVITIES } from '../../core/call.ts';
+import type { JsonObject } from '../../core/json.ts';
 
 const LINE = /^[^\p{Cc}\p{Zl}\p{Zp}]*$/u;
 const line = (max: number) => z.string().min(1).max(max).regex(LINE, 'must be one line of text');
 const names = (max: number) => z.array(line(256)).max(max);
 /** Whatever is in it was parsed strictly before. */
-const jsonObject = z.record(z.string(), z.json());
+export const jsonObject = z.record(z.string(), z.unknown()) as unknown as z.ZodType<JsonObject>;
 const depth = z.int().min(0).max(16);
 
 /** Somebody else, as the caller knows them. Members besides these mean nothing. */
@@ -178,10 +179,10 @@ export const auditReceipt = z
 const tool = z
   .object({
     server_name: z.string(),
-    name: z.json(),
-    description: z.json(),
-    input_schema: z.json(),
-    annotations: z.json(),
+    name: z.unknown(),
+    description: z.unknown(),
+    input_schema: z.unknown(),
+    annotations: z.unknown(),
   })
   .meta({ id: 'Tool' });
 
@@ -207,6 +208,10 @@ export const toolList = z
     errors: z.array(z.object({ server_name: z.string(), code: z.string() })).optional(),
   })
   .meta({ id: 'ToolList' });
+
+export const versionDocument = z
+  .object({ name: z.literal('portcullis'), version: z.string(), api_version: z.string() })
+  .meta({ id: 'Version' });
 
 export const problemDocument = z
   .object({
