@@ -5,15 +5,17 @@ import { enginesLane } from './engines.ts';
 import { identityLane } from './identity.ts';
 import type { Effort } from './proxy.ts';
 import { chatLane, toolLane } from './proxy.ts';
+import { replayLane } from './replay.ts';
 import type { Row } from './report.ts';
 import { save, table } from './report.ts';
 
-const HELP = `Usage: npm run bench -- [proxy] [decide] [engines] [identity] [--seconds N] [--rounds N]
+const HELP = `Usage: npm run bench -- [proxy] [decide] [engines] [identity] [replay] [--seconds N] [--rounds N]
 
   proxy    tools/call and chat/completions: CPU per request beside the floor, nginx, haproxy, Portkey
   decide   one decision in process: our host, its cache, the public SDK
   engines  the same policy in our host, the SDK, cedar-wasm, casbin, oso, OPA's Go engine
   identity a token seen for the first time and again, beside jose alone
+  replay   a decision log decided again, on one thread: a million events from --seconds 4 on
 Without a lane all of them run. Needs Linux and wrk; other contenders are skipped when missing.
 `;
 
@@ -28,7 +30,7 @@ const { values, positionals } = parseArgs({
 
 async function main(): Promise<void> {
   if (values.help) return void process.stdout.write(HELP);
-  const lanes = positionals.length > 0 ? positionals : ['proxy', 'decide', 'engines', 'identity'];
+  const lanes = positionals.length > 0 ? positionals : ['proxy', 'decide', 'engines', 'identity', 'replay'];
   const effort: Effort = { seconds: Number(values.seconds), rounds: Number(values.rounds) };
   const say = (line: string) => void process.stderr.write(`${line}\n`);
   const rows: Row[] = [];
@@ -52,6 +54,10 @@ async function main(): Promise<void> {
       const identity = await identityLane(effort);
       results.identity = identity.rows;
       process.stdout.write(`\n### identity\n\n${identity.text}\n`);
+    } else if (lane === 'replay') {
+      const replayed = await replayLane(effort.seconds, say);
+      results.replay = replayed.row;
+      process.stdout.write(`\n### replay\n\n${replayed.text}\n`);
     } else throw new Error(`no lane "${lane}"; see --help`);
   }
   say(`written to ${save(results, rows)}`);

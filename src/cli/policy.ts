@@ -10,17 +10,24 @@ import { type LintFinding, lint } from '../policy/lint.ts';
 import { adminOf, callAdmin } from './gateway-address.ts';
 import type { Io } from './io.ts';
 import { CommandError, EXIT, line, UnreachableError, UsageError } from './io.ts';
+import { rollbackCommand, verifyCommand, writeBundle } from './policy-bundle.ts';
 import { evaluateCommand } from './policy-eval.ts';
+import { replayCommand } from './policy-replay.ts';
 import { shadowCommand } from './policy-shadow.ts';
 
-export const POLICY_HELP = `Usage: portcullis policy build [DIR] [--out DIR]
+export const POLICY_HELP = `Usage: portcullis policy build [DIR] [--out DIR] [--bundle FILE [--revision NAME]
+           [--signing-key FILE [--signing-alg ALG] [--keyid ID] [--scope SCOPE]]]
+       portcullis policy verify FILE [--key FILE [--signing-alg ALG] [--keyid ID] [--scope SCOPE]]
        portcullis policy check [DIR]
        portcullis policy test [DIR]
        portcullis policy eval [ENTRYPOINT] [FILE] [--jsonl FILE] [--data FILE] [--bundle DIR] [--clock TIME]
-       portcullis policy reload | status | shadow [-c FILE] [--url URL]
+       portcullis policy replay LOG [--bundle DIR|FILE] [--data FILE] [--sample N] [--jobs N]
+       portcullis policy reload | rollback | status | shadow [-c FILE] [--url URL]
 
   build   compiles the .rego files of DIR (default: ./policies where there is one,
-          else the product's own) to DIR/bundle
+          else the product's own) to DIR/bundle; --bundle also writes an archive
+          for a bundle service, signed with the private key of --signing-key
+  verify  opens a bundle archive as the gateway would, with the public key of --key
   check   compiles without writing, against the schema of the input, and says
           what is fragile: file:line:column, severity, code, what to do; exits
           with 1 on errors, warnings alone are fine
@@ -28,8 +35,14 @@ export const POLICY_HELP = `Usage: portcullis policy build [DIR] [--out DIR]
   eval    evaluates ENTRYPOINT (default: portcullis/main/decision) on the JSON
           of FILE or standard input: a document or {"input": …, "clock": "…"};
           --jsonl takes one per line; --clock (RFC 3339) sets the time
+  replay  decides what is in a decision log (JSON lines, or OPA's JSON arrays,
+          plain or gzip) again with the policy of --bundle, each event at its
+          own time, and says what changes: exit 0 nothing, 1 something;
+          --sample takes one event in N, --jobs reads with N threads
   reload  makes a running gateway load its policy again; status shows it;
           -c names the configuration with its address and token
+  rollback  makes a running gateway return to the policy before at once; what
+          was taken back stays out until there is another, or reload is asked for
   shadow  shows where the candidate of policy.shadow decides otherwise
 
 build, check and test need a compiler: opa of the pinned version on PATH or in
@@ -42,7 +55,15 @@ const OPTIONS = {
   bundle: { type: 'string' },
   jsonl: { type: 'string' },
   clock: { type: 'string' },
+  sample: { type: 'string' },
+  jobs: { type: 'string' },
   url: { type: 'string' },
+  revision: { type: 'string' },
+  'signing-key': { type: 'string' },
+  'signing-alg': { type: 'string' },
+  keyid: { type: 'string' },
+  scope: { type: 'string' },
+  key: { type: 'string' },
   config: { type: 'string', short: 'c' },
   json: { type: 'boolean' },
   help: { type: 'boolean', short: 'h' },
@@ -62,16 +83,27 @@ export async function policyCommand(argv: readonly string[], io: Io): Promise<nu
     io.out(POLICY_HELP);
     return EXIT.ok;
   }
-  if (verb === undefined) throw new UsageError('expected build, check, test, eval, reload, status or shadow');
+  if (verb === undefined)
+    throw new UsageError('expected build, verify, check, test, eval, replay, reload, rollback, status or shadow');
   switch (verb) {
     case 'build':
       return build(folder(rest, io), { values, positionals }, io);
+    case 'verify':
+      return verifyCommand(rest, values, io);
+    case 'rollback':
+      return rollbackCommand(values, io);
     case 'check':
       return check(folder(rest, io), values.json === true, io);
     case 'test':
       return test(folder(rest, io), values.json === true, io);
     case 'eval':
       return evaluateCommand(
+        rest,
+        { ...values, bundle: folder(values.bundle === undefined ? [] : [values.bundle], io) },
+        io,
+      );
+    case 'replay':
+      return replayCommand(
         rest,
         { ...values, bundle: folder(values.bundle === undefined ? [] : [values.bundle], io) },
         io,
@@ -98,6 +130,10 @@ async function build(dir: string, { values }: PolicyArguments, io: Io): Promise<
   io.err(`compiling ${dir} …\n`);
   const out = values.out === undefined ? join(dir, 'bundle') : resolve(io.cwd, values.out);
   const result = await compile(dir, { out, env: io.env as NodeJS.ProcessEnv });
+  if (result.kind === 'compiled') {
+    const archive = await writeBundle(dir, out, result.manifest, values, io);
+    if (archive !== null) io.err(`wrote ${archive}\n`);
+  }
   return report(result, values.json === true, io, await activeRevision(result, values.out === undefined ? dir : out));
 }
 

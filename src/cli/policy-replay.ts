@@ -1,0 +1,134 @@
+/** `portcullis policy replay`: what would a policy have decided on what is in the decision log? Source: policy-engine 5. */
+import { existsSync } from 'node:fs';
+import { stat } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { loadBundle } from '../policy/bundle.ts';
+import { formOf } from '../policy/replay/records.ts';
+import { replay } from '../policy/replay/replay.ts';
+import { differs, type ReplayTally } from '../policy/replay/tally.ts';
+import { replayOnThreads } from '../policy/replay/threads.ts';
+import { DIFFERENCES } from '../policy/shadow-compare.ts';
+import type { Io } from './io.ts';
+import { CommandError, EXIT, line, UnreachableError, UsageError } from './io.ts';
+
+export interface ReplayArguments {
+  /** Directory or archive of the candidate. */
+  readonly bundle: string;
+  readonly data?: string | undefined;
+  readonly sample?: string | undefined;
+  readonly jobs?: string | undefined;
+  readonly json?: boolean | undefined;
+}
+
+const REPORT_EVERY_MS = 2000;
+const MAX_JOBS = 64;
+
+/** Exit 0: nothing would be decided differently; 1: something would, or nothing could be replayed. */
+export async function replayCommand(rest: readonly string[], options: ReplayArguments, io: Io): Promise<number> {
+  const [name, extra] = rest;
+  if (name === undefined) throw new UsageError('expected the decision log to replay');
+  if (extra !== undefined) throw new UsageError(`unexpected argument ${extra}`);
+  const sample = count('--sample', options.sample, Number.MAX_SAFE_INTEGER);
+  const jobs = count('--jobs', options.jobs, MAX_JOBS);
+  const file = resolve(io.cwd, name);
+  const dataFile = options.data === undefined ? null : resolve(io.cwd, options.data);
+  for (const path of [file, options.bundle, dataFile]) {
+    if (path !== null && !existsSync(path)) throw new UnreachableError(`there is no ${path}`);
+  }
+  const location = { bundleDir: options.bundle, dataFile };
+  const started = performance.now();
+  const failed = (error: unknown): never => {
+    throw new CommandError(error instanceof Error ? error.message : String(error));
+  };
+  const bundle = await loadBundle(location).catch(failed);
+  const form = await formOf(file).catch(failed);
+  const say = reporter(io, (await stat(file)).size, started);
+  const { signal } = io;
+  let tally: ReplayTally;
+  if (jobs === 1 || form !== 'lines') {
+    if (jobs > 1) io.err('portcullis policy replay: a log in this form is read by one thread\n');
+    const onProgress = (bytes: number, so: ReplayTally): void => say(bytes, so.events);
+    tally = await replay(bundle, file, form, { sample, signal, onProgress }).catch(failed);
+  } else tally = await replayOnThreads(location, file, { jobs, sample, signal, onProgress: say }).catch(failed);
+  const seconds = (performance.now() - started) / 1000;
+  if (options.json === true) line(io, JSON.stringify(asJson(tally, bundle.revision, seconds)));
+  else print(tally, bundle.revision, seconds, io);
+  return differs(tally) || (tally.replayed === 0 && tally.events > 0) ? EXIT.failed : EXIT.ok;
+}
+
+function count(name: string, text: string | undefined, maximum: number): number {
+  if (text === undefined) return 1;
+  const value = Number(text);
+  if (/^\d+$/.test(text) && value >= 1 && value <= maximum) return value;
+  throw new UsageError(`${name} takes a number from 1 to ${maximum}, not ${text}`);
+}
+
+/** At most one line every two seconds, on standard error. */
+function reporter(io: Io, size: number, started: number): (bytes: number, events: number) => void {
+  let next = started + REPORT_EVERY_MS;
+  return (bytes, events) => {
+    const now = performance.now();
+    if (now < next) return;
+    next = now + REPORT_EVERY_MS;
+    const rate = Math.round(events / ((now - started) / 1000));
+    io.err(`${Math.floor((100 * bytes) / Math.max(1, size))} %, ${events} events, ${rate} a second\n`);
+  };
+}
+
+function asJson(tally: ReplayTally, revision: string, seconds: number): object {
+  const { groups, revisions, lines: _lines, ...counts } = tally;
+  return {
+    candidate: revision,
+    seconds: Math.round(seconds * 1000) / 1000,
+    ...counts,
+    differs: differs(tally),
+    groups: sortedGroups(tally),
+    revisions: Object.fromEntries(revisions),
+  };
+}
+
+const sortedGroups = ({ groups }: ReplayTally) =>
+  [...groups.values()].sort((a, b) => b.count - a.count || (a.cause < b.cause ? -1 : 1));
+
+const KINDS: Readonly<Record<(typeof DIFFERENCES)[number], string>> = {
+  allow_to_deny: 'allowed then, denied now',
+  deny_to_allow: 'denied then, allowed now',
+  obligations: 'other obligations',
+  reasons: 'denied for other reasons',
+  failure: 'no decision now',
+};
+
+const REASONS: Readonly<Record<string, string>> = {
+  broken: 'lines that are no event',
+  too_long: 'events of more than 16 MiB',
+  no_input: 'events without input',
+  no_result: 'events without a decision',
+  no_time: 'events without a time',
+  masked: 'masked or erased fields that the policy reads',
+  list_without_document: 'calls of a list whose first event is missing',
+  nondeterministic: 'answers of builtins that depend on more than the time',
+  other_entrypoint: 'entrypoints that the candidate does not have',
+};
+
+function print(tally: ReplayTally, revision: string, seconds: number, io: Io): void {
+  const rate = Math.round(tally.events / Math.max(seconds, 0.001));
+  line(io, `candidate ${revision}`);
+  line(io, `${tally.events} events, ${tally.replayed} replayed in ${seconds.toFixed(1)} s (${rate} a second)`);
+  if (tally.left_out > 0) line(io, `${tally.left_out} left out by --sample`);
+  line(io, `${tally.same} unchanged`);
+  if (tally.cured > 0) line(io, `${tally.cured} had no decision then and have one now`);
+  for (const kind of DIFFERENCES) {
+    if (tally.changes[kind] === 0) continue;
+    line(io, `${tally.changes[kind]} ${KINDS[kind]}`);
+    for (const group of sortedGroups(tally)) {
+      if (group.kind === kind) line(io, `  ${group.count} × ${group.cause}  e.g. ${group.samples.join(' ')}`);
+    }
+  }
+  for (const [why, many] of Object.entries(tally.unreplayable)) {
+    const places = tally.places[why as keyof ReplayTally['places']] ?? [];
+    line(
+      io,
+      `${many} not replayed: ${REASONS[why] ?? why} (line ${places.join(', ')}${many > places.length ? ', …' : ''})`,
+    );
+  }
+}

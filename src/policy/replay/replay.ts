@@ -1,0 +1,170 @@
+/**
+ * Decides the events of a decision log again, with a candidate policy in the host the gateway uses, each at the time it
+ * was decided at. Source: policy-engine 5.
+ */
+import type { Bundle } from '../bundle.ts';
+import { type ReadSet, reads, shapeFor } from '../input-shape.ts';
+import { readVerdict, readVerdicts, type Verdict } from '../result.ts';
+import { type Compared, compare } from '../shadow-compare.ts';
+import { BUILTINS } from '../wasm/builtins.ts';
+import { PolicyHost } from '../wasm/host.ts';
+import type { ShapeSpec } from '../wasm/input-writer.ts';
+import { DEFAULT_LIMITS, PolicyProgram } from '../wasm/program.ts';
+import { type LoggedEvent, readEvent, type Unreplayable } from './event.ts';
+import { type LogForm, type RecordSink, readRecords } from './records.ts';
+import { countComparison, countRevision, countUnreplayable, emptyTally, type ReplayTally } from './tally.ts';
+
+export interface ReplayOptions {
+  /** One event in so many is replayed; the events of one list stay together. Default 1. */
+  readonly sample?: number;
+  /** Bytes of a log of lines to replay. */
+  readonly from?: number;
+  readonly to?: number;
+  /** Told after every piece of the file. A rejection ends the replay. */
+  readonly onProgress?: (bytes: number, tally: ReplayTally) => void;
+  readonly signal?: AbortSignal;
+}
+
+/** Lists whose answers are kept until their calls have come by. */
+const MAX_LISTS = 64;
+
+/** Documents of this gateway have a fixed layout, by which they are written faster. */
+const OWN_VERSION = '1';
+
+/** Replays a log (or a part of it). Rejects where the file cannot be read. */
+export async function replay(
+  bundle: Bundle,
+  file: string,
+  form: LogForm,
+  options: ReplayOptions = {},
+): Promise<ReplayTally> {
+  const program = await PolicyProgram.load(bundle.wasm, BUILTINS, DEFAULT_LIMITS);
+  const replayer = new Replayer(new PolicyHost(program, bundle.dataText), bundle.readSet, options);
+  await readRecords(file, form, replayer, options.from, options.to);
+  return replayer.tally;
+}
+
+class Replayer implements RecordSink {
+  readonly tally = emptyTally();
+  readonly #host: PolicyHost;
+  readonly #readSet: ReadSet;
+  readonly #shape: ShapeSpec;
+  readonly #listShape: ShapeSpec;
+  readonly #options: ReplayOptions;
+  readonly #sample: number;
+  /** Answers by list; null: the list cannot be replayed. */
+  readonly #lists = new Map<string, readonly Verdict[] | null>();
+
+  constructor(host: PolicyHost, readSet: ReadSet, options: ReplayOptions) {
+    this.#host = host;
+    this.#readSet = readSet;
+    this.#shape = shapeFor(readSet, false);
+    this.#listShape = shapeFor(readSet, true);
+    this.#options = options;
+    this.#sample = Math.max(1, options.sample ?? 1);
+  }
+
+  progress(bytes: number): void {
+    this.#options.signal?.throwIfAborted();
+    this.#options.onProgress?.(bytes, this.tally);
+  }
+
+  tooLong(at: number): void {
+    this.tally.lines = at;
+    this.tally.events++;
+    countUnreplayable(this.tally, 'too_long', at);
+  }
+
+  event(text: string, at: number): void {
+    const { tally } = this;
+    tally.lines = at;
+    tally.events++;
+    const event = readEvent(text);
+    const why = typeof event === 'string' ? event : this.#take(event);
+    if (why !== null) countUnreplayable(tally, why, at);
+  }
+
+  /** Null, or why it cannot be decided again. */
+  #take(event: LoggedEvent): Unreplayable | null {
+    const { tally } = this;
+    if (this.#sample > 1 && hash(event.batch?.id ?? event.decision_id) % this.#sample !== 0) {
+      tally.left_out++;
+      return null;
+    }
+    countRevision(tally, event.revision);
+    if (!this.#host.entrypoints.has(event.entrypoint)) return 'other_entrypoint';
+    const verdict = event.batch === null && !isList(event) ? this.#single(event) : this.#ofList(event);
+    if (typeof verdict === 'string') return verdict;
+    this.#compare(event, verdict);
+    return null;
+  }
+
+  #single(event: LoggedEvent): Verdict | 'masked' {
+    if (this.#isHidden(event.hidden)) return 'masked';
+    const shape = event.input.version === OWN_VERSION ? this.#shape : null;
+    return readVerdict(this.#host.evaluate(event.entrypoint, event.input, event.now, shape));
+  }
+
+  /** The first event of a list holds the document for all of its calls. */
+  #ofList(event: LoggedEvent): Verdict | 'masked' | 'list_without_document' | 'no_result' {
+    const { id, index } = event.batch ?? { id: event.decision_id, index: 0 };
+    if (isList(event)) this.#decideList(event, id);
+    const answers = this.#lists.get(id);
+    if (answers === undefined) return 'list_without_document';
+    return answers === null ? 'masked' : (answers[index] ?? 'no_result');
+  }
+
+  #decideList(event: LoggedEvent, id: string): void {
+    if (this.#lists.size >= MAX_LISTS) {
+      const [oldest] = this.#lists.keys();
+      if (oldest !== undefined) this.#lists.delete(oldest);
+    }
+    const calls = event.input.calls as readonly unknown[];
+    const shape = event.input.version === OWN_VERSION ? this.#listShape : null;
+    this.#lists.set(
+      id,
+      this.#isHidden(event.hidden)
+        ? null
+        : readVerdicts(this.#host.evaluate(event.entrypoint, event.input, event.now, shape), calls.length),
+    );
+  }
+
+  #compare({ logged, decision_id }: LoggedEvent, verdict: Verdict): void {
+    const comparison = compare(logged, verdict);
+    if (logged.failure !== null && verdict.failure === null) this.tally.cured++;
+    countComparison(this.tally, comparison, comparison.kind === 'same' ? [] : extra(logged, verdict), decision_id);
+  }
+
+  /** Whether the candidate reads something that the log does not hold. */
+  #isHidden(pointers: readonly string[]): boolean {
+    return pointers.some((pointer) => {
+      const segments = pointer.split('/').slice(1);
+      if (segments[0] !== 'input') return false;
+      const path = segments.slice(1).map((one) => one.replaceAll('~1', '/').replaceAll('~0', '~'));
+      return reads(this.#readSet, ...(path[0] === 'calls' ? path.slice(2) : path));
+    });
+  }
+}
+
+function isList({ input }: LoggedEvent): boolean {
+  return Array.isArray(input.calls);
+}
+
+/** Obligations and failures as causes beside the codes. */
+function extra(logged: Compared, verdict: Verdict): readonly string[] {
+  if (verdict.failure !== null) return [`+failure:${verdict.failure}`];
+  const before = new Set(logged.obligations.map((one) => JSON.stringify(one, Object.keys(one).sort())));
+  const after = new Set(verdict.obligations.map((one) => JSON.stringify(one, Object.keys(one).sort())));
+  const changed = (from: Set<string>, to: Set<string>, sign: string): string[] =>
+    [...from]
+      .filter((one) => !to.has(one))
+      .map((one) => `${sign}obligation:${(JSON.parse(one) as { type: string }).type}`);
+  return [...changed(after, before, '+'), ...changed(before, after, '-')];
+}
+
+/** FNV-1a over the characters: the same events are taken in every run. */
+function hash(text: string): number {
+  let value = 0x811c9dc5;
+  for (let i = 0; i < text.length; i++) value = Math.imul(value ^ text.charCodeAt(i), 0x01000193);
+  return value >>> 0;
+}
