@@ -28,6 +28,11 @@ import { handle } from './pipeline/pipeline.ts';
 import type { OpenPlatform } from './platform.ts';
 import { credentialFacts, openPlatform, reportRefusal } from './platform.ts';
 
+/** What policies are given and answer, and what callers of the decision API read. */
+export type { PolicyDecision } from './policy/decision-schema.ts';
+export type { PolicyInput } from './policy/input.ts';
+export type { A2aDecisionDocument, DecisionDocument } from './protocols/pdp/schemas.ts';
+
 export interface GatewayOptions {
   /** What relative paths of the configuration are relative to. Default: the working directory. */
   readonly baseDir?: string;

@@ -47,6 +47,8 @@ describe('the published package', { timeout: 120_000 }, () => {
         'package/dist/gateway.js',
         'package/dist/gateway.d.ts',
         'package/policies/main.rego',
+        'package/policies/decision.schema.json',
+        'package/policies/input.schema.json',
         'package/policies/data.json',
         'package/policies/profiles/strict.json',
         'package/policies/bundle/policy.wasm',
@@ -114,6 +116,8 @@ describe('the published package', { timeout: 120_000 }, () => {
     );
     expect((await runToEnd(process.execPath, ['use.mjs'], { cwd: app, env })).stdout).toBe('function\n');
     expect(readFileSync(join(app, 'node_modules/portcullis/dist/gateway.d.ts'), 'utf8')).toContain('createGateway');
+    const types = readFileSync(join(app, 'node_modules/portcullis/dist/gateway.d.ts'), 'utf8');
+    for (const name of ['PolicyInput', 'PolicyDecision', 'DecisionDocument']) expect(types).toContain(name);
   });
 
   test('says in one sentence that the demo needs a clone', async () => {
