@@ -1,12 +1,21 @@
 /** The decision API through the real listeners: who may ask what, and that nothing the asker claims changes the facts. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { a2aDecisionDocument, decisionDocument, serverList, toolList } from '../../src/protocols/pdp/schemas.ts';
+import { ACTIONS as AUTHZEN_ACTIONS } from '../../src/protocols/pdp/authzen-words.ts';
+import {
+  ASKABLE,
+  a2aDecisionDocument,
+  decisionDocument,
+  serverList,
+  toolList,
+} from '../../src/protocols/pdp/schemas.ts';
 import type { TestGateway } from '../helpers/gateway.ts';
 import { startGateway } from '../helpers/gateway.ts';
 import type { Answer } from '../helpers/gateway-calls.ts';
 import { call, invoke } from '../helpers/gateway-calls.ts';
 import type { Example } from '../helpers/processes.ts';
-import { startExample } from '../helpers/processes.ts';
+import { cleanEnv, ROOT, runToEnd, startExample } from '../helpers/processes.ts';
 import { verifies } from '../helpers/verifies.ts';
 
 let orders: Example;
@@ -510,5 +519,24 @@ describe('OpenID AuthZEN', () => {
       access_evaluation_endpoint: `${gateway.url}/access/v1/evaluation`,
       access_evaluations_endpoint: `${gateway.url}/access/v1/evaluations`,
     });
+  });
+});
+
+describe('docs/pdp-api.md', () => {
+  const text = readFileSync(join(ROOT, 'docs/pdp-api.md'), 'utf8');
+  const sessions = [...text.matchAll(/^```sh\n(.*?)^```$/gms)].map((match): [string] => [match[1] ?? '']);
+
+  test.each(sessions)('runs %s', async (session) => {
+    const env = cleanEnv({ GATEWAY: gateway.url, KEY: keys.all ?? '' });
+    const done = await runToEnd('bash', ['-euc', session], { cwd: ROOT, env });
+    expect(done.code, `${done.stdout}\n${done.stderr}`).toBe(0);
+    expect(done.stdout).toMatch(/^\{/);
+  });
+
+  test('names every member of the answer, every action and every resource type', async () => {
+    const members = Object.keys(decisionDocument.shape).filter((name) => name !== 'version');
+    for (const word of [...members, ...ASKABLE, ...Object.keys(AUTHZEN_ACTIONS)]) expect(text).toContain(`\`${word}\``);
+    for (const names of Object.values(AUTHZEN_ACTIONS))
+      for (const name of names.keys()) expect(text).toContain(`\`${name}\``);
   });
 });

@@ -8,7 +8,7 @@ import type { Askable, AuthorizeRequest, Person } from './schemas.ts';
 type ResourceType = Evaluation['resource']['type'];
 
 /** Action names by resource type. The gateway's own names are understood besides. */
-const ACTIONS: Readonly<Record<ResourceType, ReadonlyMap<string, Askable>>> = {
+export const ACTIONS: Readonly<Record<ResourceType, ReadonlyMap<string, Askable>>> = {
   tool: new Map<string, Askable>([
     ['invoke', 'gateway:tool:invoke'],
     ['call', 'gateway:tool:invoke'],
