@@ -56,6 +56,11 @@ export const COMMANDS: readonly Command[] = [
     load: async () => (await import('./approvals.ts')).approvalsCommand,
   },
   {
+    name: 'delegate',
+    summary: 'lend your rights to another principal for a while',
+    load: async () => (await import('./delegate.ts')).delegateCommand,
+  },
+  {
     name: 'audit',
     summary: 'read the audit file',
     load: async () => (await import('./audit.ts')).auditCommand,

@@ -40,23 +40,24 @@ function demoKey(url: string, io: Io): string | undefined {
 
 const TIMEOUT_MS = 10_000;
 
-/** One call. Throws UnreachableError (exit 3) when nobody answers, CommandError when the key is refused. */
+/** One call; `body` is sent as JSON, or as the form that it is. Throws UnreachableError (exit 3) when nobody answers, CommandError when the key is refused. */
 export async function callGateway(
   { url, key }: KeyedGateway,
   method: 'GET' | 'POST',
   path: string,
   io: Io,
-  json?: object,
+  body?: object | URLSearchParams,
 ): Promise<AdminAnswer> {
   const { protocol, hostname } = new URL(url);
   if (protocol === 'http:' && !isLoopbackHost(hostname)) {
     throw new CommandError('a key is not sent over plain HTTP to another machine: use https');
   }
+  const isJson = body !== undefined && !(body instanceof URLSearchParams);
   const response = await fetch(url + path, {
     method,
     redirect: 'error',
-    headers: { 'x-api-key': key.reveal(), ...(json === undefined ? {} : { 'content-type': 'application/json' }) },
-    ...(json === undefined ? {} : { body: JSON.stringify(json) }),
+    headers: { 'x-api-key': key.reveal(), ...(isJson ? { 'content-type': 'application/json' } : {}) },
+    ...(body === undefined ? {} : { body: isJson ? JSON.stringify(body) : (body as URLSearchParams) }),
     signal: AbortSignal.any([io.signal, AbortSignal.timeout(TIMEOUT_MS)]),
   }).catch((error: unknown) => {
     const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;

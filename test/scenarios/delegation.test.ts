@@ -1,5 +1,6 @@
 /** One acts for another through the real listeners: token exchange, MCP with the public client, the upstream, the audit. */
 import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { Client } from '@modelcontextprotocol/sdk/client/index.js';
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
 import type { Transport } from '@modelcontextprotocol/sdk/shared/transport.js';
@@ -8,7 +9,7 @@ import type { TestGateway } from '../helpers/gateway.ts';
 import { ADMIN_TOKEN, startGateway } from '../helpers/gateway.ts';
 import { type Answer, call } from '../helpers/gateway-calls.ts';
 import type { Example } from '../helpers/processes.ts';
-import { startExample } from '../helpers/processes.ts';
+import { cleanEnv, MAIN, ROOT, runToEnd, startExample } from '../helpers/processes.ts';
 import type { Recorder } from '../helpers/upstreams.ts';
 import { record } from '../helpers/upstreams.ts';
 import { verifies } from '../helpers/verifies.ts';
@@ -214,6 +215,47 @@ describe('a delegation token', () => {
     });
     expect(revoked.status).toBeLessThan(300);
     expect((await query('analyst', COUNT, access_token)).status).toBe(401);
+  });
+});
+
+describe('portcullis delegate', () => {
+  const run = (args: readonly string[]) =>
+    runToEnd(process.execPath, [MAIN, 'delegate', '--url', gateway.url, ...args], {
+      cwd: gateway.home,
+      env: cleanEnv({ PORTCULLIS_API_KEY: keys.admin ?? '' }),
+    });
+
+  test('prints a token that works, and takes it back', { timeout: 30_000 }, async () => {
+    const lent = await run(['--to', 'user-developer', '--role', 'admin', '--expires-in', '60']);
+    expect({ code: lent.code, err: lent.stderr }).toMatchObject({
+      code: 0,
+      err: expect.stringContaining('60 seconds'),
+    });
+    const token = lent.stdout.trim();
+    expect((await query('developer', COUNT, token)).status).toBe(200);
+    expect((await run(['--revoke', token])).code).toBe(0);
+    expect((await query('developer', COUNT, token)).status).toBe(401);
+  });
+
+  test('works as docs/delegation.md shows it', { timeout: 30_000 }, async () => {
+    const text = readFileSync(join(ROOT, 'docs/delegation.md'), 'utf8');
+    const [, block = ''] = /^```sh\n(.*?)^```$/ms.exec(text) ?? [];
+    const shim = `portcullis() { "${process.execPath}" "${MAIN}" "$@"; }`;
+    const env = cleanEnv({
+      PORTCULLIS_API_KEY: keys.admin ?? '',
+      AGENT_KEY: keys.developer ?? '',
+      PORTCULLIS_URL: gateway.url,
+    });
+    const done = await runToEnd('bash', ['-euc', `${shim}\n${block}`], { cwd: gateway.home, env });
+    expect(done.code, done.stderr).toBe(0);
+    expect(JSON.parse(done.stdout)).toMatchObject({ success: true });
+  });
+
+  test('says why not', { timeout: 30_000 }, async () => {
+    const refused = await run(['--to', 'nobody-there']);
+    expect(refused).toMatchObject({ code: 1, stdout: '' });
+    expect(refused.stderr).toContain('INVALID_REQUEST');
+    expect((await run([])).code).toBe(2);
   });
 });
 

@@ -1,0 +1,95 @@
+/** `portcullis delegate`: lends the rights behind a key to another principal, and takes them back. Source: acceptance S-42. */
+import { parseArgs } from 'node:util';
+import { isJsonObject, type JsonObject } from '../core/json.ts';
+import type { AdminAnswer } from './gateway-address.ts';
+import { callGateway, type KeyedGateway, keyedGateway } from './gateway-calls.ts';
+import { CommandError, EXIT, type Io, line, UsageError } from './io.ts';
+import { printable } from './printable.ts';
+
+export const DELEGATE_HELP = `Usage: portcullis delegate --to ID [options]
+       portcullis delegate --revoke TOKEN
+
+Lends the rights of your key to another principal of your tenant and prints the
+token. That principal sends it as X-Delegation-Token beside its own credential
+and may then do what both of you may, in your name, until the token ends.
+
+      --to ID             who is to act for you: the owner id of its key
+      --scope S           lend only these scopes; may be repeated, as the next two
+      --permission P      lend only these permissions
+      --role R            lend only these roles
+      --expires-in N      seconds: 300 by default, 3600 at most
+      --revoke TOKEN      take back a token and all that was made from it
+      --url URL           the gateway (default: $PORTCULLIS_URL, $PORTCULLIS_PORT,
+                          the demo's, http://127.0.0.1:8080)
+      --key KEY           better: $PORTCULLIS_API_KEY or $PORTCULLIS_API_KEY_FILE;
+                          without one the demo's admin key is used for the demo
+      --json              print JSON
+`;
+
+const OPTIONS = {
+  to: { type: 'string' },
+  scope: { type: 'string', multiple: true },
+  permission: { type: 'string', multiple: true },
+  role: { type: 'string', multiple: true },
+  'expires-in': { type: 'string' },
+  revoke: { type: 'string' },
+  url: { type: 'string' },
+  key: { type: 'string' },
+  json: { type: 'boolean' },
+  help: { type: 'boolean', short: 'h' },
+} as const;
+
+type Values = ReturnType<typeof parse>;
+
+function parse(argv: readonly string[]) {
+  try {
+    return parseArgs({ args: [...argv], options: OPTIONS }).values;
+  } catch (error) {
+    throw new UsageError(error instanceof Error ? error.message : 'unreadable arguments');
+  }
+}
+
+/** Runs the command; resolves with the exit code. Only the token goes to standard output. */
+export async function delegateCommand(argv: readonly string[], io: Io): Promise<number> {
+  const values = parse(argv);
+  if (values.help === true) {
+    io.out(DELEGATE_HELP);
+    return EXIT.ok;
+  }
+  if ((values.to === undefined) === (values.revoke === undefined))
+    throw new UsageError('delegate needs --to or --revoke');
+  const gateway = keyedGateway(values, io);
+  return values.revoke === undefined ? lend(gateway, values, io) : takeBack(gateway, values.revoke, io);
+}
+
+async function lend(gateway: KeyedGateway, values: Values, io: Io): Promise<number> {
+  const form = new URLSearchParams({
+    grant_type: 'urn:ietf:params:oauth:grant-type:token-exchange',
+    requested_actor: values.to ?? '',
+  });
+  const lists = { scope: values.scope, permissions: values.permission, roles: values.role };
+  for (const [name, words] of Object.entries(lists)) if (words !== undefined) form.set(name, words.join(' '));
+  if (values['expires-in'] !== undefined) form.set('expires_in', values['expires-in']);
+  const answer = good(await callGateway(gateway, 'POST', '/api/v1/token/exchange', io, form));
+  if (values.json === true) {
+    line(io, JSON.stringify(answer));
+    return EXIT.ok;
+  }
+  line(io, printable(String(answer.access_token)));
+  io.err(`${printable(`good for ${String(answer.expires_in)} seconds, as ${String(answer.delegation_id)}`)}\n`);
+  return EXIT.ok;
+}
+
+async function takeBack(gateway: KeyedGateway, token: string, io: Io): Promise<number> {
+  good(await callGateway(gateway, 'POST', '/api/v1/token/revoke', io, new URLSearchParams({ token })));
+  return EXIT.ok;
+}
+
+/** The body of a good answer. Throws CommandError with what the gateway said otherwise. */
+function good({ status, body }: AdminAnswer): JsonObject {
+  if (status === 200 && isJsonObject(body)) return body;
+  const error = isJsonObject(body) && isJsonObject(body.error) ? body.error : null;
+  throw new CommandError(
+    error === null ? `the gateway answered with status ${status}` : `${String(error.code)}: ${String(error.message)}`,
+  );
+}
