@@ -51,6 +51,7 @@ export function administrationParts(sources: AdministrationSources): AdminParts 
       size: () => generation().engine.stats().cached,
     },
     policy: {
+      rollback: () => generation().engine.rollback(),
       status: () => policyStatus(generation().engine.status(), generation(), platform),
       shadow: () => generation().shadow?.status() ?? null,
       async reload() {

@@ -42,6 +42,7 @@ import type { OpaEngine } from './policy/opa-engine.ts';
 import { createPolicyEngine } from './policy/opa-engine.ts';
 import type { Shadow } from './policy/shadow.ts';
 import { buildShadow, decisionLogOptions } from './policy-records.ts';
+import { policyPaths, policySource } from './policy-sources.ts';
 import { buildProtocols } from './protocol-set.ts';
 import { problem } from './protocols/problem.ts';
 import type { Protocol } from './protocols/protocol.ts';
@@ -127,7 +128,6 @@ export async function assemble(config: Config, platform: Platform): Promise<Gene
     approvals,
     endpoints,
   });
-  const credentials = credentialsByRoute(config);
   const parts: PipelineParts = {
     routes: new RouteTable(routes, (route, path) => protocols[route.protocol].serves?.(path) ?? true),
     authenticator: (route) => authenticators.get(route) ?? NOBODY,
@@ -138,17 +138,7 @@ export async function assemble(config: Config, platform: Platform): Promise<Gene
     facts,
     engine,
     performing: performingBy(protocols, platform),
-    forwarding: {
-      upstream: ({ route }, plan) => upstreamOf(upstreams, route, plan.upstream),
-      credential: ({ route }, plan) => credentials.get(`${route.protocol}:${plan.upstream}`) ?? null,
-      streamError: (permitted, error) =>
-        protocols[permitted.route.protocol].encodeStreamError?.(error, {
-          requestId: permitted.received.id,
-          decisionId: permitted.decisions[0]?.decision_id ?? null,
-          rpcId: permitted.message.rpcId,
-        }) ?? null,
-      tunnel: createTunnel(config, platform),
-    },
+    forwarding: forwardingTo(config, platform, upstreams, protocols),
     running: platform.running,
     approvals,
     onEnd: (end) => platform.onEnd(end),
@@ -163,6 +153,26 @@ export async function assemble(config: Config, platform: Platform): Promise<Gene
     upstreams,
     providers,
     [Symbol.asyncDispose]: () => kept.disposeAsync(),
+  };
+}
+
+function forwardingTo(
+  config: Config,
+  platform: Platform,
+  upstreams: Upstreams,
+  protocols: Readonly<Record<ProtocolName, Protocol>>,
+): Forwarding {
+  const credentials = credentialsByRoute(config);
+  return {
+    upstream: ({ route }, plan) => upstreamOf(upstreams, route, plan.upstream),
+    credential: ({ route }, plan) => credentials.get(`${route.protocol}:${plan.upstream}`) ?? null,
+    streamError: (permitted, error) =>
+      protocols[permitted.route.protocol].encodeStreamError?.(error, {
+        requestId: permitted.received.id,
+        decisionId: permitted.decisions[0]?.decision_id ?? null,
+        rpcId: permitted.message.rpcId,
+      }) ?? null,
+    tunnel: createTunnel(config, platform),
   };
 }
 
@@ -255,7 +265,7 @@ const compilePolicy: PolicyCompiler = async (dir, { out }) => {
   return result.kind === 'rejected' ? { problems: result.problems } : {};
 };
 
-function buildEngine(
+async function buildEngine(
   config: Config,
   platform: Platform,
   servers: ReadonlyMap<string, ServerFacts>,
@@ -263,7 +273,7 @@ function buildEngine(
 ): Promise<OpaEngine> {
   const { policy } = config;
   return createPolicyEngine({
-    bundleDir: resolve(platform.baseDir, policy.bundle),
+    ...(await policySource(config, platform)),
     dataFile: policy.data === undefined ? null : resolve(platform.baseDir, policy.data),
     entrypoint: policy.entrypoint,
     clock: platform.clock,
@@ -280,13 +290,11 @@ function buildEngine(
 /** A changed policy file takes effect by itself; a bad one is logged with its place and changes nothing. */
 function watchPolicy(config: Config, platform: Platform, engine: OpaEngine, cleanup: AsyncDisposableStack): void {
   const logger = platform.logging.component('policy');
-  const { bundle, data } = config.policy;
-  const paths = [bundle, ...(data === undefined ? [] : [data])].map((path) => resolve(platform.baseDir, path));
   const reload = async () => {
-    const status = await engine.reload();
+    const status = await engine.reload('change');
     platform.metrics.reload('policy', status.last_error === null);
   };
-  const watcher = watchFiles(paths, () => void reload(), {
+  const watcher = watchFiles(policyPaths(config, platform.baseDir), () => void reload(), {
     onError: (error) => logger.error({ err: error }, 'policy_watch_failed'),
   });
   cleanup.defer(() => watcher.close());

@@ -41,6 +41,8 @@ export interface AdminParts {
   /** State of every part, for `/health/detailed`: JSON, without secrets. */
   details(): Promise<Readonly<Record<string, unknown>>>;
   readonly policy: Pick<PolicyEngine, 'status' | 'reload'> & {
+    /** Takes the last activation back and keeps it out; false when there is none before it. */
+    rollback?(): boolean;
     /** What a candidate policy would decide otherwise; null when none is tried out. */
     shadow?(): object | null;
   };
@@ -80,6 +82,7 @@ export function createAdminApp(parts: AdminParts): AdminHono {
       c.res.headers.set('cache-control', 'no-store');
     });
     policyRoutes(app, parts);
+    rollbackRoute(app, parts);
     cacheRoutes(app, parts);
     upstreamRoutes(app, parts);
     app.get('/health/detailed', async (c) => c.json(await parts.details()));
@@ -139,6 +142,19 @@ function policyRoutes(app: AdminHono, parts: AdminParts): void {
     parts.onAction({ received, operation: 'policy:reload', outcome: failed ? 'failed' : 'allowed', details });
     // The old policy stays in force when the new one is refused: the request was understood but could not be done.
     return c.json(status, failed ? 422 : 200);
+  });
+}
+
+function rollbackRoute(app: AdminHono, parts: AdminParts): void {
+  app.post('/policy/rollback', (c) => {
+    const { received } = c.env;
+    const from = parts.policy.status().revision;
+    const done = parts.policy.rollback?.() ?? false;
+    const status = parts.policy.status();
+    const details = { revision: status.revision, from };
+    parts.onAction({ received, operation: 'policy:rollback', outcome: done ? 'allowed' : 'failed', details });
+    if (!done) throw new Failure('CONFLICT', { message: 'There is no policy before this one' });
+    return c.json(status);
   });
 }
 

@@ -9,6 +9,7 @@ import { SERVER_TYPES } from '../core/call.ts';
 import { isJsonObject, type JsonObject } from '../core/json.ts';
 import { loadBundle, staleSources } from '../policy/bundle.ts';
 import { PolicyLoadError } from '../policy/wasm/program.ts';
+import { bundlePath, signingRules } from '../policy-sources.ts';
 import { databaseFile } from '../stores/database.ts';
 import { configFile, readConfigFile } from './config-file.ts';
 import { EXIT, type Io, line } from './io.ts';
@@ -95,7 +96,9 @@ function keyFiles([name, provider]: [string, object]): [string, string | undefin
 }
 
 async function* policies(config: Config, baseDir: string, canCompile: boolean): AsyncGenerator<Finding> {
-  const bundle = resolve(baseDir, config.policy.bundle);
+  const path = bundlePath(config.policy.bundle);
+  if (path === null) return;
+  const bundle = resolve(baseDir, path);
   const info = statSync(bundle, { throwIfNoEntry: false });
   if (info === undefined) {
     yield broken('policy.bundle', `${bundle} does not exist: every request would be refused`);
@@ -103,7 +106,7 @@ async function* policies(config: Config, baseDir: string, canCompile: boolean): 
   }
   const dataFile = config.policy.data === undefined ? null : resolve(baseDir, config.policy.data);
   try {
-    const loaded = await loadBundle({ bundleDir: bundle, dataFile });
+    const loaded = await loadBundle({ bundleDir: bundle, dataFile }, signingRules(config.policy.bundle));
     const stale = info.isDirectory() ? await staleSources(bundle, loaded) : [];
     yield stale.length === 0 ? ok('policy.bundle', bundle) : uncompiled(stale, canCompile);
     yield* regions(config, loaded.data);

@@ -6,6 +6,7 @@ import { z } from 'zod';
 import { SENSITIVITIES } from '../core/call.ts';
 import { Secret } from '../core/secret.ts';
 import { approvalsSchema } from './approvals-schema.ts';
+import { bundleFileSchema, bundleServiceSchema } from './bundle-schema.ts';
 import { decisionLogSchema, shadowSchema } from './decision-log-schema.ts';
 
 const name = z
@@ -232,9 +233,16 @@ const classification = z.strictObject({
 
 const policy = z.strictObject({
   bundle: z
-    .string()
+    .union([z.string(), bundleFileSchema(secret), bundleServiceSchema({ httpUrl, credential, secret })])
     .default('./policies')
-    .describe('directory with .rego files and the compiled bundle, or a bundle file'),
+    .describe(
+      'directory with .rego files and the compiled bundle, or a bundle file; or one that is signed; or a service',
+    ),
+  max_age_seconds: z
+    .int()
+    .min(1)
+    .optional()
+    .describe('without a word of the bundle service for so long, the policy is reported as stale'),
   entrypoint: z.string().default('portcullis/main/decision'),
   data: z.string().optional().describe('JSON data document; default: data.json in the bundle directory'),
   watch: z.boolean().default(true).describe('recompile and reload when a file changes'),

@@ -185,7 +185,10 @@ class BundleService implements PolicySource {
   }
 
   async #take(got: Extract<Download, { kind: 'bundle' }>, deliver: Deliver): Promise<void> {
-    const contents = await this.#read(got.bytes);
+    const contents = await this.#read(got.bytes).catch(async (cause: unknown) => {
+      if (cause instanceof PolicyLoadError) await deliver({ kind: 'refused', reason: cause.message });
+      throw cause;
+    });
     this.#record.downloaded(got.bytes.length, contents.kind);
     const done =
       contents.kind === 'snapshot'
@@ -196,8 +199,10 @@ class BundleService implements PolicySource {
       if (contents.kind === 'delta') this.#etag = null;
       throw new PolicyLoadError(done.reason);
     }
-    const whole = contents.kind === 'snapshot' && done.revision === contents.bundle.revision;
-    await this.#inForce(done.revision, got.etag, whole ? got.bytes : null);
+    const taken = contents.kind === 'delta' || done.revision === contents.bundle.revision;
+    await this.#inForce(done.revision, got.etag, taken && contents.kind === 'snapshot' ? got.bytes : null);
+    // It stays out after a rollback: changes to it must not be made to what is in force instead.
+    if (!taken) this.#base = null;
   }
 
   #refused(cause: unknown): PolicyLoadError {

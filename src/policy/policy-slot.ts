@@ -95,6 +95,7 @@ export class PolicySlot {
   deliver(news: News): Promise<Delivered> {
     return this.#inTurn(async () => {
       try {
+        if (news.kind === 'refused') throw new PolicyLoadError(news.reason);
         const done =
           news.kind === 'delta' ? await this.#change(news.delta, news.base) : await this.#replace(news.bundle);
         this.#options.onDelivery?.(true);
