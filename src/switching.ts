@@ -7,6 +7,7 @@ import type { SwitchTarget } from './admin/switches.ts';
 import type { Clock } from './core/clock.ts';
 import { GatewayError } from './core/errors.ts';
 import type { Logger } from './core/module.ts';
+import { everyAuth } from './core/principal.ts';
 import { onEveryTokenRevoked, onKeyChange } from './identity/revocations.ts';
 import type { RunningExchanges } from './pipeline/running.ts';
 import { Switchboard } from './pipeline/switchboard.ts';
@@ -272,11 +273,15 @@ class LiveSwitching implements Switching {
     const { running, issuerOf } = this.#options;
     const ids = new Set([...this.#revokedTokens.values()].map(({ tokenId }) => tokenId));
     running.cut(({ principal }) => {
-      const { token_id, provider } = principal.auth;
-      if (token_id === null || !ids.has(token_id)) return null;
-      const issuer = issuerOf(provider);
-      const isMeant = issuer === null || this.#revokedTokens.has(`${issuer}\n${token_id}`);
-      return isMeant ? new GatewayError('TOKEN_REVOKED') : null;
+      for (const auth of everyAuth(principal)) {
+        const { token_id, provider } = auth;
+        if (token_id === null || !ids.has(token_id)) continue;
+        // Of a delegation it is the id of the delegation, which the actor's issuer has nothing to do with.
+        const issuer = auth === principal.auth && principal.parties !== undefined ? null : issuerOf(provider);
+        if (issuer === null || this.#revokedTokens.has(`${issuer}\n${token_id}`))
+          return new GatewayError('TOKEN_REVOKED');
+      }
+      return null;
     });
     for (const [key, { until }] of this.#revokedTokens) if (until < now) this.#revokedTokens.delete(key);
   }

@@ -99,3 +99,8 @@ export function actorIds({ actor }: Principal): string[] {
 export function holderId(principal: Principal): string {
   return principal.actor === null ? principal.id : JSON.stringify([principal.id, ...actorIds(principal)]);
 }
+
+/** What was shown for a call: of a delegated one the delegation and what each party had shown. */
+export function everyAuth({ auth, parties }: Principal): readonly AuthFacts[] {
+  return parties === undefined ? [auth] : [auth, ...parties.map((party) => party.auth)];
+}

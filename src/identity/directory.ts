@@ -34,9 +34,8 @@ export function keyOwners(keys: Pick<ApiKeyStore, 'list'>): Directory {
 function ownerOf(tenant_id: string, id: string, records: readonly ApiKeyRecord[]): Principal {
   const facts = records.map((record) => record.facts);
   const [first] = facts;
-  const all = (name: 'roles' | 'teams' | 'groups' | 'permissions' | 'scopes') => [
-    ...new Set(facts.flatMap((one) => one[name])),
-  ];
+  const all = (name: 'roles' | 'teams' | 'groups' | 'permissions' | 'scopes') =>
+    [...new Set(facts.flatMap((one) => one[name]))].sort();
   const tenures = facts.flatMap(({ tenure_months }) => (tenure_months === null ? [] : [tenure_months]));
   return makePrincipal(
     {

@@ -5,7 +5,7 @@
 import type { CancelListener } from '../core/cancel.ts';
 import { GatewayError } from '../core/errors.ts';
 import type { Message, Received } from '../core/exchange.ts';
-import type { Principal } from '../core/principal.ts';
+import { everyAuth, type Principal } from '../core/principal.ts';
 import type { Switchboard } from './switchboard.ts';
 
 /** A tunnel that was cut; its end as a request was reported when it began. */
@@ -126,21 +126,30 @@ export class RunningExchanges {
   /** Ids of the API keys in use, each once. */
   keyIds(): readonly string[] {
     const ids = new Set<string>();
-    for (const { principal } of this.#entries) if (principal.auth.key_id !== null) ids.add(principal.auth.key_id);
+    for (const { principal } of this.#entries) {
+      for (const { key_id } of everyAuth(principal)) if (key_id !== null) ids.add(key_id);
+    }
     return [...ids];
   }
 
   /** Applies how keys stand now: `standing` has an entry for each of `asked` that exists. */
   applyKeys(asked: ReadonlySet<string>, standing: ReadonlyMap<string, KeyState>): number {
     return this.cut((entry) => {
-      const { key_id } = entry.principal.auth;
-      if (key_id === null || !asked.has(key_id)) return null;
-      const state = standing.get(key_id);
-      if (state === undefined || state.revoked_at !== null) return new GatewayError('TOKEN_REVOKED');
-      entry.expiresAt = state.expires_at;
+      // A delegation has an end of its own, which no key puts off.
+      const isLent = entry.principal.parties !== undefined;
+      for (const { key_id } of everyAuth(entry.principal)) {
+        if (key_id === null || !asked.has(key_id)) continue;
+        const state = standing.get(key_id);
+        if (state === undefined || state.revoked_at !== null) return new GatewayError('TOKEN_REVOKED');
+        entry.expiresAt = isLent ? earlier(entry.expiresAt, state.expires_at) : state.expires_at;
+      }
       return null;
     });
   }
+}
+
+function earlier(a: number | null, b: number | null): number | null {
+  return a === null || b === null ? (a ?? b) : Math.min(a, b);
 }
 
 export interface KeyState {

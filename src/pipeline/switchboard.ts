@@ -6,7 +6,7 @@ import type { Call } from '../core/call.ts';
 import type { Decision, Violation } from '../core/decision.ts';
 import { CATALOGUE, GatewayError } from '../core/errors.ts';
 import type { Message } from '../core/exchange.ts';
-import type { Actor, Principal } from '../core/principal.ts';
+import { type Actor, everyAuth, type Principal } from '../core/principal.ts';
 import type { SwitchedOff } from '../stores/switches.ts';
 
 /** By tenant and id, or by server and tool. */
@@ -44,11 +44,14 @@ export class Switchboard {
     return off === undefined ? null : refusal(off);
   }
 
-  #offPrincipal({ id, tenant_id, actor, auth }: Principal): SwitchedOff | undefined {
+  #offPrincipal(principal: Principal): SwitchedOff | undefined {
+    const { id, tenant_id, actor } = principal;
     const tenant = this.#tenants.get(tenant_id);
     if (tenant !== undefined) return tenant;
-    const key = auth.key_id === null ? undefined : this.#keys.get(auth.key_id);
-    if (key !== undefined) return key;
+    for (const { key_id } of everyAuth(principal)) {
+      const key = key_id === null ? undefined : this.#keys.get(key_id);
+      if (key !== undefined) return key;
+    }
     const ids = this.#principals.get(tenant_id);
     return ids?.get(id) ?? (ids === undefined ? undefined : offActor(ids, actor));
   }

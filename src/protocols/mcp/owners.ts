@@ -7,10 +7,12 @@ import { holderId, type Principal } from '../../core/principal.ts';
 export interface Owner {
   readonly tenant_id: string;
   readonly id: string;
+  /** Who may use it: somebody who acts for `id` holds other handles than that person. */
+  readonly holder: string;
 }
 
 export function isOwner(owner: Owner | null, principal: Principal): boolean {
-  return owner !== null && owner.id === holderId(principal) && owner.tenant_id === principal.tenant_id;
+  return owner !== null && owner.holder === holderId(principal) && owner.tenant_id === principal.tenant_id;
 }
 
 /** Least recently used entries go first. */
@@ -27,7 +29,7 @@ export class OwnerTable {
     const key = keyOf(server, handle);
     const known = this.#owners.get(key);
     if (known !== undefined && !isOwner(known, principal)) return false;
-    this.#put(key, known ?? { tenant_id: principal.tenant_id, id: holderId(principal) });
+    this.#put(key, known ?? { tenant_id: principal.tenant_id, id: principal.id, holder: holderId(principal) });
     return true;
   }
 
