@@ -77,7 +77,7 @@ export function mismatch(
     return { why: 'changed_arguments', message: 'The arguments are not the ones that were approved' };
   }
   if (approved.schema_hash !== call.schema_hash) {
-    return { why: 'changed_definition', message: 'The definition of the tool is not the one that was approved' };
+    return { why: 'changed_definition', message: definitionMessage(approved, call) };
   }
   if (approved.tool_type !== call.tool_type || approved.sensitivity_level !== call.sensitivity_level) {
     return { why: 'changed_class', message: 'The call is classified otherwise than when it was approved' };
@@ -86,4 +86,12 @@ export function mismatch(
     return { why: 'changed_policy', message: 'The policy was changed after the approval' };
   }
   return null;
+}
+
+/** Definitions are learnt from lists that pass through, so a gateway that has just started knows none. */
+function definitionMessage(approved: ApprovalCall, call: ApprovalCall): string {
+  if (call.schema_hash === null)
+    return 'The definition of the tool is not known here yet: list the tools and try again';
+  if (approved.schema_hash === null) return 'The definition of the tool was not known when it was approved: ask again';
+  return 'The definition of the tool is not the one that was approved';
 }
