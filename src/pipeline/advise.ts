@@ -1,6 +1,7 @@
 /** Classify and decide for those who enforce elsewhere: by the same functions as the stages, with nothing forwarded. */
 import type { Call, ClassifiedCall } from '../core/call.ts';
-import type { Decision } from '../core/decision.ts';
+import type { Decision, Violation } from '../core/decision.ts';
+import type { GatewayError } from '../core/errors.ts';
 import type { Judge } from '../core/exchange.ts';
 import type { JsonObject } from '../core/json.ts';
 import type { Advice, Advisor } from '../protocols/pdp/advisor.ts';
@@ -9,6 +10,7 @@ import type { Admission } from './stages/admit.ts';
 import { admit } from './stages/admit.ts';
 import type { Classify } from './stages/classify.ts';
 import { isPermission, refusalCode } from './stages/decide.ts';
+import { Switchboard } from './switchboard.ts';
 
 export interface AdvisorParts {
   readonly classify: Classify;
@@ -19,15 +21,23 @@ export interface AdvisorParts {
 }
 
 export function createAdvisor(parts: AdvisorParts): Advisor {
+  // Somebody who is switched off is asked about like everybody else; the answer is no.
+  const counting: Admission = { ...parts.admission, switches: new Switchboard() };
   return {
-    as: ({ received, route }, principal) => admit(parts.admission, { received, route, principal }),
+    as: ({ received, route }, principal) => admit(counting, { received, route, principal }),
     advise(exchange, call) {
       const route = { ...exchange.route, entrypoint: parts.entrypointOf(call.server) };
       const [decision] = parts.judge({ ...exchange, route }, [call]);
       if (decision === undefined) throw new Error('one call has one decision');
-      return adviceOf(parts.classify(call), decision);
+      const off = parts.admission.switches.refusalOf(exchange.principal);
+      return adviceOf(parts.classify(call), off === null ? decision : withheld(decision, off));
     },
   };
+}
+
+function withheld(decision: Decision, { code, message }: GatewayError): Decision {
+  const violation: Violation = { package: 'portcullis', code, message, severity: 'high' };
+  return { ...decision, allow: false, deny: [violation], obligations: [] };
 }
 
 function adviceOf(call: ClassifiedCall, decision: Decision): Advice {

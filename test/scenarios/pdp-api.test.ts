@@ -11,7 +11,7 @@ import {
   toolList,
 } from '../../src/protocols/pdp/schemas.ts';
 import type { TestGateway } from '../helpers/gateway.ts';
-import { startGateway } from '../helpers/gateway.ts';
+import { ADMIN_TOKEN, startGateway } from '../helpers/gateway.ts';
 import type { Answer } from '../helpers/gateway-calls.ts';
 import { call, invoke } from '../helpers/gateway-calls.ts';
 import type { Example } from '../helpers/processes.ts';
@@ -237,6 +237,33 @@ describe('POST /api/v1/gateway/authorize', () => {
     const target = action.startsWith('llm:') ? {} : { server_name: 'orders' };
     const answer = await authorize('developer', { action, ...target, ...fields });
     expect(decided(answer).allow).toBe(allow);
+  });
+
+  test('somebody who is switched off is denied, and the asker is not', async () => {
+    const admin = { authorization: `Bearer ${ADMIN_TOKEN}` };
+    const off = { kind: 'principal', name: 'suspended', reason: 'test' };
+    const done = await call(`${gateway.admin}/switches`, { json: off, headers: admin });
+    expect(done.status, done.text).toBeLessThan(300);
+    const said = await authorize('asker', { ...select, user: { id: 'suspended', roles: ['developer'] } });
+    expect(said.status).toBe(200);
+    expect(decided(said)).toMatchObject({ allow: false, code: 'SWITCHED_OFF', status: 403, obligations: [] });
+  });
+
+  test('without a policy there is no answer, and that is no allow', async () => {
+    await using bare = await startGateway({ policy: { bundle: './nothing', watch: false } });
+    const key = await bare.key('admin');
+    for (const path of ['/api/v1/gateway/authorize', '/access/v1/evaluation']) {
+      const json = path.startsWith('/api')
+        ? { action: 'llm:models:list', model: 'x' }
+        : {
+            subject: { type: 'user', id: 'user-admin' },
+            action: { name: 'list' },
+            resource: { type: 'model', id: 'x' },
+          };
+      const answer = await call(`${bare.url}${path}`, { key, json });
+      expect(answer.status).toBe(503);
+      expect(codeOf(answer)).toBe('POLICY_UNAVAILABLE');
+    }
   });
 
   test('without a credential it answers nothing', async () => {
@@ -486,6 +513,16 @@ describe('OpenID AuthZEN', () => {
     const evaluations = [{}, { action: dropping }, {}];
     const answer = await evaluateAll({ subject, action, resource, evaluations, options: { evaluations_semantic } });
     expect(results(answer).map(({ decision }) => decision)).toEqual(expected);
+  });
+
+  test('a list about one person counts once for that person', async () => {
+    const many = { type: 'user', id: 'busy', properties: { roles: ['viewer'] } };
+    const list = { type: 'server', id: 'orders' };
+    const evaluations = Array.from({ length: 100 }, () => ({}));
+    for (let round = 0; round < 3; round++) {
+      const answer = await evaluateAll({ subject: many, action: { name: 'list' }, resource: list, evaluations });
+      expect(results(answer).every(({ decision }) => decision)).toBe(true);
+    }
   });
 
   test('without a list it is one evaluation', async () => {

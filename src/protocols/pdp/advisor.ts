@@ -20,8 +20,8 @@ export interface Advice {
 
 export interface Advisor {
   /**
-   * The request as if this principal had sent it, counted in that principal's own window. Throws SWITCHED_OFF, or
-   * rejects with STORE_UNAVAILABLE.
+   * The request as if this principal had sent it, counted in that principal's own window. Rejects with
+   * STORE_UNAVAILABLE.
    */
   as(exchange: Admitted, principal: Principal): Admitted | Promise<Admitted>;
   /** Classifies and decides one call. Never throws. */
