@@ -164,13 +164,13 @@ const logLevel = (value: string): string =>
   });
 
 function setDatabase(value: string, draft: Draft): void {
-  if (!value.startsWith('sqlite:')) throw new AliasError('only sqlite: databases are available in this version');
+  if (!/^(sqlite:|postgres(ql)?:\/\/)/.test(value)) throw new AliasError('expected a sqlite: or postgres:// URL');
   draft.set(['stores', 'database'], value);
 }
 
 function setShared(value: string, draft: Draft): void {
-  if (value !== 'memory') throw new AliasError('only "memory" is available in this version; Redis is not');
-  draft.set(['stores', 'shared'], 'memory');
+  if (value !== 'memory' && !/^rediss?:\/\//.test(value)) throw new AliasError('expected "memory" or a redis:// URL');
+  draft.set(['stores', 'shared'], value);
 }
 
 /** The list of servers of SARK's gateway tutorial: `servers: [{name, url, description, enabled, metadata}]`. */
@@ -267,9 +267,9 @@ export const ALIASES: readonly Alias[] = [
       if (wanted === 'memory') draft.set(['stores', 'database'], 'sqlite::memory:');
     },
   ),
-  row('MY_DB_URL', 'stores.database', 'sqlite: URLs', setDatabase),
-  row('DATABASE_URL', 'stores.database', 'sqlite: URLs', setDatabase),
-  row('REDIS_URL', 'stores.shared', '"memory"', setShared),
+  row('MY_DB_URL', 'stores.database', 'sqlite: and postgres:// URLs', setDatabase),
+  row('DATABASE_URL', 'stores.database', 'sqlite: and postgres:// URLs', setDatabase),
+  row('REDIS_URL', 'stores.shared', '"memory", redis:// and rediss:// URLs', setShared),
   row('DYN_AUDIT_BACKEND', 'audit', '"file"', (value) => void oneOf(value, { file: 'file' })),
   row('DYN_AUDIT_LOG_PATH', 'audit.file', '', setAt(['audit', 'file'])),
   row(

@@ -6,7 +6,8 @@ import type { Decision, Obligation } from '../core/decision.ts';
 import { GatewayError } from '../core/errors.ts';
 import type { Amendment, Classified, Message } from '../core/exchange.ts';
 import type { Protocol } from '../protocols/protocol.ts';
-import type { Shared, WindowCount } from '../stores/shared.ts';
+import type { Counters } from '../stores/open-shared.ts';
+import type { WindowCount } from '../stores/shared.ts';
 
 const SAFE_NAME = /^x-[a-z0-9-]{1,60}$/;
 const SAFE_VALUE = /^[\x20-\x7e]{0,1024}$/;
@@ -115,7 +116,7 @@ interface Limit {
  * STORE_UNAVAILABLE when counting fails: what cannot be counted is not let through.
  */
 export async function countLimits(
-  shared: Shared,
+  shared: Counters,
   classified: Classified,
   decisions: readonly Decision[],
 ): Promise<Exceeded | null> {
@@ -128,7 +129,7 @@ export async function countLimits(
   return exceeded;
 }
 
-async function hit(shared: Shared, key: string, windowMs: number): Promise<WindowCount> {
+async function hit(shared: Counters, key: string, windowMs: number): Promise<WindowCount> {
   try {
     return await shared.hit(key, windowMs);
   } catch (cause) {

@@ -15,7 +15,7 @@ const BYTES = 32;
 export function loadPepper(databaseUrl: string, baseDir: string, configured?: Secret): Secret {
   if (configured !== undefined) return checked(configured.reveal(), 'stores.pepper');
   if (isServerDatabase(databaseUrl)) {
-    throw new Error('stores.pepper is missing: gateways that share a database need the same one, e.g. "${env:PEPPER}"');
+    throw new Error('stores.pepper is missing: gateways that share a database need the same one');
   }
   const database = databaseFile(databaseUrl, baseDir);
   if (database === null) return new Secret(randomBytes(BYTES).toString('base64url'));

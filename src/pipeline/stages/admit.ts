@@ -4,6 +4,7 @@
  */
 import { GatewayError } from '../../core/errors.ts';
 import type { Admitted, Authenticated } from '../../core/exchange.ts';
+import { networkOf } from '../../core/network.ts';
 import { actorIds, type Principal } from '../../core/principal.ts';
 import type { Counters } from '../../stores/open-shared.ts';
 import type { WindowCount } from '../../stores/shared.ts';
@@ -55,20 +56,6 @@ async function countAll(admission: Admission, principal: Principal): Promise<Win
     if (window.count > most.count) most = window;
   }
   return most;
-}
-
-/**
- * An IPv4 address, or the first 64 bits of an IPv6 one: who has one address there has all of them (RFC 6177).
- * @param address in canonical text
- */
-export function networkOf(address: string): string {
-  if (!address.includes(':')) return address;
-  const [left = '', right] = address.split('::');
-  const groups = left === '' ? [] : left.split(':');
-  const rest = right === undefined || right === '' ? [] : right.split(':');
-  // What `::` stands for is written out.
-  if (right !== undefined) while (groups.length + rest.length < 8) groups.push('0');
-  return `${[...groups, ...rest].slice(0, 4).join(':')}::/64`;
 }
 
 async function orUnavailable(hit: Promise<WindowCount>): Promise<WindowCount> {

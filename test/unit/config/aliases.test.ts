@@ -131,19 +131,19 @@ const CASES: Record<string, Case> = {
     value: 'sqlite:./my.db',
     pick: (c) => c.stores.database,
     gives: 'sqlite:./my.db',
-    bad: ['postgres://db/x', 'only sqlite'],
+    bad: ['mysql://db/x', 'postgres://'],
   },
   DATABASE_URL: {
     value: 'sqlite:./x.db',
     pick: (c) => c.stores.database,
     gives: 'sqlite:./x.db',
-    bad: ['postgresql://u:hunter2@db/x', 'only sqlite'],
+    bad: ['mysql://u:hunter2@db/x', 'postgres://'],
   },
   REDIS_URL: {
     value: 'memory',
     pick: (c) => c.stores.shared,
     gives: 'memory',
-    bad: ['redis://localhost:6379', 'Redis is not'],
+    bad: ['memcached://localhost:6379', 'redis://'],
   },
   DYN_AUDIT_BACKEND: {
     value: 'file',

@@ -66,18 +66,18 @@ routes:
       'gateway.yaml:8:23: limits.body_bytes: expected number, received string',
       'gateway.yaml:10:50: routes[0].server: no server named "order" (did you mean "orders"?)',
       'gateway.yaml:10:68: routes[0].identity[0]: no identity provider named "keyz" (did you mean "keys"?)',
-      'gateway.yaml:11:28: routes[1].protocol: expected one of mcp, llm, http, tools (did you mean "mcp"?)',
+      'gateway.yaml:11:28: routes[1].protocol: expected one of mcp, llm, http, tools, api (did you mean "mcp"?)',
     ]);
   });
 
   test('refuses what would only fail at start: stores that do not exist, expressions that may take long', () => {
     const rule = (tool: string) => `{ server_type: x, tool: "${tool}", type: y, reason: x }`;
-    const found = texts(`${BASE}stores: { database: "postgres://db/x", shared: "redis://x" }
+    const found = texts(`${BASE}stores: { database: "mysql://db/x", shared: "memcached://x" }
 classification: { rules: [${rule('^a')}, ${rule('(a+)+')}, ${rule('(')}] }
 `);
     expect(found.map((text) => text.replace(/^.*?: /, ''))).toEqual([
-      'stores.database: expected sqlite:FILE or sqlite::memory:',
-      'stores.shared: expected memory',
+      'stores.database: expected sqlite:FILE, sqlite::memory: or postgres://USER:PASSWORD@HOST/NAME',
+      'stores.shared: expected memory, redis://HOST:PORT or rediss://HOST:PORT',
     ]);
     const rules = texts(`${BASE}classification: { rules: [${rule('^a')}, ${rule('(a+)+')}, ${rule('(')}] }\n`);
     expect(rules).toEqual([

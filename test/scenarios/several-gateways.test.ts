@@ -1,0 +1,85 @@
+/** Two gateways with nothing in common but a Postgres and a Redis act as one. */
+import { randomBytes } from 'node:crypto';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import type { PartialConfig, TestGateway } from '../helpers/gateway.ts';
+import { ADMIN_TOKEN, startGateway } from '../helpers/gateway.ts';
+import { call } from '../helpers/gateway-calls.ts';
+import type { StoreServer } from '../helpers/processes-stores.ts';
+import { NO_POSTGRES, NO_REDIS, startPostgres, startRedis } from '../helpers/processes-stores.ts';
+import { startTasks } from '../helpers/upstreams.ts';
+
+describe.skipIf(NO_POSTGRES !== null || NO_REDIS !== null)('two gateways over one database and one Redis', () => {
+  let postgres: StoreServer;
+  let redis: Awaited<ReturnType<typeof startRedis>>;
+  let tasks: Awaited<ReturnType<typeof startTasks>>;
+  let one: TestGateway;
+  let two: TestGateway;
+
+  beforeAll(async () => {
+    [postgres, redis, tasks] = await Promise.all([startPostgres(), startRedis(), startTasks()]);
+    const config: PartialConfig = {
+      routes: [{ match: '/api', protocol: 'http', url: tasks.url, rewrite: '/tasks', identity: ['keys'] }],
+      stores: { database: postgres.url, shared: redis.url, pepper: randomBytes(32).toString('base64url') },
+      // Long enough that no window ends while a test counts.
+      rate_limit: { window_ms: 3_600_000 },
+    };
+    [one, two] = await Promise.all([startGateway(config), startGateway(config)]);
+  }, 60_000);
+
+  afterAll(async () => {
+    await Promise.all([one, two].map((gateway) => gateway?.[Symbol.asyncDispose]()));
+    await Promise.all([postgres, redis, tasks].map((server) => server?.[Symbol.asyncDispose]()));
+  });
+
+  const admin = async (gateway: TestGateway, method: string, path: string, body?: object) => {
+    const answer = await fetch(`${gateway.admin}${path}`, {
+      method,
+      headers: { authorization: `Bearer ${ADMIN_TOKEN}`, 'content-type': 'application/json' },
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+    });
+    expect(answer.ok).toBe(true);
+    return answer;
+  };
+
+  test('a key made by one is good at the other, and revoked by one it is refused by the other within a second', async () => {
+    const key = await one.key('developer');
+    expect((await call(`${two.url}/api`, { key })).status).toBe(200);
+    expect((await call(`${one.url}/api`, { key })).status).toBe(200);
+    const [id] = /[0-9a-zA-Z]+(?=_[^_]+$)/.exec(key) ?? [''];
+    await admin(one, 'DELETE', `/keys/${id}`);
+    const revoked = performance.now();
+    await vi.waitFor(async () => expect((await call(`${two.url}/api`, { key })).status).toBe(401), { interval: 5 });
+    expect(performance.now() - revoked).toBeLessThan(1000);
+    expect((await call(`${one.url}/api`, { key })).status).toBe(401);
+  });
+
+  test('of a thousand requests to both, as many are let through as the limit says and not one more', async () => {
+    const key = await one.key('data_engineer');
+    const statuses = await Promise.all(
+      Array.from(
+        { length: 1000 },
+        async (_, i) => (await call(`${(i % 2 === 0 ? one : two).url}/api`, { key })).status,
+      ),
+    );
+    const limit = 500;
+    expect(statuses.filter((status) => status === 200)).toHaveLength(limit);
+    expect(statuses.filter((status) => status === 429)).toHaveLength(1000 - limit);
+  });
+
+  test('what one switches off is off at the other within a second', async () => {
+    const key = await one.key('viewer');
+    expect((await call(`${two.url}/api`, { key })).status).toBe(200);
+    await admin(one, 'POST', '/switches', { kind: 'principal', name: 'user-viewer', reason: 'leaving' });
+    const off = performance.now();
+    await vi.waitFor(async () => expect((await call(`${two.url}/api`, { key })).status).toBe(403), { interval: 5 });
+    expect(performance.now() - off).toBeLessThan(1000);
+  });
+
+  test('while Redis is away requests go on and are counted by each, and what happens once is refused', async () => {
+    const key = await one.key('developer');
+    expect((await call(`${one.url}/api`, { key })).status).toBe(200);
+    await redis.kill();
+    expect((await call(`${one.url}/api`, { key })).status).toBe(200);
+    expect((await call(`${two.url}/api`, { key })).status).toBe(200);
+  });
+});
