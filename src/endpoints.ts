@@ -14,7 +14,7 @@ export function buildEndpoints(parts: ProtocolParts, shared: SharedParts): reado
   return [
     ...parts.endpoints,
     ...decisionEndpoints(parts, shared),
-    ...versionEndpoints({ version: parts.platform.version }),
+    ...versionEndpoints({ version: parts.platform.version, features: featuresOf(parts) }),
     ...approvalEndpoints(approvalsApi(parts)),
   ];
 }
@@ -34,5 +34,16 @@ function approvalsApi({ approvals, config, judge }: ProtocolParts): ApprovalsApi
       const message = decision.deny.map((reason) => reason.message).join('; ');
       throw new GatewayError(refusalCode(decision), message === '' ? {} : { message });
     },
+  };
+}
+
+/** In the words of those who ask which parts of a gateway are on. */
+function featuresOf({ config }: ProtocolParts): Readonly<Record<string, boolean>> {
+  return {
+    gateway: true,
+    a2a: true,
+    authzen: true,
+    audit: config.audit.mode !== 'off',
+    decision_cache: config.policy.cache.entries > 0,
   };
 }

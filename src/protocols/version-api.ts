@@ -5,10 +5,12 @@ import { openApiDocument } from './pdp/openapi.ts';
 export interface VersionFacts {
   /** Of the package. */
   readonly version: string;
+  /** What this gateway can be asked for, by name. */
+  readonly features: Readonly<Record<string, boolean>>;
 }
 
 /** Which product and which version of its API answers here, and what can be asked of it. */
-export function versionEndpoints({ version }: VersionFacts): readonly Endpoint[] {
+export function versionEndpoints({ version, features }: VersionFacts): readonly Endpoint[] {
   let described: object | null = null;
   return [
     {
@@ -16,7 +18,7 @@ export function versionEndpoints({ version }: VersionFacts): readonly Endpoint[]
       path: '/api/v1/version',
       access: 'authenticated',
       body: null,
-      answer: () => ({ status: 200, body: { name: 'portcullis', version, api_version: '1' } }),
+      answer: () => ({ status: 200, body: { name: 'portcullis', version, api_version: '1', features } }),
     },
     {
       method: 'GET',

@@ -9,7 +9,11 @@ describe('endpoints of the gateway on the data listener', () => {
     const key = await gateway.key('viewer');
     const answer = await call(`${gateway.url}/api/v1/version`, { key });
     expect(answer.status).toBe(200);
-    expect(answer.body).toMatchObject({ name: 'portcullis', api_version: '1' });
+    expect(answer.body).toMatchObject({
+      name: 'portcullis',
+      api_version: '1',
+      features: { gateway: true, a2a: true, audit: true },
+    });
     expect(answer.headers.get('content-type')).toBe('application/json');
     expect(answer.headers.get('cache-control')).toBe('no-store');
     expect(answer.headers.get('x-decision-id')).toMatch(/^dec_/);

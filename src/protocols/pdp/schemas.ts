@@ -210,7 +210,12 @@ export const toolList = z
   .meta({ id: 'ToolList' });
 
 export const versionDocument = z
-  .object({ name: z.literal('portcullis'), version: z.string(), api_version: z.string() })
+  .object({
+    name: z.literal('portcullis'),
+    version: z.string(),
+    api_version: z.string(),
+    features: z.record(z.string(), z.boolean()),
+  })
   .meta({ id: 'Version' });
 
 export const problemDocument = z
