@@ -1,5 +1,7 @@
 /** A candidate policy at the front door: it is asked about the same calls, decides none, and costs nobody anything. */
+import { Readable } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { main } from '../../src/cli/cli.ts';
 import type { ShadowStatus } from '../../src/policy/shadow.ts';
 import { ADMIN_TOKEN, type PartialConfig, POLICIES, startGateway, type TestGateway } from '../helpers/gateway.ts';
 import { NO_COMPILER, type PolicyDirectory, policyDirectory } from '../helpers/policy-dir.ts';
@@ -32,6 +34,18 @@ async function settled(gateway: TestGateway, enough: (status: ShadowStatus) => b
     const status = await shadowOf(gateway);
     if (enough(status) && status.waiting === 0) return status;
   }
+}
+
+async function policyShadow(gateway: TestGateway, ...options: string[]): Promise<string> {
+  let printed = '';
+  const out = (piece: string) => {
+    printed += piece;
+  };
+  const env = { PORTCULLIS_ADMIN_URL: gateway.admin, PORTCULLIS_ADMIN_TOKEN: ADMIN_TOKEN };
+  const signal = new AbortController().signal;
+  const io = { stdin: Readable.from([]), out, err: out, env, cwd: gateway.home, signal };
+  const code = await main(['policy', 'shadow', ...options], io);
+  return code === 0 ? printed : `exit ${code}: ${printed}`;
 }
 
 const STRICTER = `package portcullis.custom.candidate
@@ -87,6 +101,10 @@ describe.skipIf(NO_COMPILER !== null)('a candidate policy', () => {
       ...{ kind: 'allow_to_deny', action: 'http:delete', live: { allow: true, codes: [] } },
       candidate: { allow: false, codes: ['POLICY_DENIED'] },
     });
+    const shown = await policyShadow(gateway);
+    expect(shown).toContain('allow_to_deny   1');
+    expect(shown).toContain(first?.decision_id);
+    expect(JSON.parse(await policyShadow(gateway, '--json'))).toMatchObject({ compared: 3 });
     const audit = await gateway.audited((events) => events.length >= 3);
     expect(audit.some((event) => 'decision_id' in event && event.decision_id === first?.decision_id)).toBe(true);
     const metrics = await (
@@ -137,5 +155,6 @@ describe.skipIf(NO_COMPILER !== null)('a candidate policy', () => {
       headers: { authorization: `Bearer ${ADMIN_TOKEN}` },
     });
     expect(response.status).toBe(404);
+    expect(await policyShadow(gateway)).toMatch(/^exit 1: .*no candidate is tried out/s);
   });
 });
