@@ -85,6 +85,18 @@ export const REASONS = {
   'k8s:secrets': 'touches secrets',
   'k8s:impersonation': 'acts as someone else or hands out tokens',
   'k8s:command': 'a command line that cannot be read safely',
+  'llm:inference': 'asks a model',
+  'llm:read': 'reads what the provider lists',
+  'llm:media': 'makes images, sound or video',
+  'llm:batch': 'asks a model many things at once',
+  'llm:write': 'changes assistants, threads or stores',
+  'llm:files': 'touches files at the provider',
+  'llm:tools': 'lets the model use tools of the provider',
+  'llm:account': 'reads the provider’s account, keys or users',
+  'llm:training': 'trains or tunes a model',
+  'llm:execution': 'runs code or drives a computer',
+  'llm:admin': 'deletes, releases or administers at the provider',
+  'llm:unreadable': 'arguments nested too deep to read',
 } as const satisfies Record<string, string>;
 
 /** An id of the closed list. */

@@ -22,6 +22,7 @@ import { customClassifier } from './classifiers/custom.ts';
 import { fileClassifier } from './classifiers/file.ts';
 import { httpApiClassifier } from './classifiers/http-api.ts';
 import { kubernetesClassifier } from './classifiers/kubernetes.ts';
+import { llmClassifier } from './classifiers/llm.ts';
 import { createSqlClassifier } from './classifiers/sql.ts';
 import { baseLevel, maxLevel, maxType } from './levels.ts';
 import type { ReasonId } from './reasons.ts';
@@ -189,8 +190,8 @@ class Registry implements OpenClassificationRegistry {
     this.#rules = createRules(options.rules);
     this.#logger = options.logger;
     this.#onUnknown = options.onUnknown;
-    for (const one of [this.#sql, httpApiClassifier, fileClassifier, kubernetesClassifier, customClassifier])
-      this.#classifiers.set(one.serverType, one);
+    const plain = [httpApiClassifier, fileClassifier, kubernetesClassifier, llmClassifier, customClassifier];
+    for (const one of [this.#sql, ...plain]) this.#classifiers.set(one.serverType, one);
   }
 
   prepare(dialects: readonly string[]): Promise<void> {

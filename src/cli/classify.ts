@@ -113,10 +113,10 @@ function configured(name: string, config: Config | null): ServerFacts {
 }
 
 /** The server a request speaks of: a configured one, or one made of what the request says. */
-function serverOf(asked: Request, config: Config | null): ServerFacts {
+function serverOf(asked: Request, config: Config | null, fallback: string | undefined): ServerFacts {
   const named = typeof asked.server === 'string' ? configured(asked.server, config) : null;
   const inline = typeof asked.server === 'string' ? null : (asked.server ?? null);
-  const type = named?.type ?? asked.server_type ?? inline?.type ?? inline?.server_type;
+  const type = named?.type ?? asked.server_type ?? inline?.type ?? inline?.server_type ?? fallback;
   if (type === undefined) throw new Refused('server_type is missing');
   if (named !== null && asked.server_type !== undefined && asked.server_type !== named.type)
     throw new Refused(`server ${named.name} is of type ${named.type}, not ${asked.server_type}`);
@@ -138,8 +138,9 @@ function serverOf(asked: Request, config: Config | null): ServerFacts {
   };
 }
 
-async function classify(asked: Request, { registry, config }: Context): Promise<Classification> {
-  const server = serverOf(asked, config);
+/** @param fallback type of servers about which the request says nothing */
+async function classify(asked: Request, { registry, config }: Context, fallback?: string): Promise<Classification> {
+  const server = serverOf(asked, config, fallback);
   if (server.type === 'sql') await registry.prepare([sqlDialect(server.dialect)]);
   const toolName = asked.tool_name ?? '';
   const call: Call = {
@@ -179,14 +180,15 @@ function openLines(file: string, io: Io): Readable {
 }
 
 /** One answer per line, in order; a bad line is answered with its number and the rest goes on. */
-async function classifyLines(file: string, context: Context, io: Io): Promise<number> {
+async function classifyLines(file: string, fallback: string | undefined, context: Context, io: Io): Promise<number> {
   let number = 0;
   let bad = 0;
   for await (const text of createInterface({ input: openLines(file, io), crlfDelay: Number.POSITIVE_INFINITY })) {
     number++;
     if (text.trim() === '') continue;
     try {
-      line(io, answer(await classify(request.parse(parseStrict(Buffer.from(text))), context)));
+      const asked = request.parse(parseStrict(Buffer.from(text)));
+      line(io, answer(await classify(asked, context, fallback)));
     } catch (thrown) {
       bad++;
       line(io, JSON.stringify({ line: number, error: problemOf(thrown) }));
@@ -242,7 +244,7 @@ export async function classifyCommand(argv: readonly string[], io: Io): Promise<
   if (values.jsonl === undefined && values['server-type'] === undefined && values.server === undefined)
     throw new UsageError('--server-type, --server or --jsonl is needed');
   const context = await openContext(values, io);
-  if (values.jsonl !== undefined) return classifyLines(values.jsonl, context, io);
+  if (values.jsonl !== undefined) return classifyLines(values.jsonl, values['server-type'], context, io);
   let found: Classification;
   try {
     found = await classify(requestOf(values, context.config), context);

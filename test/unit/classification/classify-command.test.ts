@@ -86,6 +86,18 @@ describe('portcullis classify', () => {
     expect([code, lines.length]).toEqual([0, 1]);
   });
 
+  test('takes --server-type for lines that name none, and for no other', async () => {
+    const call = { tool_name: 'read_file', parameters: { path: 'a' } };
+    const lines = [call, { ...call, server_type: 'mystery' }].map((one) => JSON.stringify(one)).join('\n');
+    const found = await run(['--jsonl', '-', '--server-type', 'file'], lines);
+    expect(found.code).toBe(0);
+    expect(found.lines.map((text) => (JSON.parse(text) as { tool_type: string }).tool_type)).toEqual([
+      'query',
+      'custom',
+    ]);
+    expect((await run(['--jsonl', '-'], lines)).code).toBe(1);
+  });
+
   test('a configured server gives type, dialect, environment, floors, rules and sensitive names', async () => {
     writeFileSync(
       join(directory, 'portcullis.yaml'),

@@ -38,7 +38,7 @@ describe('the golden table', () => {
     expect(wrong(load('golden'), 'sql')).toEqual([]);
   });
 
-  test.each(['file', 'api', 'k8s'])('the corpus of %s calls is classified without one error', (type) => {
+  test.each(['file', 'api', 'k8s', 'llm'])('the corpus of %s calls is classified without one error', (type) => {
     verifies('S-12', 'S-17', 'S-18', 'S-19', 'SF-04', 'SF-05', 'SF-06');
     const rows = load(type);
     expect(rows.length).toBeGreaterThanOrEqual(60);

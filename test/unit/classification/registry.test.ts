@@ -273,7 +273,7 @@ describe('registration and events', () => {
     expect(() => own.register('sql', billing)).toThrow(GatewayError);
     own.register('sql', billing, { replace: true });
     expect(own.classify(makeCall('x', {}), makeServer()).tool_type).toBe('billing');
-    expect(own.serverTypes()).toEqual(['api', 'custom', 'file', 'k8s', 'sql']);
+    expect(own.serverTypes()).toEqual(['api', 'custom', 'file', 'k8s', 'llm', 'sql']);
   });
 
   test('a classifier that throws gives the most dangerous class', () => {
