@@ -199,6 +199,7 @@ class RunningGateway implements Gateway {
     await this.#data.close();
     await this.#admin.close();
     await this.#current.generation[Symbol.asyncDispose]();
+    this.logger.info({}, 'stopped');
     await this.#platform.close();
   }
 

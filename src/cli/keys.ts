@@ -11,6 +11,7 @@ import { type ApiKeyRecord, createApiKeyStore, EVERY_TENANT } from '../stores/ap
 import { openDatabase } from '../stores/database.ts';
 import { loadPepper } from '../stores/pepper.ts';
 import { CommandError, EXIT, type Io, line, UnreachableError, UsageError } from './io.ts';
+import { rolesOfPolicy, unknownRoles } from './policy-roles.ts';
 
 export const KEYS_HELP = `Usage: portcullis keys create --name NAME [options]
        portcullis keys list [--tenant T] [--owner ID]
@@ -86,7 +87,10 @@ export async function keysCommand(argv: readonly string[], io: Io): Promise<numb
   await using _database = opened.database;
   const { issuing } = opened;
   // `await`: the database must stay open until the command has ended.
-  if (command === 'create') return await create(issuing, values, io);
+  if (command === 'create') {
+    for (const warning of unknownRoles(values.role ?? [], opened.roles)) io.err(`warning: ${printable(warning)}\n`);
+    return await create(issuing, values, io);
+  }
   if (command === 'list') return await list(issuing, values, io);
   if (command === 'rotate') return await rotate(issuing, id ?? '', values, io);
   return await revoke(issuing, id ?? '', io);
@@ -114,7 +118,7 @@ async function open(values: Values, io: Io) {
   const now = systemClock.now();
   // A running gateway looks at the database itself: there is nobody to tell from here.
   const issuing: KeyIssuing = { keys, pepper, environment, clock: { now: () => now }, shared: null };
-  return { database, issuing };
+  return { database, issuing, roles: rolesOfPolicy(loaded.config.policy, loaded.baseDir) };
 }
 
 function amount(values: Values, name: 'expires-in-days' | 'rate-limit' | 'grace-hours', least: number): number | null {

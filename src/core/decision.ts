@@ -95,7 +95,6 @@ export type DecisionFailure =
   | 'no_bundle'
   | 'undefined'
   | 'abort'
-  | 'builtin'
   | 'timeout'
   | 'memory'
   | 'bad_input'

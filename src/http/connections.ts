@@ -1,6 +1,8 @@
 /** The connections of one listener: how many there may be, and how they end. */
 import type { Server } from 'node:http';
 import { Server as NetServer, type Socket } from 'node:net';
+import { networkOf } from '../core/network.ts';
+import { canonicalAddress } from './addresses.ts';
 
 export interface ConnectionLimits {
   readonly connections: number;
@@ -13,6 +15,9 @@ const YOUNG_MS = 250;
 const SHORT_TURN_MS = 0.2;
 /** As many as may wait in the kernel; a flood that goes on is not waited for. */
 const MAX_WAITING = 1024;
+
+/** Who counts together. A listener on every address sees IPv4 clients as IPv6 ones, which are told apart in full. */
+export const partyOf = (address: string): string => networkOf(canonicalAddress(address) ?? address);
 
 /** Keeps count of a listener's connections and ends them in an orderly way. */
 export class Connections {
@@ -42,23 +47,24 @@ export class Connections {
     server.on('connection', (socket: Socket) => {
       this.taken++;
       const address = socket.remoteAddress ?? '';
-      const count = (this.perAddress.get(address) ?? 0) + 1;
+      const party = partyOf(address);
+      const count = (this.perAddress.get(party) ?? 0) + 1;
       if (count > limits.connections_per_ip && !exempt(address)) {
         onRefused('address');
         socket.destroy();
         return;
       }
-      this.perAddress.set(address, count);
+      this.perAddress.set(party, count);
       this.sockets.set(socket, performance.now());
-      socket.once('close', () => this.forget(socket, address));
+      socket.once('close', () => this.forget(socket, party));
     });
   }
 
-  private forget(socket: Socket, address: string): void {
+  private forget(socket: Socket, party: string): void {
     this.sockets.delete(socket);
-    const left = (this.perAddress.get(address) ?? 1) - 1;
-    if (left === 0) this.perAddress.delete(address);
-    else this.perAddress.set(address, left);
+    const left = (this.perAddress.get(party) ?? 1) - 1;
+    if (left === 0) this.perAddress.delete(party);
+    else this.perAddress.set(party, left);
     if (this.sockets.size === 0) this.emptied?.();
   }
 

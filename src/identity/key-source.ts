@@ -21,6 +21,8 @@ export interface KeySourceOptions {
   /** Gives the JWK set document; a rejection is an outage. */
   readonly load: () => Promise<Uint8Array>;
   readonly clock: Clock;
+  /** Name of the provider whose keys these are: the operator's log says it. */
+  readonly provider: string;
   readonly logger: Logger;
   /** Milliseconds a set counts as fresh. */
   readonly maxAgeMs: number;
@@ -112,7 +114,10 @@ class LoadedKeySource implements KeySource {
       return true;
     } catch (error) {
       this.#failing = true;
-      this.#options.logger.warn({ err: error }, 'the key set of the issuer could not be loaded');
+      this.#options.logger.warn(
+        { provider: this.#options.provider, err: error },
+        'the key set of the issuer could not be loaded',
+      );
       return false;
     }
   }

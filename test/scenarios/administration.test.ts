@@ -87,6 +87,7 @@ describe('a gateway that serves a file', () => {
     expect(await status()).toBe(200);
     gateway.kill('SIGTERM');
     await gateway.exited;
+    expect(gateway.stdout() + gateway.stderr()).toContain('"stopped"');
     const events = (await readFile(join(home.path, 'audit.jsonl'), 'utf8'))
       .split('\n')
       .filter((line) => line !== '')

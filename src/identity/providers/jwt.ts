@@ -117,6 +117,7 @@ function openKeys(options: JwtOptions, env: IdentityEnv, onChange: () => void): 
   return createKeySource({
     load: isUrl ? () => fetchDocument(jwks) : () => readFile(file),
     clock: env.clock,
+    provider: env.name,
     logger: env.logger,
     maxAgeMs: options.jwks_max_age_seconds * 1000,
     staleMs: options.jwks_stale_seconds * 1000,

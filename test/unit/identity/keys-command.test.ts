@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
@@ -20,7 +20,7 @@ beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), 'portcullis-keys-command-'));
   writeFileSync(
     join(folder, 'portcullis.yaml'),
-    'version: 1\nenvironment: staging\nstores: { database: "sqlite:./keys.db" }\n',
+    'version: 1\nenvironment: staging\npolicy: { bundle: ./policies }\nstores: { database: "sqlite:./keys.db" }\n',
   );
 });
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
@@ -49,6 +49,19 @@ async function created(...argv: string[]) {
 }
 
 describe('portcullis keys', () => {
+  test('create warns of a role that the policy data does not know, with those it knows', async () => {
+    mkdirSync(join(folder, 'policies'));
+    const data = { config: { tool_access: { developer: {}, viewer: {} }, rate_limits: { roles: { '*': 1 } } } };
+    writeFileSync(join(folder, 'policies', 'data.json'), JSON.stringify(data));
+    const odd = await run('create', '--name', 'ci', '--role', 'develoer', '--role', 'viewer');
+    expect([odd.code, odd.err.match(/^warning: .*$/gm)]).toEqual([
+      0,
+      ['warning: the policy\'s data does not know the role "develoer"; it knows developer, viewer'],
+    ]);
+    writeFileSync(join(folder, 'policies', 'data.json'), '{"other": 1}');
+    expect((await run('create', '--name', 'ci', '--role', 'develoer')).err).not.toContain('warning');
+  });
+
   test('create prints the key once on standard output, and a gateway accepts it', async () => {
     verifies('H-10', 'V-27');
     const { code, out, err } = await run(
