@@ -17,6 +17,7 @@ export type Unreplayable =
 
 export interface LoggedEvent {
   readonly decision_id: string;
+  readonly request_id: string;
   readonly entrypoint: string;
   readonly input: JsonObject;
   readonly logged: Compared;
@@ -55,6 +56,7 @@ function fromEvent(event: JsonObject): LoggedEvent | Unreplayable {
   if (now === false) return 'nondeterministic';
   return {
     decision_id,
+    request_id: typeof event.req_id === 'string' ? event.req_id : '',
     // OPA writes paths as they were asked for; its own API asks without the dots of `data.`.
     entrypoint: path.charCodeAt(0) === 0x2f ? path.slice(1) : path,
     input,

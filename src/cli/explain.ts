@@ -1,0 +1,160 @@
+/** `portcullis explain`: why a call is allowed or denied, from an input or from what the decision log holds. */
+import { existsSync, readFileSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import type { Config } from '../config/schema.ts';
+import { isJsonObject, type JsonObject, type JsonValue } from '../core/json.ts';
+import { loadBundle } from '../policy/bundle.ts';
+import { type ExplainRequest, explain } from '../policy/explain/explain.ts';
+import { findDecision } from '../policy/explain/find-event.ts';
+import { renderExplanation } from '../policy/explain/render.ts';
+import { PlanFault } from '../policy/plan/interpreter.ts';
+import { PolicyLoadError } from '../policy/wasm/program.ts';
+import { configFile, requireConfig } from './config-file.ts';
+import type { Io } from './io.ts';
+import { CommandError, EXIT, line, UnreachableError, UsageError } from './io.ts';
+import { printable } from './printable.ts';
+
+export const EXPLAIN_HELP = `Usage: portcullis explain --input FILE [--entrypoint NAME] [--clock TIME]
+       portcullis explain REQUEST_ID | DECISION_ID --log FILE
+       portcullis explain REQUEST_ID | DECISION_ID -c FILE
+  all of them: [--bundle DIR|FILE] [--data FILE] [--json]
+
+Says which rules made a decision, with file and line, and of a deny which rules
+came closest to allowing it and the expression at which each stopped, with the
+values it looked at. Secrets are hidden.
+
+  --input  the document to decide: as policies see it, or {"input": …, "clock": "…"}
+  --log    the decision log to look the decision up in; -c takes log, policy and
+           data from a configuration
+  --clock  the time the policy sees (RFC 3339); a logged decision has its own
+
+The policy must be the one that decided: its revision is compared with the log's.
+Needs no compiler, only a bundle that holds its plan ("portcullis policy build").
+Exits with 0 when it could explain, whatever the decision.
+`;
+
+const OPTIONS = {
+  input: { type: 'string' },
+  log: { type: 'string' },
+  bundle: { type: 'string' },
+  data: { type: 'string' },
+  clock: { type: 'string' },
+  entrypoint: { type: 'string' },
+  config: { type: 'string', short: 'c' },
+  json: { type: 'boolean' },
+  help: { type: 'boolean', short: 'h' },
+} as const;
+
+const DEFAULT_ENTRYPOINT = 'portcullis/main/decision';
+const OWN_POLICIES = join(import.meta.dirname, '../../policies');
+
+interface Places {
+  readonly bundleDir: string;
+  readonly dataFile: string | null;
+  readonly log: string | null;
+}
+
+type Values = ReturnType<typeof parse>['values'];
+
+const parse = (argv: readonly string[]) => parseArgs({ args: [...argv], options: OPTIONS, allowPositionals: true });
+
+export async function explainCommand(argv: readonly string[], io: Io): Promise<number> {
+  const { values, positionals } = parse(argv);
+  if (values.help) {
+    io.out(EXPLAIN_HELP);
+    return EXIT.ok;
+  }
+  const [id, extra] = positionals;
+  if (extra !== undefined) throw new UsageError(`unexpected argument ${extra}`);
+  if ((id === undefined) === (values.input === undefined)) {
+    throw new UsageError('expected --input FILE, or the id of a request or a decision');
+  }
+  const places = await findPlaces(values, io);
+  const bundle = await loadBundle(places).catch((error: unknown) => {
+    throw new CommandError(error instanceof Error ? error.message : String(error));
+  });
+  const request = id === undefined ? fromFile(values, io) : await fromLog(id, places, bundle.revision, io);
+  try {
+    const explanation = explain(bundle, places.bundleDir, request);
+    if (values.json === true) line(io, JSON.stringify(explanation));
+    else for (const text of renderExplanation(explanation)) line(io, printable(text));
+  } catch (fault) {
+    if (fault instanceof PlanFault || fault instanceof PolicyLoadError) throw new CommandError(fault.message);
+    throw fault;
+  }
+  return EXIT.ok;
+}
+
+async function findPlaces(values: Values, io: Io): Promise<Places> {
+  const named = (path: string | undefined): string | null => (path === undefined ? null : resolve(io.cwd, path));
+  let places: Places = { bundleDir: ownOrHere(io), dataFile: null, log: null };
+  if (values.config !== undefined) {
+    const file = configFile(values.config, io);
+    const { policy } = (await requireConfig(file, io)).config;
+    const beside = (path: string | undefined): string | null =>
+      path === undefined ? null : resolve(dirname(file), path);
+    places = {
+      bundleDir: beside(localBundle(policy.bundle)) ?? places.bundleDir,
+      dataFile: beside(policy.data),
+      log: beside(policy.decision_log?.file),
+    };
+  }
+  const chosen: Places = {
+    bundleDir: named(values.bundle) ?? places.bundleDir,
+    dataFile: named(values.data) ?? places.dataFile,
+    log: named(values.log) ?? places.log,
+  };
+  for (const path of [chosen.bundleDir, chosen.dataFile, named(values.log)]) {
+    if (path !== null && !existsSync(path)) throw new UnreachableError(`there is no ${path}`);
+  }
+  return chosen;
+}
+
+/** A bundle that comes from a service lies nowhere here: then --bundle has to name one. */
+function localBundle(bundle: Config['policy']['bundle']): string | undefined {
+  if (typeof bundle === 'string') return bundle;
+  return 'file' in bundle ? bundle.file : undefined;
+}
+
+function ownOrHere(io: Io): string {
+  const here = resolve(io.cwd, 'policies');
+  return existsSync(here) ? here : OWN_POLICIES;
+}
+
+function fromFile(values: Values, io: Io): ExplainRequest {
+  const file = resolve(io.cwd, values.input ?? '');
+  if (!existsSync(file)) throw new UnreachableError(`there is no ${file}`);
+  let document: JsonValue;
+  try {
+    document = JSON.parse(readFileSync(file, 'utf8')) as JsonValue;
+  } catch (cause) {
+    throw new CommandError(`${file} is no JSON: ${(cause as Error).message}`);
+  }
+  if (!isJsonObject(document)) throw new CommandError(`${file} must hold a JSON object`);
+  const wrapped = isJsonObject(document.input) ? document : null;
+  const clock = values.clock ?? (typeof wrapped?.clock === 'string' ? wrapped.clock : undefined);
+  const now = clock === undefined ? Date.now() : Date.parse(clock);
+  if (Number.isNaN(now)) throw new UsageError(`--clock is not an RFC 3339 time: ${clock}`);
+  const input = wrapped === null ? document : (wrapped.input as JsonObject);
+  return { entrypoint: values.entrypoint ?? DEFAULT_ENTRYPOINT, input, now };
+}
+
+async function fromLog(id: string, { log }: Places, revision: string, io: Io): Promise<ExplainRequest> {
+  if (log === null) throw new UsageError('name the decision log with --log, or a configuration that has one with -c');
+  if (!existsSync(log)) throw new UnreachableError(`there is no ${log}`);
+  const search = await findDecision(log, id);
+  if (search.kind === 'none') throw new CommandError(`${log} holds no decision of ${id}`);
+  if (search.kind === 'no_document') {
+    throw new CommandError(`${log} does not hold the document that ${id} was decided on`);
+  }
+  const { event, input } = search.decision;
+  if (event.revision !== revision) {
+    throw new CommandError(
+      `${event.decision_id} was decided by the policy ${event.revision || '(not named)'}, and the one at hand is ` +
+        `${revision}: name the policy of then with --bundle and --data, or ask "portcullis policy replay" what changes`,
+    );
+  }
+  if (search.other > 0) io.err(`${id} has ${search.other} more decisions; name one by its decision_id to see it\n`);
+  return { entrypoint: event.entrypoint, input, now: event.now, masked: event.hidden };
+}

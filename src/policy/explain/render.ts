@@ -1,0 +1,51 @@
+/** An explanation as a short tree for people. */
+import { isJsonObject } from '../../core/json.ts';
+import type { Explanation, MissedRule } from './explain.ts';
+
+const MAX_VALUE = 120;
+const MAX_FIRED = 20;
+
+function short(value: unknown): string {
+  const text = JSON.stringify(value);
+  return text.length > MAX_VALUE ? `${text.slice(0, MAX_VALUE)}…` : text;
+}
+
+/** Lines, without a newline at their ends. Control characters are left to the caller. */
+export function renderExplanation(one: Explanation): readonly string[] {
+  const word = one.allow === null ? 'VALUE' : one.allow ? 'ALLOW' : 'DENY';
+  const out = [`${word}  ${one.entrypoint}  at ${one.clock}`, `policy ${one.revision}`];
+  const { result } = one;
+  if (isJsonObject(result) && Array.isArray(result.deny)) {
+    for (const each of result.deny)
+      if (isJsonObject(each)) out.push(`  ${each.code}  ${each.message} (${each.package})`);
+    const obligations = Array.isArray(result.obligations) ? result.obligations : [];
+    for (const each of obligations) out.push(`  obligation ${short(each)}`);
+  } else out.push(`  = ${short(result)}`);
+  if (one.masked.length > 0) {
+    out.push(`not in the record, so perhaps decided otherwise then: ${one.masked.join(', ')}`);
+  }
+  if (one.missed.length > 0) {
+    out.push('did not let it pass, the closest first:');
+    for (const missed of one.missed) out.push(...renderMissed(missed, '  '));
+  }
+  out.push('fired:');
+  // What was found last depends on what was found first.
+  for (const { rule, at, value } of one.fired.toReversed().slice(0, MAX_FIRED)) {
+    out.push(`  ${at}  ${rule} = ${short(value)}`);
+  }
+  if (one.fired.length > MAX_FIRED) out.push(`  … ${one.fired.length - MAX_FIRED} more with --json`);
+  if (!one.sources) out.push('(the sources are not at hand, or have changed since: only places are shown)');
+  return out;
+}
+
+function renderMissed(missed: MissedRule, indent: string): readonly string[] {
+  const { rule, at, stopped_at, expression, values, because } = missed;
+  const out = [`${indent}${at}  ${rule}`, `${indent}  stopped at ${stopped_at}  ${expression ?? ''}`.trimEnd()];
+  for (const { expression: text, value, defined } of values) {
+    if (text === expression && !defined) out.push(`${indent}    is undefined`);
+    else if (text !== expression || value !== false)
+      out.push(`${indent}    ${text} = ${defined ? short(value) : 'undefined'}`);
+  }
+  for (const one of because) out.push(...renderMissed(one, `${indent}    `));
+  return out;
+}
