@@ -36,6 +36,11 @@ export const COMMANDS: readonly Command[] = [
     load: async () => (await import('./policy.ts')).policyCommand,
   },
   {
+    name: 'explain',
+    summary: 'say why a call is allowed or denied, rule by rule',
+    load: async () => (await import('./explain.ts')).explainCommand,
+  },
+  {
     name: 'classify',
     summary: 'say how dangerous a tool call is',
     load: async () => (await import('./classify.ts')).classifyCommand,
