@@ -5,6 +5,7 @@
 import type { Decision, Obligation } from '../core/decision.ts';
 import { GatewayError } from '../core/errors.ts';
 import type { Amendment, Classified, Message } from '../core/exchange.ts';
+import { actorIds } from '../core/principal.ts';
 import type { Protocol } from '../protocols/protocol.ts';
 import type { Counters } from '../stores/open-shared.ts';
 import type { WindowCount } from '../stores/shared.ts';
@@ -140,18 +141,27 @@ async function hit(shared: Counters, key: string, windowMs: number): Promise<Win
 /** Each counter once per request. A caller's calls count together where they have one name, else per action and target. */
 function limitsOf({ principal, received, calls }: Classified, decisions: readonly Decision[]): Iterable<Limit> {
   const limits = new Map<string, Limit>();
-  const who = principal.type === 'anonymous' ? received.peer.address : principal.id;
+  // Who acts for another uses up a limit of its own as well: changing the delegator gives no new one.
+  const everyone = principal.type === 'anonymous' ? [received.peer.address] : [principal.id, ...actorIds(principal)];
   for (const [at, decision] of decisions.entries()) {
     for (const obligation of decision.obligations) {
       if (obligation.type !== 'rate_limit') continue;
       const call = calls[at];
       const what = obligation.name ?? JSON.stringify([call?.action, call?.server, call?.tool, call?.llm?.model]);
-      // The window has a part of its own: a policy that changes it starts to count anew.
-      const parts = [obligation.window_seconds, obligation.name === undefined ? 0 : 1, what, principal.tenant_id, who];
-      const key = `obligation:${JSON.stringify(parts)}`;
-      const known = limits.get(key);
-      if (known === undefined || obligation.limit < known.obligation.limit)
-        limits.set(key, { decision, key, obligation });
+      for (const who of everyone) {
+        // The window has a part of its own: a policy that changes it starts to count anew.
+        const parts = [
+          obligation.window_seconds,
+          obligation.name === undefined ? 0 : 1,
+          what,
+          principal.tenant_id,
+          who,
+        ];
+        const key = `obligation:${JSON.stringify(parts)}`;
+        const known = limits.get(key);
+        if (known === undefined || obligation.limit < known.obligation.limit)
+          limits.set(key, { decision, key, obligation });
+      }
     }
   }
   return limits.values();

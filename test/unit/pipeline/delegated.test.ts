@@ -1,0 +1,80 @@
+/** What a delegated call uses up, and what ends it while it runs. */
+import { describe, expect, test } from 'vitest';
+import type { Authenticated, Received } from '../../../src/core/exchange.ts';
+import { holderId, makePrincipal, type Principal } from '../../../src/core/principal.ts';
+import { joinParties } from '../../../src/identity/delegation-rights.ts';
+import { type KeyState, RunningExchanges } from '../../../src/pipeline/running.ts';
+import { type Admission, admit } from '../../../src/pipeline/stages/admit.ts';
+import { Switchboard } from '../../../src/pipeline/switchboard.ts';
+import { OwnerTable } from '../../../src/protocols/mcp/owners.ts';
+import { switchId } from '../../../src/stores/switches.ts';
+
+const person = (id: string, key_id: string | null = `key-${id}`, expires_at: number | null = null): Principal =>
+  makePrincipal({ id, tenant_id: 'acme', type: 'service', auth: { key_id, expires_at } }, 'keys', 'api-key');
+
+const END = 2_000_000_000;
+const lent = joinParties([person('boss'), person('middle'), person('bot')], {
+  token_id: 'dlg_1',
+  expires_at: END,
+  actor: { id: 'bot', type: 'service', actor: { id: 'middle', type: 'service', actor: null } },
+});
+
+describe('a delegated call', () => {
+  test('counts for everyone in the chain and is limited by the one with the most calls', async () => {
+    const counts = new Map<string, number>([['rate:4:acme:middle', 41]]);
+    const shared = {
+      hit(key: string) {
+        const count = (counts.get(key) ?? 0) + 1;
+        counts.set(key, count);
+        return { count, resetAt: 60_000 };
+      },
+    };
+    const admission = { shared, windowMs: 60_000, switches: new Switchboard() } as unknown as Admission;
+    const { rate } = await admit(admission, { principal: lent } as unknown as Authenticated);
+    expect(rate).toEqual({ window_seconds: 60, count: 41 });
+    expect(Object.fromEntries(counts)).toEqual({
+      ...{ 'rate:4:acme:boss': 1, 'rate:4:acme:middle': 42, 'rate:4:acme:bot': 1 },
+    });
+  });
+
+  test.each(['key-boss', 'key-middle', 'key-bot'])('is refused when %s is switched off', (name) => {
+    const board = new Switchboard();
+    const record = { kind: 'key', name, within: '' } as const;
+    board.replace([
+      ...[
+        { ...record, id: switchId(record), reason: '', is_public: false, created_at: 0, created_by: '', until: null },
+      ],
+    ]);
+    expect(board.refusalOf(lent)?.code).toBe('SWITCHED_OFF');
+    expect(board.refusalOf(person('other'))).toBeNull();
+  });
+
+  test('ends, while it runs, with the key of anybody in the chain, and never later than the delegation', () => {
+    const cut: string[] = [];
+    const running = new RunningExchanges({
+      graceMs: () => 0,
+      onCut: ({ code }) => cut.push(code),
+      onTunnelCut: () => {},
+    });
+    const received = { cancel: { aborted: false }, abort: () => {} } as unknown as Received;
+    const entry = running.enter(received, lent, 'r');
+    expect([...running.keyIds()].sort()).toEqual(['key-boss', 'key-bot', 'key-middle']);
+    const good: KeyState = { expires_at: null, revoked_at: null };
+    const asked = new Set(running.keyIds());
+    const standing = new Map<string, KeyState>([...asked].map((id) => [id, good]));
+    expect(running.applyKeys(asked, standing)).toBe(0);
+    expect(entry.expiresAt).toBe(END * 1000 + 999);
+    expect(running.applyKeys(asked, new Map([...standing, ['key-boss', { ...good, revoked_at: 1 }]]))).toBe(1);
+    expect(cut).toEqual(['TOKEN_REVOKED']);
+  });
+
+  test('holds sessions of its own, and creates what belongs to the delegator', () => {
+    const owners = new OwnerTable();
+    expect(holderId(person('boss'))).toBe('boss');
+    expect(owners.bind('orders', 's1', person('boss'))).toBe(true);
+    expect(owners.bind('orders', 's1', lent)).toBe(false);
+    expect(owners.bind('orders', 's2', lent)).toBe(true);
+    expect(owners.owner('orders', 's2')?.id).toBe('boss');
+    expect(owners.bind('orders', 's2', person('bot'))).toBe(false);
+  });
+});
