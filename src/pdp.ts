@@ -1,5 +1,6 @@
 /** Makes the decision API of one generation: the same classification, policy and counters as the data path. */
 import { adviceDraft, reportDraft } from './audit/advice.ts';
+import { keyOwners } from './identity/directory.ts';
 import { createAdvisor } from './pipeline/advise.ts';
 import { identityHeaders } from './pipeline/stages/forward.ts';
 import type { ProtocolParts } from './protocol-set.ts';
@@ -42,10 +43,14 @@ export function decisionEndpoints(parts: ProtocolParts, shared: SharedParts): re
     onAdvice: (exchange, advice, askedBy) => platform.audit.record(adviceDraft(exchange, advice, askedBy)),
     onReport: (exchange, report) => platform.audit.record(reportDraft(exchange, report)),
   };
+  const directory = keyOwners(platform.keys);
   const publicUrl = config.public_url?.replace(/\/+$/, '');
   return [
     ...pdpEndpoints(options),
-    ...listingEndpoints({ advisor, judge, servers, catalog, client, identityHeaders }),
+    ...listingEndpoints({
+      ...{ advisor, judge, servers, catalog, client, identityHeaders },
+      find: (tenant, id, now) => directory.find(tenant, id, now),
+    }),
     ...authZenEndpoints({
       ...options,
       baseUrl: ({ received: { peer, headers } }) =>

@@ -5,6 +5,7 @@
 import type { Call } from '../core/call.ts';
 import { GatewayError } from '../core/errors.ts';
 import type { Admitted, Judge } from '../core/exchange.ts';
+import type { Principal } from '../core/principal.ts';
 import { endpointCall } from './api.ts';
 import type { Endpoint, EndpointReply, EndpointRequest } from './endpoint.ts';
 import { checked } from './endpoint-body.ts';
@@ -25,6 +26,8 @@ export interface ListingOptions {
   readonly servers: ReadonlyMap<string, McpServer>;
   readonly catalog: ToolCatalog;
   readonly client: McpClient;
+  /** Somebody of a tenant by id, with what the gateway itself knows; null when it knows nobody by that id. */
+  find(tenant: string, id: string, now: number): Promise<Principal | null>;
   /** What an upstream is told of the caller. */
   identityHeaders(exchange: Admitted): Readonly<Record<string, string>>;
 }
@@ -58,9 +61,22 @@ function personIn(query: URLSearchParams): Person | null {
   return checked(person, { id, roles }, 'INVALID_REQUEST');
 }
 
-async function asSubject({ advisor }: ListingOptions, { exchange, query }: Request): Promise<Admitted> {
-  const subject = subjectOf(exchange.principal, personIn(query));
-  return subject === exchange.principal ? exchange : await advisor.as(exchange, subject);
+async function asSubject(options: ListingOptions, { exchange, query }: Request): Promise<Admitted> {
+  const { principal: caller, received } = exchange;
+  const person = personIn(query);
+  const stated = subjectOf(caller, person);
+  if (stated === caller) return exchange;
+  // Who is only named is taken for what the gateway knows of that name; nobody known sees what nobody may see.
+  const known = query.has('roles') ? null : await found(options, caller.tenant_id, stated.id, received.receivedAt);
+  return await options.advisor.as(exchange, known ?? stated);
+}
+
+async function found({ find }: ListingOptions, tenant: string, id: string, now: number): Promise<Principal | null> {
+  try {
+    return await find(tenant, id, now);
+  } catch (cause) {
+    throw new GatewayError('STORE_UNAVAILABLE', { retryAfter: 1, cause });
+  }
 }
 
 async function answerServers(options: ListingOptions, request: Request): Promise<EndpointReply> {

@@ -368,6 +368,9 @@ describe('GET /api/v1/gateway/servers and /tools', () => {
         .tools.map(({ name }) => name);
     expect(await of('user_id=boss&roles=admin')).toContain('reset_database');
     expect(await of('user_id=dev&roles=developer')).not.toContain('reset_database');
+    // The owner of an API key is known without being described; nobody of that name sees nothing.
+    expect(await of('user_id=user-developer')).toContain('execute_query');
+    expect((await get('/api/v1/gateway/tools?server_name=orders&user_id=nobody-knows', 'catalogue')).status).toBe(404);
     expect((await get('/api/v1/gateway/servers?user_id=other', 'developer')).status).toBe(403);
     expect((await get('/api/v1/gateway/tools?user_id=other', 'developer')).status).toBe(403);
     expect((await get('/api/v1/gateway/servers?user_id=user-developer&roles=admin', 'developer')).status).toBe(200);

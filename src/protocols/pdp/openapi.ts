@@ -30,7 +30,7 @@ const SCHEMAS: Readonly<Record<string, z.ZodType>> = {
 
 const USER_QUERY = [
   query('user_id', 'somebody other than the caller; needs a permission'),
-  query('roles', 'roles of that user, separated by commas'),
+  query('roles', 'roles of that user, separated by commas; without it, those of the user’s API keys'),
 ];
 
 /** The same object each time it is asked for the same version. */
