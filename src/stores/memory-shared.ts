@@ -1,7 +1,8 @@
 /** Shared state inside one process. Bounded: a flood of keys cannot fill the memory. Source: architecture 7. */
 import { type Clock, systemClock } from '../core/clock.ts';
 import { GatewayError } from '../core/errors.ts';
-import type { Shared, WindowCount } from './shared.ts';
+import type { Bucket, Shared, Taken, WindowCount } from './shared.ts';
+import { takeToken } from './token-bucket.ts';
 
 export interface MemorySharedOptions {
   readonly clock?: Clock;
@@ -37,6 +38,8 @@ class MemoryShared implements Shared {
   readonly #maxCounters: number;
   readonly #onListenerError: (error: unknown, channel: string) => void;
   readonly #windows = new Map<number, Window>();
+  /** When each bucket is full again; one that is needs no entry. Least recently used first. */
+  readonly #buckets = new Map<string, number>();
   readonly #values = new Map<string, Value>();
   readonly #listeners = new Map<string, Set<(message: string) => void>>();
   /** Nothing expires before this time: spares sweeping a full store again and again. */
@@ -73,6 +76,16 @@ class MemoryShared implements Shared {
       window.counts = new Map();
     }
     return window;
+  }
+
+  take(key: string, bucket: Bucket): Taken {
+    if (!(bucket.limit > 0 && bucket.windowMs > 0)) throw new RangeError('unusable bucket');
+    const name = `${bucket.limit}:${bucket.windowMs}:${key}`;
+    const { full, taken } = takeToken(this.#buckets.get(name) ?? 0, bucket, this.#clock.now());
+    this.#buckets.delete(name);
+    if (this.#buckets.size >= this.#maxCounters) forgetOldest(this.#buckets);
+    this.#buckets.set(name, full);
+    return taken;
   }
 
   async get(key: string): Promise<string | null> {
@@ -149,6 +162,7 @@ class MemoryShared implements Shared {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#windows.clear();
     this.#values.clear();
+    this.#buckets.clear();
     this.#listeners.clear();
   }
 }

@@ -1,7 +1,7 @@
 /** Opens the shared state that a configuration names, and keeps counting possible while it is away. */
 import type { Clock } from '../core/clock.ts';
 import { createMemoryShared } from './memory-shared.ts';
-import type { Shared, WindowCount } from './shared.ts';
+import type { Shared } from './shared.ts';
 
 export interface SharedOptions {
   readonly clock: Clock;
@@ -17,7 +17,7 @@ export async function openShared(url: string, { clock, onError }: SharedOptions)
 }
 
 /** The counting half of shared state. */
-export type Counters = Pick<Shared, 'hit'>;
+export type Counters = Pick<Shared, 'hit' | 'take'>;
 
 /**
  * Counters that go on in this process while the shared ones are away: a limit is then each process's own, instead of
@@ -25,14 +25,24 @@ export type Counters = Pick<Shared, 'hit'>;
  */
 export function insuredCounters(shared: Shared, clock: Clock, onOutage: (error: unknown) => void): Counters {
   const own = createMemoryShared({ clock });
-  const fallBack = (error: unknown, key: string, windowMs: number): WindowCount | Promise<WindowCount> => {
-    onOutage(error);
-    return own.hit(key, windowMs);
-  };
   return {
     hit(key, windowMs) {
-      const hit = shared.hit(key, windowMs);
-      return hit instanceof Promise ? hit.catch((error: unknown) => fallBack(error, key, windowMs)) : hit;
+      return insured(shared.hit(key, windowMs), onOutage, () => own.hit(key, windowMs));
+    },
+    take(key, bucket) {
+      return insured(shared.take(key, bucket), onOutage, () => own.take(key, bucket));
     },
   };
+}
+
+function insured<T>(
+  asked: T | Promise<T>,
+  onOutage: (error: unknown) => void,
+  own: () => T | Promise<T>,
+): T | Promise<T> {
+  if (!(asked instanceof Promise)) return asked;
+  return asked.catch((error: unknown) => {
+    onOutage(error);
+    return own();
+  });
 }

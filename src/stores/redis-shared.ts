@@ -5,7 +5,7 @@
 import { Redis } from 'ioredis';
 import type { Clock } from '../core/clock.ts';
 import { GatewayError } from '../core/errors.ts';
-import type { Shared, WindowCount } from './shared.ts';
+import type { Bucket, Shared, Taken, WindowCount } from './shared.ts';
 
 export interface RedisSharedOptions {
   /** `redis://[[user]:password@]host[:port][/db]`, or `rediss://` for TLS, whose certificate is always checked. */
@@ -46,6 +46,15 @@ local key = KEYS[1] .. string.format(':%.0f:%.0f', length, start)
 local count = redis.call('INCR', key)
 if count == 1 then redis.call('PEXPIRE', key, length + 1000) end
 return { count, string.format('%.0f', start + length) }`,
+  // The same as takeToken of token-bucket.ts.
+  pcTake: `${NOW}
+local limit, window = tonumber(ARGV[2]), tonumber(ARGV[3])
+local full = tonumber(redis.call('GET', KEYS[1]) or '0')
+local after = math.max(full, now) + window / limit
+local lacking = after - now - window
+if lacking > 0.0005 then return { 0, string.format('%.4f', math.max(0, full - now)), string.format('%.4f', lacking) } end
+redis.call('SET', KEYS[1], string.format('%.4f', after), 'PX', math.ceil(after - now) + 1000)
+return { 1, string.format('%.4f', after - now), '0' }`,
   pcGet: `${NOW}${LIVE} return live(KEYS[1])`,
   pcSet: `${NOW}${LIVE} put(KEYS[1], ARGV[2], tonumber(ARGV[3])) return 1`,
   pcClaim: `${NOW}${LIVE}
@@ -57,6 +66,7 @@ return 1`,
 /** The commands that the scripts define on the connection. */
 interface Scripted {
   pcHit(key: string, now: string, windowMs: number): Promise<[number, string]>;
+  pcTake(key: string, now: string, limit: number, windowMs: number): Promise<[number, string, string]>;
   pcGet(key: string, now: string): Promise<string | null>;
   pcSet(key: string, now: string, value: string, ttlMs: number): Promise<number>;
   pcClaim(key: string, now: string, value: string, ttlMs: number): Promise<number>;
@@ -126,6 +136,15 @@ class RedisShared implements Shared {
     if (!(windowMs > 0)) throw new RangeError('unusable window length');
     const [count, resetAt] = await reached(this.#commands.pcHit(`${this.#prefix}c:${key}`, this.#now(), windowMs));
     return { count, resetAt: Number(resetAt) };
+  }
+
+  async take(key: string, { limit, windowMs }: Bucket): Promise<Taken> {
+    if (!(limit > 0 && windowMs > 0)) throw new RangeError('unusable bucket');
+    const name = `${this.#prefix}b:${limit}:${windowMs}:${key}`;
+    const [allowed, full, lacking] = await reached(this.#commands.pcTake(name, this.#now(), limit, windowMs));
+    const fullInMs = Number(full);
+    const remaining = Math.max(0, Math.floor(((windowMs - fullInMs) / windowMs) * limit + 1e-6));
+    return { isAllowed: allowed === 1, remaining, fullInMs, retryInMs: Number(lacking) };
   }
 
   get(key: string): Promise<string | null> {

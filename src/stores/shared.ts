@@ -7,9 +7,31 @@ export interface WindowCount {
   readonly resetAt: number;
 }
 
+/** A token bucket: holds `limit` tokens and is full again `windowMs` after it was emptied. */
+export interface Bucket {
+  readonly limit: number;
+  readonly windowMs: number;
+}
+
+/** What taking one token came to. Times are milliseconds from now. */
+export interface Taken {
+  readonly isAllowed: boolean;
+  /** Whole tokens left. */
+  readonly remaining: number;
+  /** Until the bucket is full. */
+  readonly fullInMs: number;
+  /** Until there is a token; 0 when one was taken. */
+  readonly retryInMs: number;
+}
+
 export interface Shared extends AsyncDisposable {
   /** Counts one hit in a fixed window aligned to the epoch. Atomic over all processes. */
   hit(key: string, windowMs: number): WindowCount | Promise<WindowCount>;
+  /**
+   * Takes one token of a bucket; a refusal takes none. Atomic over all processes. Buckets of one key but another limit or
+   * window are others.
+   */
+  take(key: string, bucket: Bucket): Taken | Promise<Taken>;
   get(key: string): Promise<string | null>;
   set(key: string, value: string, ttlMs: number): Promise<void>;
   /** Sets only if absent; true for the one caller that wins. */

@@ -49,6 +49,36 @@ export function sharedContract(name: string, open: () => Promise<SharedUnderTest
       );
     });
 
+    test('a bucket gives as many tokens as it holds, and fills up steadily', async () => {
+      const bucket = { limit: 10, windowMs: 10_000 };
+      const taken = [];
+      for (let i = 0; i < 12; i++) taken.push(await shared.take('t', bucket));
+      expect(taken.map(({ isAllowed }) => isAllowed)).toEqual([...Array(10).fill(true), false, false]);
+      expect(taken.map(({ remaining }) => remaining)).toEqual([9, 8, 7, 6, 5, 4, 3, 2, 1, 0, 0, 0]);
+      expect(taken[11]).toMatchObject({ retryInMs: 1000, fullInMs: 10_000 });
+      await advance(999);
+      expect((await shared.take('t', bucket)).isAllowed).toBe(false);
+      await advance(1);
+      expect(await shared.take('t', bucket)).toMatchObject({ isAllowed: true, remaining: 0, retryInMs: 0 });
+      expect((await shared.take('t', bucket)).isAllowed).toBe(false);
+      await advance(60_000);
+      expect(await shared.take('t', bucket)).toMatchObject({ isAllowed: true, remaining: 9 });
+    });
+
+    test('of parallel takers exactly as many get a token as there are', async () => {
+      const bucket = { limit: 100, windowMs: 3_600_000 };
+      const taken = await Promise.all(Array.from({ length: 300 }, async () => shared.take('crowd', bucket)));
+      expect(taken.filter(({ isAllowed }) => isAllowed)).toHaveLength(100);
+    });
+
+    test('buckets are apart by key, limit and window', async () => {
+      await shared.take('t', { limit: 1, windowMs: 1000 });
+      expect((await shared.take('t', { limit: 1, windowMs: 1000 })).isAllowed).toBe(false);
+      expect((await shared.take('u', { limit: 1, windowMs: 1000 })).isAllowed).toBe(true);
+      expect((await shared.take('t', { limit: 2, windowMs: 1000 })).isAllowed).toBe(true);
+      expect((await shared.take('t', { limit: 1, windowMs: 2000 })).isAllowed).toBe(true);
+    });
+
     test('a value is there until its time is over', async () => {
       await shared.set('k', 'v', 1000);
       expect(await shared.get('k')).toBe('v');
