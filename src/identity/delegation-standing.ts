@@ -6,7 +6,7 @@
 import type { Principal } from '../core/principal.ts';
 import type { ApiKeyStore } from '../stores/api-keys.ts';
 import type { Shared } from '../stores/shared.ts';
-import { limited } from './delegation-rights.ts';
+import { limited, sharedWords } from './delegation-rights.ts';
 import type { Hop } from './delegation-token.ts';
 import { isLive } from './directory.ts';
 import { isTokenRevoked } from './revocations.ts';
@@ -39,10 +39,12 @@ export function createStanding({ keys, shared, issuers }: StandingOptions): Stan
       const record = await keys.find(key_id);
       if (record === null || !isLive(record, now)) return null;
       if (record.tenant_id !== lender.tenant_id || record.owner_id !== lender.id) return null;
-      const { roles, permissions, scopes, mfa_verified, device_compliant } = record.facts;
+      const { roles, permissions, scopes, teams, groups, mfa_verified, device_compliant } = record.facts;
       const left = limited(lender, { roles, permissions, scopes });
       return {
         ...left,
+        teams: sharedWords(left.teams, teams),
+        groups: sharedWords(left.groups, groups),
         device_compliant: left.device_compliant && device_compliant,
         auth: { ...left.auth, mfa_verified: left.auth.mfa_verified && mfa_verified },
       };
