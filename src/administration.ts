@@ -12,6 +12,7 @@ import type { IssuedKey, KeyIssuing } from './identity/key-issuing.ts';
 import { addressList, issueKey, revokeKey, rotateKey } from './identity/key-issuing.ts';
 import type { OpenPlatform } from './platform.ts';
 import { reportAdminAction } from './platform.ts';
+import { explainAdmin } from './policy-explain.ts';
 import { measurePolicy, policyStatus } from './policy-status.ts';
 import { problem } from './protocols/problem.ts';
 import type { ApiKeyRecord } from './stores/api-keys.ts';
@@ -73,6 +74,7 @@ export function administrationParts(sources: AdministrationSources): AdminParts 
     version: { version: platform.version, node: process.version },
     keys: keyAdmin(sources),
     switches: switchAdmin(sources),
+    explain: explainAdmin(generation, platform),
     onAction: (action) => reportAdminAction(platform, action),
     renderError,
     onDefect,

@@ -12,6 +12,7 @@ import type { Invalidation } from '../policy/cache.ts';
 import type { PolicyEngine } from '../policy/engine.ts';
 import type { UpstreamHealth } from '../upstreams/upstream.ts';
 import { readBody } from './body.ts';
+import { type ExplainAdmin, explainRoutes } from './explain.ts';
 import type { KeyAdmin } from './keys.ts';
 import { keyRoutes } from './keys.ts';
 import type { SwitchAdmin } from './switches.ts';
@@ -64,6 +65,8 @@ export interface AdminParts {
   readonly version: Readonly<Record<string, string>>;
   /** API key administration; null when there is no key store. */
   readonly keys: KeyAdmin | null;
+  /** Why the policy decides what it decides; absent where nobody can say. */
+  readonly explain?: ExplainAdmin;
   /** What is switched off; null when nothing can be. */
   readonly switches: SwitchAdmin | null;
   onAction(action: AdminAction): void;
@@ -83,6 +86,7 @@ export function createAdminApp(parts: AdminParts): AdminHono {
     });
     policyRoutes(app, parts);
     rollbackRoute(app, parts);
+    if (parts.explain !== undefined) explainRoutes(app, parts.explain, parts);
     cacheRoutes(app, parts);
     upstreamRoutes(app, parts);
     app.get('/health/detailed', async (c) => c.json(await parts.details()));

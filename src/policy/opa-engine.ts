@@ -6,6 +6,7 @@ import type { Decision, DecisionFailure, DecisionRequest } from '../core/decisio
 import { makeId } from '../core/ids.ts';
 import type { Logger } from '../core/module.ts';
 import type { ActivationOptions, ActivePolicy, PolicyCompiler } from './activation.ts';
+import type { Bundle } from './bundle.ts';
 import type { SigningRules } from './bundle-signing.ts';
 import { type CacheOptions, DecisionCache, type Invalidation } from './cache.ts';
 import { type DecisionLog, type DecisionLogFigures, type DecisionLogOptions, openDecisionLog } from './decision-log.ts';
@@ -74,6 +75,8 @@ export interface OpaEngine extends PolicyEngine {
   /** Takes back the last activation, and keeps it out; false when there is none before it. */
   rollback(): boolean;
   stats(): EngineStats;
+  /** What decides now, with its data as they are now; null without a policy. */
+  activeBundle(): Bundle | null;
 }
 
 export interface EngineStats {
@@ -301,6 +304,11 @@ class Engine implements OpaEngine {
 
   invalidate(what: Invalidation): number {
     return this.#cache.invalidate(what);
+  }
+
+  activeBundle(): Bundle | null {
+    const active = this.#active;
+    return active === null ? null : { ...active.bundle, data: active.document.root, revision: active.revision };
   }
 
   stats(): EngineStats {

@@ -1,0 +1,89 @@
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { Hono } from 'hono';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { writeReplayLog } from '../../../bench/replay.ts';
+import type { AdminAction, AdminHono } from '../../../src/admin/app.ts';
+import { explainRoutes } from '../../../src/admin/explain.ts';
+import type { Generation } from '../../../src/assembly.ts';
+import { toGatewayError } from '../../../src/core/errors.ts';
+import type { Received } from '../../../src/core/exchange.ts';
+import type { OpenPlatform } from '../../../src/platform.ts';
+import { type Bundle, loadBundle } from '../../../src/policy/bundle.ts';
+import { explainAdmin } from '../../../src/policy-explain.ts';
+import { policyInput } from '../../helpers/policy-input.ts';
+
+const policies = fileURLToPath(new URL('../../../policies', import.meta.url));
+const scratch = await mkdtemp(join(tmpdir(), 'portcullis-admin-explain-'));
+afterAll(() => rm(scratch, { recursive: true, force: true }));
+
+let bundle: Bundle;
+
+beforeAll(async () => {
+  bundle = await loadBundle({ bundleDir: policies, dataFile: null });
+  await writeReplayLog(join(scratch, 'decisions.jsonl'), 20);
+});
+
+async function ask(body: unknown, inForce: Bundle | null = bundle) {
+  const actions: AdminAction[] = [];
+  const config = {
+    policy: {
+      bundle: policies,
+      entrypoint: 'portcullis/main/decision',
+      decision_log: { file: 'decisions.jsonl' },
+    },
+  };
+  const generation = { config, engine: { activeBundle: () => inForce } } as unknown as Generation;
+  const platform = { baseDir: scratch, clock: { now: () => Date.UTC(2025, 0, 15, 10, 30) } } as unknown as OpenPlatform;
+  const app: AdminHono = new Hono();
+  explainRoutes(
+    app,
+    explainAdmin(() => generation, platform),
+    { onAction: (action) => actions.push(action) },
+  );
+  app.onError((error) => {
+    const { status, code, message } = toGatewayError(error);
+    return Response.json({ code, message }, { status });
+  });
+  const text = JSON.stringify(body);
+  const headers = { 'content-length': String(text.length) };
+  const received = { id: 'req_1', headers } as unknown as Received;
+  const request = new Request('http://127.0.0.1/policy/explain', { method: 'POST', headers, body: text });
+  const answer = await app.fetch(request, { received });
+  return { status: answer.status, body: (await answer.json()) as Record<string, unknown>, actions };
+}
+
+test('POST /policy/explain explains an input with the policy in force, and records that it was asked', async () => {
+  const { status, body, actions } = await ask({ input: policyInput({ role: 'none' }) });
+  expect(status).toBe(200);
+  expect(body).toMatchObject({ allow: false, revision: bundle.revision, clock: '2025-01-15T10:30:00.000Z' });
+  expect(body.missed).not.toEqual([]);
+  expect(actions).toMatchObject([{ operation: 'policy:explain', outcome: 'allowed' }]);
+});
+
+test('POST /policy/explain looks a decision up in the decision log', async () => {
+  const [line = ''] = (await readFile(join(scratch, 'decisions.jsonl'), 'utf8')).split('\n');
+  const { decision_id, req_id, result } = JSON.parse(line) as {
+    decision_id: string;
+    req_id: string;
+    result: { allow: boolean };
+  };
+  for (const question of [{ decision_id }, { request_id: req_id }]) {
+    expect(await ask(question)).toMatchObject({ status: 200, body: { allow: result.allow } });
+  }
+});
+
+test('POST /policy/explain refuses what it cannot answer truly', async () => {
+  const [line = ''] = (await readFile(join(scratch, 'decisions.jsonl'), 'utf8')).split('\n');
+  const { decision_id } = JSON.parse(line) as { decision_id: string };
+  const other = { ...bundle, revision: 'sha256:other' };
+  expect(await ask({ decision_id }, other)).toMatchObject({ status: 409, actions: [{ outcome: 'failed' }] });
+  expect((await ask({ decision_id: 'dec_nowhere' })).status).toBe(404);
+  expect((await ask({ input: {} }, null)).status).toBe(409);
+  expect((await ask({ input: {} }, { ...bundle, plan: null })).status).toBe(422);
+  expect((await ask({ input: {}, entrypoint: 'no/such' })).status).toBe(422);
+  expect((await ask({ input: [] })).status).toBe(422);
+  expect((await ask({})).status).toBe(422);
+});
