@@ -27,7 +27,6 @@ const MESSAGES: Readonly<Record<DecisionFailure, string>> = {
   no_bundle: 'No usable policy is loaded',
   undefined: 'The policy gives no decision on this request',
   abort: 'The policy could not be evaluated',
-  builtin: 'The policy could not be evaluated',
   timeout: 'The policy took too long on this request',
   memory: 'The policy needed too much memory on this request',
   bad_input: 'The request cannot be put before the policy',
