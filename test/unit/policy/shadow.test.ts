@@ -1,0 +1,80 @@
+/** The thread of a candidate: how it is bounded, stopped and replaced. */
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { Decision } from '../../../src/core/decision.ts';
+import type { Logger } from '../../../src/core/module.ts';
+import { buildInput } from '../../../src/policy/input.ts';
+import { type Shadow, type ShadowOptions, startShadow } from '../../../src/policy/shadow.ts';
+import { NO_COMPILER, type PolicyDirectory, policyDirectory } from '../../helpers/policy-dir.ts';
+import { makeRequest } from './requests.ts';
+
+if (NO_COMPILER !== null) console.warn(`candidate thread tests are skipped: ${NO_COMPILER}`);
+
+const QUIET: Logger = { debug() {}, info() {}, warn() {}, error() {} };
+const ENDLESS = `package portcullis.custom.endless
+
+import rego.v1
+
+violations contains {"code": "POLICY_DENIED", "message": "slow", "severity": "high"} if {
+	input.tool_name == "slow"
+	many := numbers.range(1, 20000)
+	count([1 | some a in many; some b in many; a * b == -1]) > 0
+}
+`;
+const ENTRYPOINT = 'portcullis/main/decision';
+const ALLOWED: Decision = {
+  ...{ decision_id: 'dec_1', allow: true, deny: [], obligations: [], revision: 'r' },
+  ...{ cached: false, eval_us: 1, failure: null },
+};
+
+function show(shadow: Shadow, tool: string): void {
+  const request = makeRequest({ call: { tool } });
+  shadow.observe({
+    entrypoint: ENTRYPOINT,
+    input: buildInput(request, null),
+    decisions: [ALLOWED],
+    requests: [request],
+  });
+}
+
+describe.skipIf(NO_COMPILER !== null)('the thread of a candidate', () => {
+  let endless: PolicyDirectory;
+  beforeAll(async () => {
+    endless = await policyDirectory({ 'endless.rego': ENDLESS });
+  });
+  afterAll(() => endless[Symbol.dispose]());
+
+  const start = (options: Partial<ShadowOptions> = {}) =>
+    startShadow({
+      ...{ bundleDir: endless.path, dataFile: null, entrypoint: ENTRYPOINT, sample: 1, timeLimitMs: 20 },
+      ...{ logger: QUIET, ...options },
+    });
+
+  test('is replaced when it gives no sign of life, and what it had is counted as lost', async () => {
+    const shadow = start({ timeLimitMs: 4000, stuckMs: 100 });
+    await shadow.reload();
+    show(shadow, 'slow');
+    await shadow.settled();
+    expect(shadow.status()).toMatchObject({ restarts: 1, dropped: { lost: 1 }, waiting: 0, compared: 0 });
+    await shadow.close();
+  });
+
+  test('has no more waiting than it may', async () => {
+    const shadow = start({ maxWaiting: 5 });
+    await shadow.reload();
+    for (let i = 0; i < 20; i++) show(shadow, 'run');
+    await shadow.settled();
+    expect(shadow.status()).toMatchObject({ compared: 5, dropped: { busy: 15 }, waiting: 0 });
+    await shadow.close();
+  });
+
+  test('is left alone after many failures in a row', async () => {
+    const shadow = start({ timeLimitMs: 1 });
+    await shadow.reload();
+    for (let i = 0; i < 50; i++) show(shadow, 'slow');
+    await shadow.settled();
+    show(shadow, 'slow');
+    expect(shadow.status()).toMatchObject({ differences: { failure: 50 }, dropped: { paused: 1 } });
+    expect(shadow.status().recent[0]?.candidate).toMatchObject({ failure: 'timeout', allow: false });
+    await shadow.close();
+  });
+});
