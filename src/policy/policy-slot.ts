@@ -113,10 +113,14 @@ export class PolicySlot {
       await this.#kept(bundle.revision);
       return { ok: true, revision: this.#active?.revision ?? '' };
     }
-    if (bundle.revision !== this.#active?.revision) {
+    const active = this.#active;
+    if (bundle.revision !== active?.revision) {
       this.#swap(await activateBundle(bundle, this.#options.activation), null);
-      await this.#unpin();
+    } else {
+      // The same content under another name: nothing to make ready.
+      this.#active = { ...active, bundle: { ...active.bundle, label: bundle.label } };
     }
+    await this.#unpin();
     this.#succeed();
     return { ok: true, revision: bundle.revision };
   }
