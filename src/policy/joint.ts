@@ -88,6 +88,11 @@ const REFUSED: Violation = {
   severity: 'high',
 };
 
+const DISAGREEING: Violation = {
+  ...REFUSED,
+  message: 'The policy demands different things of those who take part',
+};
+
 function together({ call }: DecisionRequest, decisions: readonly Decision[]): Decision {
   const personal = isPersonal(call);
   const leading = decisions.find(({ allow }) => !allow) ?? decisions[0];
@@ -99,10 +104,12 @@ function together({ call }: DecisionRequest, decisions: readonly Decision[]): De
     for (const one of decision.deny) deny.set(JSON.stringify([one.package, one.code, one.message]), one);
     for (const one of decision.obligations) obligations.set(JSON.stringify(one), one);
   }
+  const disagreeing = disagreeOnHeaders(obligations.values());
   if (personal) deny.set('', REFUSED);
+  if (disagreeing) deny.set(' ', DISAGREEING);
   return {
     decision_id: leading.decision_id,
-    allow: !personal && decisions.every(({ allow }) => allow),
+    allow: !personal && !disagreeing && decisions.every(({ allow }) => allow),
     deny: sorted(deny),
     obligations: sorted(obligations),
     revision: leading.revision,
@@ -110,6 +117,18 @@ function together({ call }: DecisionRequest, decisions: readonly Decision[]): De
     eval_us: decisions.reduce((sum, { eval_us }) => sum + eval_us, 0),
     failure: decisions.find(({ failure }) => failure !== null)?.failure ?? null,
   };
+}
+
+/** One header cannot have two values, and none of them is known to be the stricter. */
+function disagreeOnHeaders(obligations: Iterable<Obligation>): boolean {
+  const values = new Map<string, string>();
+  for (const one of obligations) {
+    if (one.type !== 'set_header') continue;
+    const name = one.name.toLowerCase();
+    if ((values.get(name) ?? one.value) !== one.value) return true;
+    values.set(name, one.value);
+  }
+  return false;
 }
 
 function sorted<T>(byText: ReadonlyMap<string, T>): readonly T[] {
