@@ -115,6 +115,23 @@ describe.skipIf(NO_COMPILER !== null)('a decision that does not exist', () => {
   );
 });
 
+describe('a caller that cannot be put before the policy', () => {
+  test('is refused and counted as bad_input, and others are decided as ever', async () => {
+    await using own = await startGateway({
+      routes: [{ match: '/api', protocol: 'http', url: upstream.url, identity: ['keys'] }],
+    });
+    // Half a character: Rego has no such text, and JSON lets it through.
+    const odd = await own.key('developer', { roles: ['developer', 'half-\ud800'] });
+    const forwarded = requests;
+    const answer = await call(`${own.url}/api`, { key: odd });
+    expect(answer.status).toBe(500);
+    expect(answer.body).toMatchObject({ error: { code: 'POLICY_EVALUATION_ERROR' } });
+    expect(await counted(own, 'bad_input')).toBe(1);
+    expect(requests).toBe(forwarded);
+    expect((await call(`${own.url}/api`, { key: await own.key('admin') })).status).toBe(200);
+  });
+});
+
 describe('without a usable policy', () => {
   test('every call is refused with POLICY_UNAVAILABLE, and the gateway is not ready', async () => {
     using empty = temporaryDirectory();
