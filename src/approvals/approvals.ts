@@ -347,10 +347,14 @@ function toolCalls({ call }: ApprovalRecord): { readonly tool_calls?: readonly o
   return call.tool === null ? {} : { tool_calls: [{ server_name: call.server, tool_name: call.tool }] };
 }
 
+/** The words of the rule that asks for it, where it has some. */
 function reasonsOf({ deny, obligations }: Decision): readonly PublicReason[] {
+  for (const obligation of obligations) {
+    if (obligation.type !== 'require_approval' || obligation.reason === undefined) continue;
+    return [{ code: 'APPROVAL_REQUIRED', message: obligation.reason }];
+  }
   if (deny.length > 0) return deny.map(({ code, message }) => ({ code, message }));
-  const [asked] = obligations.filter((obligation) => obligation.type === 'require_approval');
-  return [{ code: 'APPROVAL_REQUIRED', message: asked?.reason ?? ASKED }];
+  return [{ code: 'APPROVAL_REQUIRED', message: ASKED }];
 }
 
 function invalid(why: string, message: string, id?: string): GatewayError {

@@ -145,24 +145,8 @@ const SWEEP = 500;
 export function createApprovalStore(database: Database): ApprovalStore {
   const { queries } = database;
   return {
-    async find(tenant, id) {
-      const row = await queries
-        .selectFrom('approvals')
-        .selectAll()
-        .where('tenant_id', '=', tenant)
-        .where('id', '=', id)
-        .executeTakeFirst();
-      return row === undefined ? null : fromRow(row);
-    },
-    async findOpen(tenant, openKey) {
-      const row = await queries
-        .selectFrom('approvals')
-        .selectAll()
-        .where('tenant_id', '=', tenant)
-        .where('open_key', '=', openKey)
-        .executeTakeFirst();
-      return row === undefined ? null : fromRow(row);
-    },
+    find: (tenant, id) => findBy(database, tenant, 'id', id),
+    findOpen: (tenant, openKey) => findBy(database, tenant, 'open_key', openKey),
     insert: (record, maxPending) => insert(database, record, maxPending),
     async list(tenant, page = {}) {
       let query = queries
@@ -203,6 +187,16 @@ export function createApprovalStore(database: Database): ApprovalStore {
     countPending: (tenant, at) => countPending(database, tenant, at),
     purge: (tenant, before) => purge(database, tenant, before),
   };
+}
+
+async function findBy({ queries }: Database, tenant: string, column: 'id' | 'open_key', value: string) {
+  const row = await queries
+    .selectFrom('approvals')
+    .selectAll()
+    .where('tenant_id', '=', tenant)
+    .where(column, '=', value)
+    .executeTakeFirst();
+  return row === undefined ? null : fromRow(row);
 }
 
 async function insert(database: Database, record: ApprovalRecord, maxPending: number) {

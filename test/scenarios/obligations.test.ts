@@ -11,6 +11,7 @@ import type { PolicyDirectory } from '../helpers/policy-dir.ts';
 import { documentedRego, NO_COMPILER, policyDirectory } from '../helpers/policy-dir.ts';
 import type { Service } from '../helpers/upstreams.ts';
 import { startService } from '../helpers/upstreams.ts';
+import { verifies } from '../helpers/verifies.ts';
 
 if (NO_COMPILER !== null) console.warn(`obligation tests are skipped: ${NO_COMPILER}`);
 
@@ -33,6 +34,7 @@ const ODD_DATA = {
     vault: { type: 'inject_credential', auth_type: 'oauth2', key: 'k' },
     'asks-mfa': { type: 'require_mfa' },
     'asks-human': { type: 'require_approval' },
+    'asks-soon': { type: 'require_approval', reason: 'Money moves', ttl_seconds: 60 },
   },
   odd_paths: { '/api/form': { type: 'redact_parameters', names: ['password'] } },
 };
@@ -223,6 +225,31 @@ describe.skipIf(NO_COMPILER !== null)('obligations of tool calls', () => {
     expect(answer.status).toBe(status);
     expect(answer.body).toMatchObject({ error: { code } });
     expect(seen.length).toBe(count);
+  });
+});
+
+describe.skipIf(NO_COMPILER !== null)('an approval that a package demands', () => {
+  test('is asked for in the words of the rule and met by a person, once', async () => {
+    verifies('SF-32', 'TW-07');
+    const parameters = { amount: 1 };
+    const asked = await invoke('asks-soon', parameters);
+    expect(asked.status).toBe(403);
+    const { error } = asked.body as { error: { code: string; details: Record<string, string> } };
+    expect(error).toMatchObject({
+      code: 'APPROVAL_REQUIRED',
+      details: { reasons: [{ code: 'APPROVAL_REQUIRED', message: 'Money moves' }] },
+    });
+    const { approval_id = '', expires_at = '' } = error.details;
+    expect(Date.parse(expires_at) - Date.now()).toBeLessThanOrEqual(60_000);
+    const boss = await gateway.key('boss', { permissions: ['approvals:decide'], mfa_verified: true });
+    expect((await call(`${gateway.url}/approve/${approval_id}`, { key: boss, json: {} })).status).toBe(200);
+    const { token } = (await call(`${gateway.url}/approvals/${approval_id}`, { key })).body as { token: string };
+    const count = seen.length;
+    const again = { server_name: 'crm', tool_name: 'asks-soon', parameters };
+    const headers = { 'x-approval-token': token };
+    expect((await call(`${gateway.url}/tools/invoke`, { key, json: again, headers })).status).toBe(200);
+    expect(seen.length).toBeGreaterThan(count);
+    expect((await call(`${gateway.url}/tools/invoke`, { key, json: again, headers })).status).toBe(403);
   });
 });
 

@@ -9,7 +9,7 @@ import { GatewayError } from '../../core/errors.ts';
 import type { Classified, Permitted } from '../../core/exchange.ts';
 import type { PolicyEngine } from '../../policy/engine.ts';
 import type { Performing } from './decide.ts';
-import { decide, isApprovedPermission, Refusal, refusalOf } from './decide.ts';
+import { decide, isApprovedPermission, Refusal, refusalOf, whenApproved } from './decide.ts';
 
 /** What approvals are to the pipeline. */
 export interface ApprovalGate {
@@ -127,7 +127,7 @@ async function ask(
     throw new Refusal('POLICY_DENIED', { message, reasons: [{ code: 'POLICY_DENIED', message }] }, refused.decisions);
   }
   const supposed = { ...facts, approval: SUPPOSED };
-  const then = engine.weigh({ facts: supposed, principal, call, entrypoint: route.entrypoint });
+  const then = whenApproved(engine.weigh({ facts: supposed, principal, call, entrypoint: route.entrypoint }));
   if (!isApprovedPermission(then)) throw refusalOf(then, decision, classified);
   try {
     const { code, extras } = await gate.request(classified, decision);

@@ -45,12 +45,14 @@ export function decide(
   const off = performing.switches.refusalOfMessage(message);
   if (off !== null) throw off;
   if (isReportOnly(classified.route)) return report(engine, performing, classified);
-  const decisions =
+  const isApproved = classified.facts.approval.verified;
+  const made =
     message.mode === 'filter'
       ? performing.switches.withhold(message.calls, askMany(engine, classified))
       : askEach(engine, classified);
+  const decisions = isApproved ? made.map(whenApproved) : made;
   if (message.mode === 'all') {
-    const isGranted = classified.facts.approval.verified ? isApprovedPermission : isPermission;
+    const isGranted = isApproved ? isApprovedPermission : isPermission;
     const refused = decisions.find((decision) => !isGranted(decision));
     if (refused !== undefined) {
       if (refused.allow && obligationCode(refused) === 'POLICY_EVALUATION_ERROR')
@@ -162,6 +164,20 @@ export function isPermission(decision: Decision): boolean {
   return decision.allow && decision.failure === null && decision.obligations.every(canPerform);
 }
 
+/** Names what the gateway itself sets against an allow; packages of policies have longer names. */
+const OURSELVES = 'portcullis';
+
+/**
+ * The decision on an approved call. A package that demands an approval with an allow, and does not look whether there is
+ * one, has its condition met; all other reasons stay.
+ */
+export function whenApproved(decision: Decision): Decision {
+  if (decision.allow || decision.failure !== null) return decision;
+  if (!decision.obligations.some(({ type }) => type === 'require_approval')) return decision;
+  const deny = decision.deny.filter((one) => one.package !== OURSELVES || one.code !== 'APPROVAL_REQUIRED');
+  return { ...decision, allow: deny.length === 0, deny };
+}
+
 /** The same for a call that a person approved: what a rule asks for there is met. */
 export function isApprovedPermission(decision: Decision): boolean {
   const isMet = (obligation: Obligation) => obligation.type === 'require_approval' || canPerform(obligation);
@@ -227,7 +243,7 @@ export function refusalOf(then: Decision, decision: Decision, classified: Classi
 
 const NO_HELP: readonly Violation[] = [
   {
-    package: 'portcullis',
+    package: OURSELVES,
     code: 'POLICY_DENIED',
     message: 'Denied by policy, with or without an approval',
     severity: 'high',
