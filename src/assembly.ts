@@ -26,9 +26,12 @@ import type { IdentityProvider } from './identity/provider.ts';
 import { createIdentityProvider } from './modules.ts';
 import type { Logging } from './observability/logger.ts';
 import type { Metrics } from './observability/metrics.ts';
+import { createFailureGuard, guarded } from './pipeline/failure-guard.ts';
 import { createJudge } from './pipeline/judge.ts';
+import { createLimits } from './pipeline/limits.ts';
 import type { PipelineParts, RequestEnd } from './pipeline/pipeline.ts';
 import type { RunningExchanges } from './pipeline/running.ts';
+import type { Admission } from './pipeline/stages/admit.ts';
 import type { Authenticator } from './pipeline/stages/authenticate.ts';
 import type { FactSources } from './pipeline/stages/classify.ts';
 import { createClassify } from './pipeline/stages/classify.ts';
@@ -111,10 +114,11 @@ export async function assemble(config: Config, platform: Platform): Promise<Gene
     upstreamEncrypted: (server) => server === null || (upstreams.mcp.get(server)?.encrypted ?? true),
   };
   const judge: Judge = createJudge(classify, facts, engine, platform.switches);
-  const admission = { shared: platform.counters, windowMs: config.rate_limit.window_ms, switches: platform.switches };
+  const admission = buildAdmission(config, platform);
   const routes = buildRoutes(config);
   const providers = await buildProviders(config, platform, cleanup);
-  const plain = new Map(routes.map((route) => [route, buildAuthenticator(route, providers, platform)]));
+  const guard = failureGuard(config, platform);
+  const plain = new Map(routes.map((route) => [route, guard(buildAuthenticator(route, providers, platform))]));
   const { authenticators, endpoints } = delegating(config, platform, plain, cleanup);
   const approvals = buildApprovals(config, platform, cleanup);
   const protocols = buildProtocols({
@@ -174,6 +178,21 @@ function forwardingTo(
       }) ?? null,
     tunnel: createTunnel(config, platform),
   };
+}
+
+function buildAdmission({ rate_limit }: Config, { counters, switches }: Platform): Admission {
+  const rules = rate_limit.limits.map(({ limit, window_seconds, ...rule }) => ({
+    ...rule,
+    bucket: { limit, windowMs: window_seconds * 1000 },
+  }));
+  return { shared: counters, windowMs: rate_limit.window_ms, switches, limits: createLimits(rules, counters) };
+}
+
+function failureGuard({ rate_limit }: Config, { counters }: Platform): (authenticator: Authenticator) => Authenticator {
+  const { refused_per_address: rule } = rate_limit;
+  if (rule === undefined) return (authenticator) => authenticator;
+  const guard = createFailureGuard({ limit: rule.limit, windowMs: rule.window_seconds * 1000 }, counters);
+  return (authenticator) => guarded(authenticator, guard);
 }
 
 function performingBy(

@@ -304,7 +304,28 @@ const cors = z.strictObject({
   max_age_seconds: z.int().min(0).default(600),
 });
 
-const rateLimit = z.strictObject({ window_ms: ms.default(60_000) });
+const limitRule = z.strictObject({
+  name: z.string().regex(/^[a-z][a-z0-9_-]{0,31}$/, 'a short name: lower-case letters, digits, "_" and "-"'),
+  limit: z.int().min(1).max(100_000_000).describe('requests'),
+  window_seconds: z.int().min(1).max(86_400).describe('in this time; a bucket that fills up steadily'),
+  per: z.enum(['principal', 'key', 'address', 'tenant']).default('principal'),
+  routes: z.array(z.string()).default([]).describe('only these, each counted apart; empty: all together'),
+  roles: z.array(z.string()).default([]).describe('only callers with one of these'),
+  types: z.array(z.enum(['user', 'service', 'agent', 'anonymous'])).default([]),
+  methods: z
+    .array(z.enum(['bearer', 'api-key', 'basic', 'client-cert', 'auth-code', 'session', 'none']))
+    .default([])
+    .describe('only callers who authenticated like this'),
+});
+
+const rateLimit = z.strictObject({
+  window_ms: ms.default(60_000).describe('the window whose count policies read'),
+  limits: z.array(limitRule).max(50).default([]).describe('checked before the policy; all that apply must hold'),
+  refused_per_address: z
+    .strictObject({ limit: z.int().min(1), window_seconds: z.int().min(1).max(86_400) })
+    .optional()
+    .describe('refused credentials of one network, after which it is not listened to for a while'),
+});
 
 /** `providers` is the union of the identity modules' schemas, handed in by modules.ts: config imports no plug-in. */
 export function configSchema<P extends z.ZodType<{ kind: string }>>(providers: P) {

@@ -7,6 +7,7 @@ import { call } from '../helpers/gateway-calls.ts';
 import type { StoreServer } from '../helpers/processes-stores.ts';
 import { NO_POSTGRES, NO_REDIS, startPostgres, startRedis } from '../helpers/processes-stores.ts';
 import { startTasks } from '../helpers/upstreams.ts';
+import { verifies } from '../helpers/verifies.ts';
 
 describe.skipIf(NO_POSTGRES !== null || NO_REDIS !== null)('two gateways over one database and one Redis', () => {
   let postgres: StoreServer;
@@ -21,7 +22,10 @@ describe.skipIf(NO_POSTGRES !== null || NO_REDIS !== null)('two gateways over on
       routes: [{ match: '/api', protocol: 'http', url: tasks.url, rewrite: '/tasks', identity: ['keys'] }],
       stores: { database: postgres.url, shared: redis.url, pepper: randomBytes(32).toString('base64url') },
       // Long enough that no window ends while a test counts.
-      rate_limit: { window_ms: 3_600_000 },
+      rate_limit: {
+        window_ms: 3_600_000,
+        limits: [{ name: 'crowd', limit: 200, window_seconds: 36_000, roles: ['crowd'], routes: ['/api'] }],
+      },
     };
     [one, two] = await Promise.all([startGateway(config), startGateway(config)]);
   }, 60_000);
@@ -64,6 +68,35 @@ describe.skipIf(NO_POSTGRES !== null || NO_REDIS !== null)('two gateways over on
     const limit = 500;
     expect(statuses.filter((status) => status === 200)).toHaveLength(limit);
     expect(statuses.filter((status) => status === 429)).toHaveLength(1000 - limit);
+  });
+
+  test('a limit of the configuration is exact over both, and both tell what is left', async () => {
+    verifies('HF-13', 'VF-19');
+    const key = await one.key('crowd', { roles: ['crowd', 'admin'] });
+    const answers = await Promise.all(
+      Array.from({ length: 1000 }, (_, i) => call(`${(i % 2 === 0 ? one : two).url}/api`, { key })),
+    );
+    expect(answers.filter(({ status }) => status === 200)).toHaveLength(200);
+    const refused = answers.filter(({ status }) => status === 429);
+    expect(refused).toHaveLength(800);
+    for (const { headers } of refused) {
+      expect(Number(headers.get('retry-after'))).toBeGreaterThan(0);
+      expect(headers.get('ratelimit-policy')).toBe('"crowd";q=200;w=36000');
+      expect(headers.get('ratelimit')).toMatch(/^"crowd";r=0;t=\d+$/);
+    }
+    const left = new Set(
+      answers.filter(({ status }) => status === 200).map(({ headers }) => headers.get('x-ratelimit-remaining')),
+    );
+    expect(left.size).toBe(200);
+  });
+
+  test('a key’s own limit is exact over both', async () => {
+    verifies('H-09');
+    const key = await one.key('viewer', { owner_id: 'limited', rate_limit_per_hour: 50 });
+    const answers = await Promise.all(
+      Array.from({ length: 120 }, (_, i) => call(`${(i % 2 === 0 ? one : two).url}/api`, { key })),
+    );
+    expect(answers.filter(({ status }) => status === 200)).toHaveLength(50);
   });
 
   test('what one switches off is off at the other within a second', async () => {

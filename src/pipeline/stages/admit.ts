@@ -8,17 +8,25 @@ import { networkOf } from '../../core/network.ts';
 import { actorIds, type Principal } from '../../core/principal.ts';
 import type { Counters } from '../../stores/open-shared.ts';
 import type { WindowCount } from '../../stores/shared.ts';
+import type { Limits } from '../limits.ts';
 import type { Switchboard } from '../switchboard.ts';
 
 export interface Admission {
   readonly shared: Counters;
   readonly windowMs: number;
   readonly switches: Switchboard;
+  readonly limits: Limits;
 }
 
 export function admit(admission: Admission, authenticated: Authenticated): Admitted | Promise<Admitted> {
   const off = admission.switches.refusalOf(authenticated.principal);
   if (off !== null) throw off;
+  const taking = admission.limits.take(authenticated);
+  if (taking instanceof Promise) return orUnavailable(taking).then(() => countOnce(admission, authenticated));
+  return countOnce(admission, authenticated);
+}
+
+function countOnce(admission: Admission, authenticated: Authenticated): Admitted | Promise<Admitted> {
   const hit = count(admission, authenticated);
   return hit instanceof Promise
     ? orUnavailable(hit).then((window) => counted(admission, authenticated, window))
@@ -58,10 +66,11 @@ async function countAll(admission: Admission, principal: Principal): Promise<Win
   return most;
 }
 
-async function orUnavailable(hit: Promise<WindowCount>): Promise<WindowCount> {
+async function orUnavailable<T>(hit: Promise<T>): Promise<T> {
   try {
     return await hit;
   } catch (cause) {
+    if (cause instanceof GatewayError && cause.code === 'RATE_LIMIT_EXCEEDED') throw cause;
     throw new GatewayError('STORE_UNAVAILABLE', { retryAfter: 1, cause });
   }
 }

@@ -29,7 +29,8 @@ describe('a delegated call', () => {
         return { count, resetAt: 60_000 };
       },
     };
-    const admission = { shared, windowMs: 60_000, switches: new Switchboard() } as unknown as Admission;
+    const limits = { take: () => undefined };
+    const admission = { shared, windowMs: 60_000, switches: new Switchboard(), limits } as unknown as Admission;
     const { rate } = await admit(admission, { principal: lent } as unknown as Authenticated);
     expect(rate).toEqual({ window_seconds: 60, count: 41 });
     expect(Object.fromEntries(counts)).toEqual({

@@ -1,0 +1,154 @@
+/**
+ * How many requests are let in: token buckets per principal, key, address or tenant, for chosen routes, roles, types and
+ * ways to authenticate. All that apply must have a token, so the strictest wins. Source: contracts 3; acceptance H-09,
+ * SW-06, HW-11; draft-ietf-httpapi-ratelimit-headers-10.
+ */
+import { GatewayError } from '../core/errors.ts';
+import type { Authenticated } from '../core/exchange.ts';
+import { networkOf } from '../core/network.ts';
+import type { CredentialKind, Principal, PrincipalType } from '../core/principal.ts';
+import type { Counters } from '../stores/open-shared.ts';
+import type { Bucket, Taken } from '../stores/shared.ts';
+
+export interface LimitRule {
+  readonly name: string;
+  readonly bucket: Bucket;
+  readonly per: 'principal' | 'key' | 'address' | 'tenant';
+  /** Matches of routes; empty: all, counted together. With routes each is counted apart. */
+  readonly routes: readonly string[];
+  readonly roles: readonly string[];
+  readonly types: readonly PrincipalType[];
+  readonly methods: readonly CredentialKind[];
+}
+
+/** One bucket a request takes from. */
+interface Claim {
+  readonly rule: string;
+  readonly key: string;
+  readonly bucket: Bucket;
+}
+
+interface Tightest {
+  readonly claim: Claim;
+  readonly taken: Taken;
+}
+
+/** Takes the tokens of one request and tells the caller what is left. */
+export interface Limits {
+  /** @throws GatewayError RATE_LIMIT_EXCEEDED, at once or by rejecting */
+  take(authenticated: Authenticated): void | Promise<void>;
+}
+
+const HOUR_MS = 3_600_000;
+
+export function createLimits(rules: readonly LimitRule[], counters: Counters): Limits {
+  return {
+    take(authenticated) {
+      const claims = claimsOf(rules, authenticated);
+      if (claims.length === 0) return;
+      const taken = claims.map(({ key, bucket }) => counters.take(key, bucket));
+      if (taken.some((one) => one instanceof Promise)) {
+        return Promise.all(taken).then((all) => conclude(authenticated, claims, all));
+      }
+      conclude(authenticated, claims, taken as readonly Taken[]);
+    },
+  };
+}
+
+function claimsOf(rules: readonly LimitRule[], authenticated: Authenticated): readonly Claim[] {
+  const { principal } = authenticated;
+  const own = ownLimit(principal);
+  if (rules.length === 0 && own === null) return NONE;
+  const claims = own === null ? [] : [own];
+  for (const rule of rules) {
+    const key = applies(rule, authenticated) ? keyOf(rule, authenticated) : null;
+    if (key !== null) claims.push({ rule: rule.name, key, bucket: rule.bucket });
+  }
+  return claims;
+}
+
+const NONE: readonly Claim[] = [];
+
+/** A key may carry an hourly limit of its own. */
+function ownLimit({ auth, metadata }: Principal): Claim | null {
+  const { rate_limit_per_hour } = metadata;
+  if (rate_limit_per_hour === undefined || auth.key_id === null) return null;
+  const limit = Number(rate_limit_per_hour);
+  // What cannot be read must not come to mean unlimited.
+  const bucket = { limit: limit >= 1 ? Math.floor(limit) : 1, windowMs: HOUR_MS };
+  return { rule: 'key', key: `key:${auth.provider}:${auth.key_id}`, bucket };
+}
+
+function applies(rule: LimitRule, { route, principal }: Authenticated): boolean {
+  return (
+    (rule.routes.length === 0 || rule.routes.includes(route.match)) &&
+    (rule.types.length === 0 || rule.types.includes(principal.type)) &&
+    (rule.methods.length === 0 || rule.methods.includes(principal.auth.method)) &&
+    (rule.roles.length === 0 || rule.roles.some((role) => principal.roles.includes(role)))
+  );
+}
+
+/** Null: this rule counts something that this request has not. */
+function keyOf(rule: LimitRule, { route, principal, received }: Authenticated): string | null {
+  const who = whoOf(rule.per, principal, received.peer.address);
+  if (who === null) return null;
+  return `${rule.name}:${rule.routes.length === 0 ? '' : route.match}:${who}`;
+}
+
+function whoOf(per: LimitRule['per'], principal: Principal, address: string): string | null {
+  const { tenant_id, auth } = principal;
+  switch (per) {
+    case 'address':
+      return networkOf(address);
+    case 'tenant':
+      return tenant_id;
+    case 'key':
+      return auth.key_id === null ? null : `${auth.provider}:${auth.key_id}`;
+    case 'principal':
+      // Anonymous callers share no identity, so they are told apart by where they come from.
+      return principal.type === 'anonymous'
+        ? networkOf(address)
+        : JSON.stringify([tenant_id, principal.actor?.id ?? null, principal.id]);
+  }
+}
+
+function conclude({ received }: Authenticated, claims: readonly Claim[], taken: readonly Taken[]): void {
+  const tightest = tightestOf(claims, taken);
+  const policies = claims.map(({ rule, bucket }) => `"${rule}";q=${bucket.limit};w=${seconds(bucket.windowMs)}`);
+  const { outgoing, receivedAt } = received;
+  const { remaining, fullInMs, retryInMs, isAllowed } = tightest.taken;
+  const resetInMs = isAllowed ? fullInMs : retryInMs;
+  outgoing.setHeader('ratelimit-policy', policies.join(', '));
+  outgoing.setHeader('ratelimit', `"${tightest.claim.rule}";r=${remaining};t=${seconds(resetInMs)}`);
+  outgoing.setHeader('x-ratelimit-limit', String(tightest.claim.bucket.limit));
+  outgoing.setHeader('x-ratelimit-remaining', String(remaining));
+  outgoing.setHeader('x-ratelimit-reset', String(Math.ceil((receivedAt + resetInMs) / 1000)));
+  if (!isAllowed) throw refusal(tightest);
+}
+
+const seconds = (ms: number): number => Math.ceil(ms / 1000);
+
+/** The one that refuses for longest, else the one with the least left. */
+function tightestOf(claims: readonly Claim[], taken: readonly Taken[]): Tightest {
+  const all = claims.flatMap((claim, i): Tightest[] => {
+    const one = taken[i];
+    return one === undefined ? [] : [{ claim, taken: one }];
+  });
+  return all.reduce((worst, one) => (isTighter(one.taken, worst.taken) ? one : worst));
+}
+
+function isTighter(one: Taken, other: Taken): boolean {
+  if (one.isAllowed !== other.isAllowed) return !one.isAllowed;
+  return one.isAllowed ? one.remaining < other.remaining : one.retryInMs > other.retryInMs;
+}
+
+function refusal({ claim, taken }: Tightest): GatewayError {
+  const { limit, windowMs } = claim.bucket;
+  const message = `Rate limit exceeded: ${limit} requests in ${seconds(windowMs)} s allowed (${claim.rule})`;
+  return new GatewayError('RATE_LIMIT_EXCEEDED', {
+    message,
+    reasons: [{ code: 'RATE_LIMIT_EXCEEDED', message }],
+    details: { limit, window_seconds: seconds(windowMs), rule: claim.rule },
+    retryAfter: Math.max(1, seconds(taken.retryInMs)),
+  });
+}
