@@ -55,10 +55,79 @@ export interface SwitchVersionRow {
   version: number;
 }
 
+export interface AccountRow {
+  id: string;
+  tenant_id: string;
+  username: string;
+  /** As names are compared: lower case. */
+  username_key: string;
+  email: string;
+  email_key: string;
+  password_hash: string;
+  full_name: string | null;
+  role: string;
+  is_active: number;
+  is_verified: number;
+  created_at: number;
+  updated_at: number;
+  last_login_at: number | null;
+}
+
+export interface AccountPasswordRow {
+  id: string;
+  account_id: string;
+  password_hash: string;
+  replaced_at: number;
+}
+
+export interface AccountLockRow {
+  name: string;
+  failures: number;
+  strikes: number;
+  locked_until: number;
+  updated_at: number;
+}
+
+export interface AccountBootstrapRow {
+  digest: string;
+  created_at: number;
+  expires_at: number;
+  used_at: number | null;
+}
+
+export interface AccountSessionRow {
+  id: string;
+  account_id: string;
+  generation: number;
+  source: string;
+  created_at: number;
+  rotated_at: number;
+  expires_at: number;
+  revoked_at: number | null;
+  token_id: string;
+  token_until: number;
+}
+
+export interface SigningKeyRow {
+  kid: string;
+  algorithm: string;
+  generation: number;
+  public_jwk: string;
+  private_box: string;
+  created_at: number;
+  active_at: number;
+}
+
 export interface Tables {
   portcullis_migrations: MigrationRow;
   api_keys: ApiKeyRow;
   switches: SwitchRow;
   switch_version: SwitchVersionRow;
   approvals: ApprovalRow;
+  accounts: AccountRow;
+  account_passwords: AccountPasswordRow;
+  account_locks: AccountLockRow;
+  account_bootstraps: AccountBootstrapRow;
+  account_sessions: AccountSessionRow;
+  signing_keys: SigningKeyRow;
 }

@@ -5,10 +5,11 @@ import type { Tables } from '../tables.ts';
 import { apiKeys } from './0001-api-keys.ts';
 import { approvals } from './0002-approvals.ts';
 import { switches } from './0003-switches.ts';
+import { accounts } from './0004-accounts.ts';
 import type { Migration } from './migration.ts';
 
 /** All of them, ascending. */
-export const MIGRATIONS: readonly Migration[] = [apiKeys, approvals, switches];
+export const MIGRATIONS: readonly Migration[] = [apiKeys, approvals, switches, accounts];
 
 export interface MigrateOptions {
   /** Run first and last in the transaction: what a kind of database needs besides. */
