@@ -4,6 +4,7 @@ import { join, resolve } from 'node:path';
 import type { AdminAction } from './admin/app.ts';
 import { shownSwitch } from './admin/switches.ts';
 import { approvalDraft } from './approval-set.ts';
+import type { ApprovalEvent } from './approvals/approval.ts';
 import type { Platform } from './assembly.ts';
 import { auditEnd } from './audit/build.ts';
 import type { FileAuditRecorder } from './audit/recorder.ts';
@@ -99,20 +100,12 @@ export async function openPlatform(config: Config, options: PlatformOptions): Pr
   );
   const pepper = loadPepper(config.stores.database, baseDir, config.stores.pepper);
   const keys = createApiKeyStore(database);
-  const running = new RunningExchanges({
-    graceMs: (provider) => platform.credentialFacts(provider).graceMs,
-    onCut: ({ code }) => metrics.exchangeCut(code),
-    onTunnelCut: (cut) => reportTunnelCut(platform, cut),
-  });
+  const running = runningExchanges(() => platform);
+  const watched = { store: createSwitchStore(database), keys, shared, clock, running, metrics };
   const switching = cleanup.use(
     await openSwitching({
-      store: createSwitchStore(database),
-      keys,
-      shared,
-      clock,
+      ...watched,
       logger: logging.component('gateway'),
-      running,
-      metrics,
       issuerOf: (provider) => platform.credentialFacts(provider).issuer,
       onNoticed: (change) => reportNoticed(platform, change),
     }),
@@ -138,16 +131,19 @@ export async function openPlatform(config: Config, options: PlatformOptions): Pr
     sensitiveParams: () => [],
     credentialFacts: () => ({ issuer: null, graceMs: 0 }),
     onEnd: (end) => reportEnd(platform, end),
-    onApproval(event) {
-      metrics.approvalStep(event.type);
-      audit.record(approvalDraft(event));
-    },
+    onApproval: (event) => reportApproval(platform, event),
     async close() {
       await kept.disposeAsync();
       logging.flush();
     },
   };
   return platform;
+}
+
+/** One record and one count for every step of an approval. */
+function reportApproval({ audit, metrics }: OpenPlatform, event: ApprovalEvent): void {
+  metrics.approvalStep(event.type);
+  audit.record(approvalDraft(event));
 }
 
 /** At most one line in ten seconds: an outage tells of itself with every try. */
@@ -158,6 +154,15 @@ function storeTrouble(logger: Logger, clock: Clock): (error: Error) => void {
     saidAt = clock.now();
     logger.error({ reason: scrubText(error.message) }, 'store_connection_failed');
   };
+}
+
+/** @param platform asked when something happens: it is made with what this gives */
+function runningExchanges(platform: () => OpenPlatform): RunningExchanges {
+  return new RunningExchanges({
+    graceMs: (provider) => platform().credentialFacts(provider).graceMs,
+    onCut: ({ code }) => platform().metrics.exchangeCut(code),
+    onTunnelCut: (cut) => reportTunnelCut(platform(), cut),
+  });
 }
 
 function countQuery(metrics: Metrics): NonNullable<DatabaseOptions['onQuery']> {
