@@ -20,9 +20,12 @@ export interface AdvisorParts {
   entrypointOf(server: string | null): string | null;
 }
 
+const UNLIMITED = { take: () => undefined };
+
 export function createAdvisor(parts: AdvisorParts): Advisor {
   // Somebody who is switched off is asked about like everybody else; the answer is no.
-  const counting: Admission = { ...parts.admission, switches: new Switchboard() };
+  // Tokens were taken from the asker, whose request it is; the subject's window is the figure the policy reads.
+  const counting = { ...parts.admission, switches: new Switchboard(), limits: UNLIMITED };
   return {
     as: ({ received, route }, principal) => admit(counting, { received, route, principal }),
     advise(exchange, call) {
