@@ -10,7 +10,9 @@ import { type LintFinding, lint } from '../policy/lint.ts';
 import { adminOf, callAdmin } from './gateway-address.ts';
 import type { Io } from './io.ts';
 import { CommandError, EXIT, line, UnreachableError, UsageError } from './io.ts';
+import { benchCommand } from './policy-bench.ts';
 import { rollbackCommand, verifyCommand, writeBundle } from './policy-bundle.ts';
+import { coverageOf, printCoverage, thresholdOf } from './policy-coverage.ts';
 import { evaluateCommand } from './policy-eval.ts';
 import { replayCommand } from './policy-replay.ts';
 import { shadowCommand } from './policy-shadow.ts';
@@ -19,8 +21,9 @@ export const POLICY_HELP = `Usage: portcullis policy build [DIR] [--out DIR] [--
            [--signing-key FILE [--signing-alg ALG] [--keyid ID] [--scope SCOPE]]]
        portcullis policy verify FILE [--key FILE [--signing-alg ALG] [--keyid ID] [--scope SCOPE]]
        portcullis policy check [DIR]
-       portcullis policy test [DIR]
+       portcullis policy test [DIR] [--coverage [--threshold PERCENT]]
        portcullis policy eval [ENTRYPOINT] [FILE] [--jsonl FILE] [--data FILE] [--bundle DIR] [--clock TIME]
+       portcullis policy bench [ENTRYPOINT] [FILE] [--data FILE] [--bundle DIR] [--seconds N]
        portcullis policy replay LOG [--bundle DIR|FILE] [--data FILE] [--sample N] [--jobs N]
        portcullis policy reload | rollback | status | shadow [-c FILE] [--url URL]
 
@@ -31,10 +34,13 @@ export const POLICY_HELP = `Usage: portcullis policy build [DIR] [--out DIR] [--
   check   compiles without writing, against the schema of the input, and says
           what is fragile: file:line:column, severity, code, what to do; exits
           with 1 on errors, warnings alone are fine
-  test    runs the *_test.rego of DIR
+  test    runs the *_test.rego of DIR; --coverage says which lines of the rules
+          they do not reach, and exits with 1 below --threshold
   eval    evaluates ENTRYPOINT (default: portcullis/main/decision) on the JSON
           of FILE or standard input: a document or {"input": …, "clock": "…"};
           --jsonl takes one per line; --clock (RFC 3339) sets the time
+  bench   microseconds of one decision, decided and remembered, on the JSON of
+          FILE or a tool call of its own
   replay  decides what is in a decision log (JSON lines, or OPA's JSON arrays,
           plain or gzip) again with the policy of --bundle, each event at its
           own time, and says what changes: exit 0 nothing, 1 something;
@@ -57,6 +63,9 @@ const OPTIONS = {
   clock: { type: 'string' },
   sample: { type: 'string' },
   jobs: { type: 'string' },
+  coverage: { type: 'boolean' },
+  threshold: { type: 'string' },
+  seconds: { type: 'string' },
   url: { type: 'string' },
   revision: { type: 'string' },
   'signing-key': { type: 'string' },
@@ -84,7 +93,9 @@ export async function policyCommand(argv: readonly string[], io: Io): Promise<nu
     return EXIT.ok;
   }
   if (verb === undefined)
-    throw new UsageError('expected build, verify, check, test, eval, replay, reload, rollback, status or shadow');
+    throw new UsageError(
+      'expected build, verify, check, test, eval, bench, replay, reload, rollback, status or shadow',
+    );
   switch (verb) {
     case 'build':
       return build(folder(rest, io), { values, positionals }, io);
@@ -95,9 +106,15 @@ export async function policyCommand(argv: readonly string[], io: Io): Promise<nu
     case 'check':
       return check(folder(rest, io), values.json === true, io);
     case 'test':
-      return test(folder(rest, io), values.json === true, io);
+      return test(folder(rest, io), values, io);
     case 'eval':
       return evaluateCommand(
+        rest,
+        { ...values, bundle: folder(values.bundle === undefined ? [] : [values.bundle], io) },
+        io,
+      );
+    case 'bench':
+      return benchCommand(
         rest,
         { ...values, bundle: folder(values.bundle === undefined ? [] : [values.bundle], io) },
         io,
@@ -177,16 +194,21 @@ async function check(dir: string, json: boolean, io: Io): Promise<number> {
   return EXIT.ok;
 }
 
-async function test(dir: string, json: boolean, io: Io): Promise<number> {
+async function test(dir: string, values: PolicyArguments['values'], io: Io): Promise<number> {
+  const json = values.json === true;
+  const threshold = thresholdOf(values.threshold);
   const result = await runOpaTests(dir, io.env as NodeJS.ProcessEnv);
   if (result.error !== null) throw new CommandError(result.error);
-  if (json) line(io, JSON.stringify(result));
+  const coverage = values.coverage === true || threshold > 0 ? await coverageOf(dir, io) : null;
+  if (json) line(io, JSON.stringify(coverage === null ? result : { ...result, coverage }));
   else {
     for (const { outcome, file, line: row, name } of result.tests) {
       if (outcome === 'failed') io.err(`${file}:${row}: ${name} failed\n`);
     }
     line(io, `${result.passed} passed, ${result.failed} failed, ${result.skipped} skipped`);
+    if (coverage !== null) printCoverage(coverage, threshold, io);
   }
+  if (coverage !== null && coverage.percent < threshold) return EXIT.failed;
   // A directory without tests has not been tested.
   return result.failed === 0 && result.passed > 0 ? EXIT.ok : EXIT.failed;
 }
