@@ -114,8 +114,14 @@ function least(values: readonly (number | null)[]): number | null {
   return values.reduce((a, b) => (a === null || b === null ? null : Math.min(a, b)), Number.POSITIVE_INFINITY);
 }
 
+/** The hourly limit of a key travels here: the smallest of all goes on holding, whoever else has none. */
+const HOURLY = 'rate_limit_per_hour';
+
 function sharedMetadata(parties: readonly Principal[]): Record<string, string> {
   const [first, ...rest] = parties;
   const entries = Object.entries(first?.metadata ?? {});
-  return Object.fromEntries(entries.filter(([name, value]) => rest.every(({ metadata }) => metadata[name] === value)));
+  const shared = entries.filter(([name, value]) => rest.every(({ metadata }) => metadata[name] === value));
+  const limits = parties.flatMap(({ metadata }) => (metadata[HOURLY] === undefined ? [] : [Number(metadata[HOURLY])]));
+  // One that cannot be read becomes NaN, which whoever reads it takes for the least.
+  return Object.fromEntries(limits.length === 0 ? shared : [...shared, [HOURLY, String(Math.min(...limits))]]);
 }

@@ -134,6 +134,16 @@ describe('somebody for whom another acts', () => {
     }
   });
 
+  test.each([
+    [{ rate_limit_per_hour: '9' }, {}, '9'],
+    [{}, { rate_limit_per_hour: '9' }, '9'],
+    [{ rate_limit_per_hour: '5' }, { rate_limit_per_hour: '9' }, '5'],
+    [{}, {}, undefined],
+  ])('keeps the smallest hourly limit: of %j and %j', async (from, to, expected) => {
+    const both = await acting(person('boss', { metadata: from }), person('bot', { metadata: to }));
+    expect(both.metadata.rate_limit_per_hour).toBe(expected);
+  });
+
   test('keeps no more than what was lent', async () => {
     const boss = person('boss', { roles: ['admin', 'analyst'], permissions: ['tasks.*'], scopes: ['x', 'y'] });
     const bot = person('bot', { roles: ['admin', 'analyst'], permissions: ['*'], scopes: ['x', 'y'] });
