@@ -311,7 +311,8 @@ class RunningGateway implements Gateway {
     if (!this.#platform.audit.status().healthy) failing.push('audit');
     if (this.#platform.switching.isStale) failing.push('switches');
     if (this.#data.draining) failing.push('draining');
-    return { ready: failing.length === 0, failing };
+    const warnings = this.#current.generation.engine.status().stale === true ? ['policy_stale'] : [];
+    return { ready: failing.length === 0, failing, warnings };
   }
 }
 

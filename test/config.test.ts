@@ -32,6 +32,7 @@ function load(file: string): LoadResult {
 describe('config/', () => {
   test('has an example for each scenario', () => {
     expect(FILES.map((file) => basename(file))).toEqual([
+      'bundle-service.yaml',
       'http.yaml',
       'llm.yaml',
       'mcp.yaml',

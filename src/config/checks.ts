@@ -186,6 +186,21 @@ function checkStores({ stores, mode }: Config, report: Report): void {
   }
 }
 
+/** What a service sends is signed and changed as a whole; data from elsewhere would be neither. */
+function checkBundle({ policy }: Config, report: Report): void {
+  const { bundle, data, max_age_seconds } = policy;
+  const isService = typeof bundle !== 'string' && 'url' in bundle;
+  if (isService && data !== undefined) {
+    report(
+      ['policy', 'data'],
+      'goes with a directory or a bundle file: a bundle service sends the data in its bundles',
+    );
+  }
+  if (!isService && max_age_seconds !== undefined) {
+    report(['policy', 'max_age_seconds'], 'is for bundle services: a directory has no age', 'warning');
+  }
+}
+
 /** Everything that follows from the whole configuration rather than from one value. */
 export function checkConfig(config: Config, places: Places): Problem[] {
   const problems: Problem[] = [];
@@ -196,6 +211,7 @@ export function checkConfig(config: Config, places: Places): Problem[] {
   checkRules(config, report);
   checkNetworks(config, report);
   checkStores(config, report);
+  checkBundle(config, report);
   if (config.mode === 'production') checkProduction(config, report);
   return problems;
 }

@@ -10,6 +10,8 @@ export interface Readiness {
   readonly ready: boolean;
   /** Names of what is not usable, e.g. `policy`; shown to operators on the admin listener only. */
   readonly failing: readonly string[];
+  /** What should be looked at though traffic may come, e.g. `policy_stale`. */
+  readonly warnings?: readonly string[];
 }
 
 export interface HealthOptions {

@@ -1,0 +1,108 @@
+/** Bundles from the command line, as the documentation shows it. */
+import { cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { main } from '../../../src/cli/cli.ts';
+import { loadConfigText } from '../../../src/config/load.ts';
+import { IDENTITY_SCHEMA } from '../../../src/modules.ts';
+import { findOpa } from '../../../src/policy/opa-command.ts';
+import { createPolicyEngine } from '../../../src/policy/opa-engine.ts';
+import { makeKey } from '../../helpers/bundles.ts';
+import { POLICIES } from '../../helpers/gateway.ts';
+import { ROOT, temporaryDirectory } from '../../helpers/processes.ts';
+
+const opa = await findOpa();
+const skipped = opa.path === null && process.env.CI !== 'true';
+if (skipped) console.warn(`skipped: ${opa.message}`);
+
+/** The commands of the documentation below a heading. */
+function documented(heading: string): string[][] {
+  const text = readFileSync(join(ROOT, 'docs/policy-operations.md'), 'utf8');
+  const block = /```sh\n(.*?)```/s.exec(text.slice(text.indexOf(`\n## ${heading}\n`)))?.[1] ?? '';
+  return block
+    .trim()
+    .split('\n')
+    .map((line) => line.replace(/^portcullis /, '').split(' '));
+}
+
+describe.skipIf(skipped)('bundles', () => {
+  const directory = temporaryDirectory('portcullis-policy-bundle-');
+  let printed = '';
+  const run = async (args: readonly string[]): Promise<number> => {
+    printed = '';
+    const write = (text: string) => {
+      printed += text;
+    };
+    const signal = new AbortController().signal;
+    return main([...args], { stdin: Readable.from([]), out: write, err: write, env: {}, cwd: directory.path, signal });
+  };
+
+  beforeAll(() => {
+    cpSync(POLICIES, join(directory.path, 'policies'), { recursive: true });
+    const key = makeKey('ES256');
+    writeFileSync(join(directory.path, 'release.pem'), key.privatePem);
+    writeFileSync(join(directory.path, 'release.pub'), key.publicPem);
+  });
+  afterAll(() => directory[Symbol.dispose]());
+
+  test('are built and verified as documented', { timeout: 60_000 }, async () => {
+    const commands = documented('Serve policies as bundles');
+    expect(commands).toHaveLength(2);
+    for (const command of commands) expect(await run(command), printed).toBe(0);
+    expect(printed).toBe('bundle.tar.gz: a snapshot, revision 2026-11-22\n');
+  });
+
+  test('are signed and verified as documented, and not without their key', { timeout: 60_000 }, async () => {
+    const commands = documented('Sign bundles');
+    expect(commands).toHaveLength(2);
+    for (const command of commands) expect(await run(command), printed).toBe(0);
+    expect(printed).toMatch(/^bundle\.tar\.gz: a signed snapshot/);
+    expect(await run(['policy', 'verify', 'bundle.tar.gz'])).toBe(1);
+    expect(printed).toMatch(/is signed, but/);
+    expect(await run(['policy', 'verify', 'bundle.tar.gz', '--key', 'release.pem', '--signing-alg', 'ES256'])).toBe(1);
+    expect(printed).toMatch(/no PEM text of a public key/);
+    expect(await run(['policy', 'build', 'policies', '--bundle', 'x', '--signing-key', 'release.pem'])).toBe(1);
+    expect(printed).toMatch(/RS256 needs an RSA key/);
+  });
+
+  test('without an entrypoint that a route names are refused', async () => {
+    rmSync(join(directory.path, 'policies/bundle'), { recursive: true, force: true });
+    expect(await run(['policy', 'build', 'policies', '--bundle', 'plain.tar.gz']), printed).toBe(0);
+    const engine = await createPolicyEngine({
+      ...{ bundleDir: join(directory.path, 'plain.tar.gz'), dataFile: null, entrypoint: 'portcullis/main/decision' },
+      ...{ clock: { now: () => 1_736_937_000_123 }, cache: { entries: 0, base_ttl_ms: 1 }, servers: new Map() },
+      ...{ decisionLog: null, logger: { debug() {}, info() {}, warn() {}, error() {} } },
+      required: ['portcullis/orders/decision'],
+    });
+    expect(engine.status()).toMatchObject({ revision: null });
+    expect(engine.status().last_error).toBe('the policy has no entrypoint portcullis/orders/decision');
+    await engine.close();
+  });
+});
+
+describe('the configuration of a bundle service', () => {
+  const problems = (bundle: object, more: object = {}) =>
+    loadConfigText(JSON.stringify({ version: 1, policy: { bundle, ...more } }), join(ROOT, 'shown.yaml'), {
+      env: {},
+      providers: IDENTITY_SCHEMA,
+    }).problems.map(({ text }) => text);
+  const key = makeKey('EdDSA');
+  const signing = { keys: { a: { algorithm: 'EdDSA', key: key.publicPem } } };
+
+  test('takes https, loopback, and plain HTTP for what is signed and sends no credential', () => {
+    expect(problems({ url: 'https://b.example.com/x' })).toEqual([]);
+    expect(problems({ url: 'http://127.0.0.1:1/x' })).toEqual([]);
+    expect(problems({ url: 'http://b.example.com/x', signing })).toEqual([]);
+    expect(problems({ url: 'http://b.example.com/x' }).join()).toMatch(/https/);
+    const credential = 'f3a9c2e17b5d48d6a0c4e8b1d7f26395';
+    expect(problems({ url: 'http://b.example.com/x', signing, credential }).join()).toMatch(/https/);
+    expect(problems({ url: 'http://127.0.0.1.example.com/x' }).join()).toMatch(/https/);
+  });
+
+  test('refuses signing without a key, a key that is not there, and data from elsewhere', () => {
+    expect(problems({ url: 'https://b.example.com/x', signing: { keys: {} } }).join()).toMatch(/names no key/);
+    expect(problems({ url: 'https://b.example.com/x', signing: { ...signing, keyid: 'b' } }).join()).toMatch(/none of/);
+    expect(problems({ url: 'https://b.example.com/x' }, { data: './data.json' }).join()).toMatch(/sends the data/);
+  });
+});
