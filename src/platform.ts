@@ -27,12 +27,12 @@ import { RunningExchanges } from './pipeline/running.ts';
 import { Refusal } from './pipeline/stages/decide.ts';
 import { createApiKeyStore } from './stores/api-keys.ts';
 import { createApprovalStore } from './stores/approvals.ts';
-import type { DatabaseOptions } from './stores/database.ts';
+import type { Database, DatabaseOptions } from './stores/database.ts';
 import { openDatabase } from './stores/database.ts';
 import { insuredCounters, openShared } from './stores/open-shared.ts';
 import { loadPepper } from './stores/pepper.ts';
 import { createSwitchStore } from './stores/switches.ts';
-import type { NoticedChange, Switching } from './switching.ts';
+import type { NoticedChange, Switching, SwitchingOptions } from './switching.ts';
 import { openSwitching } from './switching.ts';
 
 export interface PlatformOptions {
@@ -101,15 +101,8 @@ export async function openPlatform(config: Config, options: PlatformOptions): Pr
   const pepper = loadPepper(config.stores.database, baseDir, config.stores.pepper);
   const keys = createApiKeyStore(database);
   const running = runningExchanges(() => platform);
-  const watched = { store: createSwitchStore(database), keys, shared, clock, running, metrics };
-  const switching = cleanup.use(
-    await openSwitching({
-      ...watched,
-      logger: logging.component('gateway'),
-      issuerOf: (provider) => platform.credentialFacts(provider).issuer,
-      onNoticed: (change) => reportNoticed(platform, change),
-    }),
-  );
+  const watched = { keys, shared, clock, logger: logging.component('gateway'), running, metrics };
+  const switching = cleanup.use(await openSwitches(database, () => platform, watched));
   const kept = cleanup.move();
   const platform: OpenPlatform = {
     baseDir,
@@ -154,6 +147,17 @@ function storeTrouble(logger: Logger, clock: Clock): (error: Error) => void {
     saidAt = clock.now();
     logger.error({ reason: scrubText(error.message) }, 'store_connection_failed');
   };
+}
+
+type Watched = Pick<SwitchingOptions, 'keys' | 'shared' | 'clock' | 'logger' | 'running' | 'metrics'>;
+
+function openSwitches(database: Database, platform: () => OpenPlatform, watched: Watched): Promise<Switching> {
+  return openSwitching({
+    ...watched,
+    store: createSwitchStore(database),
+    issuerOf: (provider) => platform().credentialFacts(provider).issuer,
+    onNoticed: (change) => reportNoticed(platform(), change),
+  });
 }
 
 /** @param platform asked when something happens: it is made with what this gives */
