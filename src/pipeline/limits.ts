@@ -45,12 +45,12 @@ export function createLimits(rules: readonly LimitRule[], counters: Counters): L
   return {
     take(authenticated) {
       const claims = claimsOf(rules, authenticated);
-      if (claims.length === 0) return;
+      if (claims.length === 0) return undefined;
       const taken = claims.map(({ key, bucket }) => counters.take(key, bucket));
       if (taken.some((one) => one instanceof Promise)) {
         return Promise.all(taken).then((all) => conclude(authenticated, claims, all));
       }
-      conclude(authenticated, claims, taken as readonly Taken[]);
+      return conclude(authenticated, claims, taken as readonly Taken[]);
     },
   };
 }
@@ -80,11 +80,18 @@ function ownLimit({ auth, metadata }: Principal): Claim | null {
 }
 
 function applies(rule: LimitRule, { route, principal }: Authenticated): boolean {
+  if (rule.routes.length > 0 && !rule.routes.includes(route.match)) return false;
+  // A rule that holds for one who takes part in a delegated call holds for the call: none is shaken off by lending.
+  return principal.parties === undefined
+    ? isMeant(rule, principal)
+    : principal.parties.some((one) => isMeant(rule, one));
+}
+
+function isMeant(rule: LimitRule, { type, auth, roles }: Principal): boolean {
   return (
-    (rule.routes.length === 0 || rule.routes.includes(route.match)) &&
-    (rule.types.length === 0 || rule.types.includes(principal.type)) &&
-    (rule.methods.length === 0 || rule.methods.includes(principal.auth.method)) &&
-    (rule.roles.length === 0 || rule.roles.some((role) => principal.roles.includes(role)))
+    (rule.types.length === 0 || rule.types.includes(type)) &&
+    (rule.methods.length === 0 || rule.methods.includes(auth.method)) &&
+    (rule.roles.length === 0 || rule.roles.some((role) => roles.includes(role)))
   );
 }
 

@@ -3,10 +3,12 @@ import { describe, expect, test } from 'vitest';
 import type { Authenticated, Received } from '../../../src/core/exchange.ts';
 import { holderId, makePrincipal, type Principal } from '../../../src/core/principal.ts';
 import { joinParties } from '../../../src/identity/delegation-rights.ts';
+import { createLimits } from '../../../src/pipeline/limits.ts';
 import { type KeyState, RunningExchanges } from '../../../src/pipeline/running.ts';
 import { type Admission, admit } from '../../../src/pipeline/stages/admit.ts';
 import { Switchboard } from '../../../src/pipeline/switchboard.ts';
 import { OwnerTable } from '../../../src/protocols/mcp/owners.ts';
+import type { Counters } from '../../../src/stores/open-shared.ts';
 import { switchId } from '../../../src/stores/switches.ts';
 
 const person = (id: string, key_id: string | null = `key-${id}`, expires_at: number | null = null): Principal =>
@@ -36,6 +38,31 @@ describe('a delegated call', () => {
     expect(Object.fromEntries(counts)).toEqual({
       ...{ 'rate:4:acme:boss': 1, 'rate:4:acme:middle': 42, 'rate:4:acme:bot': 1 },
     });
+  });
+
+  test('takes from the limits of every role and type that takes part', () => {
+    const taken: string[] = [];
+    const counters = {
+      take(key: string) {
+        taken.push(key);
+        return { isAllowed: true, remaining: 1, fullInMs: 1, retryInMs: 0 };
+      },
+    };
+    const rule = { bucket: { limit: 5, windowMs: 1000 }, per: 'tenant', routes: [], types: [], methods: [] } as const;
+    const rules = ['analyst', 'admin', 'viewer'].map((role) => ({ ...rule, name: role, roles: [role] }));
+    const [boss, bot] = [
+      { ...person('boss'), roles: ['admin'] },
+      { ...person('bot'), roles: ['analyst'] },
+    ];
+    const both = joinParties([boss, bot], {
+      token_id: 'd',
+      expires_at: END,
+      actor: { id: 'bot', type: 'service', actor: null },
+    });
+    const received = { peer: { address: '192.0.2.1' }, outgoing: { setHeader: () => {} }, receivedAt: 0 };
+    const authenticated = { received, route: { match: '/r' }, principal: both } as unknown as Authenticated;
+    createLimits(rules, counters as unknown as Counters).take(authenticated);
+    expect(taken).toEqual(['analyst::acme', 'admin::acme']);
   });
 
   test.each(['key-boss', 'key-middle', 'key-bot'])('is refused when %s is switched off', (name) => {
