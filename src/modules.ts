@@ -5,11 +5,12 @@ import type { IdentityEnv } from './identity/env.ts';
 import type { IdentityProvider } from './identity/provider.ts';
 import { apiKey } from './identity/providers/api-key.ts';
 import { jwt } from './identity/providers/jwt.ts';
+import { local } from './identity/providers/local.ts';
 
-const IDENTITY_MODULES = [jwt, apiKey] as const;
+const IDENTITY_MODULES = [jwt, apiKey, local] as const;
 
 /** What `identity.*` of the config file may hold: one schema per provider kind. */
-export const IDENTITY_SCHEMA = z.union([jwt.schema, apiKey.schema]);
+export const IDENTITY_SCHEMA = z.union([jwt.schema, apiKey.schema, local.schema]);
 
 /** Makes the provider that one `identity.*` entry describes. The entry has passed its module's schema. */
 export async function createIdentityProvider(

@@ -2,7 +2,20 @@
 import type { ModuleEnv } from '../core/module.ts';
 import type { Secret } from '../core/secret.ts';
 import type { ApiKeyStore } from '../stores/api-keys.ts';
+import type { SessionStanding } from '../stores/sessions.ts';
 import type { Shared } from '../stores/shared.ts';
+import type { AccessClaims, AccessFault } from './account-tokens.ts';
+
+/** What the provider of our own accounts asks. Rejections are outages. */
+export interface LocalAccounts {
+  read(token: string, now: number): Promise<AccessClaims | AccessFault>;
+  standing(sessionId: string): Promise<SessionStanding | null>;
+  isRevoked(tokenId: string): Promise<boolean>;
+  /** Null for a role that does not exist. */
+  permissionsOf(role: string): readonly string[] | null;
+  /** Changes when another process has written; null when the backend cannot tell. */
+  externalVersion(): number | null;
+}
 
 export interface IdentityEnv extends ModuleEnv {
   readonly keys: ApiKeyStore;
@@ -11,4 +24,6 @@ export interface IdentityEnv extends ModuleEnv {
   readonly pepper: Secret;
   /** Config `environment`: keys of another one are refused. */
   readonly environment: 'development' | 'staging' | 'production';
+  /** Null or absent while there is no account service. */
+  readonly accounts?: LocalAccounts | null;
 }
