@@ -390,6 +390,8 @@ test('without its store nothing is approved and nothing passes', async () => {
   const database = new DatabaseSync(join(gateway.home, 'portcullis.db'));
   database.exec('ALTER TABLE approvals RENAME TO approvals_away');
   const answers = [await invoke(admin, 'DROP TABLE storeless', token), await invoke(admin, 'DROP TABLE storeless_two')];
+  const headers = { authorization: `Bearer ${ADMIN_TOKEN}` };
+  expect((await fetch(`${gateway.admin}/metrics`, { headers })).status).toBe(200);
   database.exec('ALTER TABLE approvals_away RENAME TO approvals');
   database.close();
   for (const answer of answers) {
@@ -399,7 +401,7 @@ test('without its store nothing is approved and nothing passes', async () => {
   expect(upstream.sent()).not.toContain('DROP TABLE storeless');
 });
 
-test('the commands of the documentation do what it says', async () => {
+test('the commands of the documentation do what it says', { timeout: 60_000 }, async () => {
   verifies('TW-07');
   const text = await readFile(join(ROOT, 'docs/approvals.md'), 'utf8');
   const [, commands = ''] = /```sh\n(.*?)```/s.exec(text) ?? [];
@@ -413,7 +415,7 @@ test('the commands of the documentation do what it says', async () => {
 });
 
 describe('the command line', () => {
-  test('rejects with a reason, tells what was refused, and how it is used', async () => {
+  test('rejects with a reason, tells what was refused, and how it is used', { timeout: 60_000 }, async () => {
     const { approval_id } = await askFor('DROP TABLE from_the_command_line');
     const run = (key: string, ...args: string[]) =>
       runToEnd(process.execPath, [MAIN, 'approvals', ...args, '--url', gateway.url], {
