@@ -44,15 +44,17 @@ function indexOf(text: string, part: string): number {
   return at <= 0 ? at : [...text.slice(0, at)].length;
 }
 
-/** Longest first at each place where several fit, in the order of their keys otherwise. */
+/** At each place the first of the keys that fits, in their order; an empty key stands before every place and at the end. */
 function replaceAllOf(patterns: RegoObject, text: string): string {
   const pairs = [...patterns].map(([old, to]) => [asText(old), asText(to)] as const);
   pairs.sort((a, b) => compareText(a[0], b[0]));
-  let out = '';
+  const between = pairs.find(([old]) => old === '')?.[1] ?? '';
+  let out = between;
   for (let at = 0; at < text.length; ) {
     const found = pairs.find(([old]) => old !== '' && text.startsWith(old, at));
-    out += found === undefined ? text[at] : found[1];
-    at += found === undefined ? 1 : found[0].length;
+    const char = String.fromCodePoint(text.codePointAt(at) ?? 0);
+    out += (found === undefined ? char : found[1]) + between;
+    at += found === undefined ? char.length : found[0].length;
   }
   return out;
 }
