@@ -94,7 +94,7 @@ function partsFor(upstreamUrl: string): PipelineParts {
       authenticate: async () => makePrincipal({ id: 'alice', roles: ['developer'] }, 'test', 'bearer'),
       missing: () => new Error('not used'),
     }),
-    admission: { shared, windowMs: 60_000, switches },
+    admission: { shared, limits: { take: () => undefined }, windowMs: 60_000, switches },
     running: new RunningExchanges({ graceMs: () => 0, onCut: () => undefined, onTunnelCut: () => undefined }),
     protocol: () => protocol,
     performing: { mcp: performing, llm: performing, http: performing, tools: performing, api: performing },
