@@ -67,6 +67,9 @@ class BundleService implements PolicySource {
 
   /** Asks for the whole bundle, whatever is there already. At a start the one on disk does when nobody answers. */
   async load(why: LoadReason): Promise<Bundle> {
+    // After a rollback the service may still serve what was taken back: what was in force is on disk.
+    const before = why === 'start' && this.pinned !== null ? await this.#fromDisk() : null;
+    if (before !== null) return before;
     try {
       const { store } = this.#options;
       const waits = why === 'start' && store !== null && (await store.load()) !== null;

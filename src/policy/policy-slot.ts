@@ -83,7 +83,8 @@ export class PolicySlot {
         const bundle = await this.#options.source.load(why);
         if (this.#isPinned(bundle)) return await this.#kept(bundle.revision);
         this.#swap(await activateBundle(bundle, this.#options.activation), null);
-        await this.#unpin();
+        // What was taken back before a restart stays out after it.
+        if (why !== 'start') await this.#unpin();
         await this.#settled(null);
       } catch (fault) {
         await this.#settled(fault);

@@ -290,6 +290,41 @@ describe('policies of a service that holds on', () => {
     await orders.crash();
   }, 30_000);
 
+  test('stay taken back after a restart, though they are served still', async () => {
+    const service = new HoldingService();
+    const url = await service.start();
+    using directory = temporaryDirectory('portcullis-pinned-');
+    const orders = await startExample('orders-server');
+    const start = () =>
+      startGateway({
+        servers: { orders: { type: 'sql', dialect: 'sqlite', url: orders.url, environment: 'staging' } },
+        policy: {
+          bundle: {
+            url,
+            signing,
+            polling: { min_seconds: 0.02, max_seconds: 0.05, long_poll_seconds: 30 },
+            persist: directory.path,
+          },
+          watch: false,
+        } as never,
+      });
+    service.publish('"1"', await signedBundle('r1', true));
+    let gateway = await start();
+    service.publish('"2"', await signedBundle('r2', false));
+    await until(gateway, ({ bundle_revision, source }) => bundle_revision === 'r2' && source.code === null);
+    await vi.waitFor(() => expect(service.holding).toBe(1), { interval: 5, timeout: 10_000 });
+    expect(await policyCommand(gateway, 'rollback')).toBe(0);
+    await vi.waitFor(() => readFileSync(join(directory.path, 'pinned')), { interval: 5, timeout: 10_000 });
+    await gateway[Symbol.asyncDispose]();
+    gateway = await start();
+    expect(await statusOf(gateway)).toMatchObject({ bundle_revision: 'r1', pinned: true, last_error: null });
+    await gateway.logged(/it stays out/);
+    expect((await invoke(gateway.url, await gateway.key('developer'), PLAIN)).status).toBe(200);
+    await gateway[Symbol.asyncDispose]();
+    service.stop();
+    await orders.crash();
+  }, 30_000);
+
   test('are not asked for where they would be sent elsewhere, and not beyond their size', async () => {
     const far = createServer((_, response) => response.writeHead(302, { location: 'http://127.0.0.1:1/' }).end());
     const large = createServer((_, response) => response.writeHead(200).end(Buffer.alloc(4096)));
