@@ -46,7 +46,6 @@ const FAULTS: readonly (readonly [name: string, kind: string, rego: string])[] =
     'unknown_obligation',
     `cannot := {${VERDICT}, "obligations": [{"type": "clamp", "name": "n", "maximum": 1}]}`,
   ],
-  ['missing', 'undefined', ''],
 ];
 const NAMES = FAULTS.map(([name]) => name);
 
