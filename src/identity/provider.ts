@@ -21,7 +21,14 @@ export interface IdentityFacts {
   readonly now: number;
 }
 
-export type RejectionReason = 'invalid' | 'expired' | 'locked' | 'forbidden' | 'rate-limited' | 'unavailable';
+export type RejectionReason =
+  | 'invalid'
+  | 'expired'
+  | 'locked'
+  | 'forbidden'
+  | 'no-balance'
+  | 'rate-limited'
+  | 'unavailable';
 
 /** An outcome is a value. A throw or a time-out is a technical failure and becomes `unavailable` (503). */
 export type AuthResult =
