@@ -5,6 +5,7 @@
 import { readFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { resolve } from 'node:path';
+import { type AccountService, type AccountStores, buildAccounts } from './account-set.ts';
 import { buildApprovals } from './approval-set.ts';
 import type { ApprovalEvent } from './approvals/approval.ts';
 import type { AuditRecorder } from './audit/event.ts';
@@ -73,6 +74,7 @@ export interface Platform {
   readonly counters: Counters;
   readonly keys: ApiKeyStore;
   readonly approvals: ApprovalStore;
+  readonly accounts: AccountStores;
   readonly pepper: Secret;
   /** The sockets of requests that want to become WebSockets. */
   readonly upgrades: WeakMap<Received, { readonly socket: Socket; readonly head: Buffer }>;
@@ -116,21 +118,15 @@ export async function assemble(config: Config, platform: Platform): Promise<Gene
   const judge: Judge = createJudge(classify, facts, engine, platform.switches);
   const admission = buildAdmission(config, platform);
   const routes = buildRoutes(config);
-  const providers = await buildProviders(config, platform, cleanup);
+  const accounts = await buildAccounts(config, platform, cleanup);
+  const providers = await buildProviders(config, platform, accounts, cleanup);
   const guard = failureGuard(config, platform);
   const plain = new Map(routes.map((route) => [route, guard(buildAuthenticator(route, providers, platform))]));
   const { authenticators, endpoints } = delegating(config, platform, plain, cleanup);
   const approvals = buildApprovals(config, platform, cleanup);
   const protocols = buildProtocols({
-    config,
-    platform,
-    servers,
-    upstreams,
-    judge,
-    classify,
-    admission,
-    approvals,
-    endpoints,
+    ...{ config, platform, servers, upstreams, judge, classify, admission },
+    ...{ approvals, accounts, endpoints },
   });
   const parts: PipelineParts = {
     routes: new RouteTable(routes, (route, path) => protocols[route.protocol].serves?.(path) ?? true),
@@ -331,7 +327,12 @@ async function buildRegistry(config: Config, platform: Platform, servers: Readon
   return registry;
 }
 
-async function buildProviders(config: Config, platform: Platform, cleanup: AsyncDisposableStack) {
+async function buildProviders(
+  config: Config,
+  platform: Platform,
+  accounts: AccountService | null,
+  cleanup: AsyncDisposableStack,
+) {
   const providers = new Map<string, IdentityProvider>();
   for (const [name, entry] of Object.entries(config.identity)) {
     const provider = await createIdentityProvider(entry, {
@@ -344,6 +345,7 @@ async function buildProviders(config: Config, platform: Platform, cleanup: Async
       shared: platform.shared,
       pepper: platform.pepper,
       environment: config.environment,
+      accounts: accounts?.local ?? null,
     });
     cleanup.defer(() => provider.close?.());
     providers.set(name, provider);

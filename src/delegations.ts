@@ -1,4 +1,5 @@
 /** Puts delegation together for one generation: the desk, its endpoints, and the header on every route. */
+import { accountIssuer } from './account-set.ts';
 import type { Generation, Platform } from './assembly.ts';
 import type { Config } from './config/schema.ts';
 import { GatewayError } from './core/errors.ts';
@@ -56,10 +57,11 @@ export function delegating(
 }
 
 /** Issuers of JWTs by the name of their provider. */
-function issuersOf({ identity }: Config): ReadonlyMap<string, string> {
+function issuersOf(config: Config): ReadonlyMap<string, string> {
   const found = new Map<string, string>();
-  for (const [name, entry] of Object.entries(identity)) {
-    const issuer: unknown = 'issuer' in entry ? entry.issuer : undefined;
+  for (const [name, entry] of Object.entries(config.identity)) {
+    const issuer: unknown =
+      entry.kind === 'local' ? accountIssuer(config) : 'issuer' in entry ? entry.issuer : undefined;
     if (typeof issuer === 'string') found.set(name, issuer);
   }
   return found;

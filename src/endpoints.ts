@@ -1,4 +1,5 @@
 /** Everything the gateway answers itself on the data listener, in one list. Each feature adds the endpoints it makes. */
+import { authEndpoints } from './account-set.ts';
 import type { ApprovalsApiOptions } from './approvals/api.ts';
 import { approvalEndpoints, DECIDE } from './approvals/api.ts';
 import { GatewayError } from './core/errors.ts';
@@ -16,6 +17,13 @@ export function buildEndpoints(parts: ProtocolParts, shared: SharedParts): reado
     ...decisionEndpoints(parts, shared),
     ...versionEndpoints({ version: parts.platform.version, features: featuresOf(parts) }),
     ...approvalEndpoints(approvalsApi(parts)),
+    ...authEndpoints({
+      ...{ config: parts.config, platform: parts.platform, service: parts.accounts },
+      isPermitted(exchange, call) {
+        const [decision] = parts.judge(exchange, [call]);
+        return decision !== undefined && isPermission(decision);
+      },
+    }),
   ];
 }
 

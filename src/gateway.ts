@@ -112,7 +112,7 @@ class RunningGateway implements Gateway {
     this.logger = platform.logging.component('gateway');
     this.#current = { generation, inFlight: 0, retired: false };
     platform.sensitiveParams = (server, tool) => this.#sensitiveParams(server, tool);
-    platform.credentialFacts = (provider) => credentialFacts(this.#config.identity, provider);
+    platform.credentialFacts = (provider) => credentialFacts(this.#config, provider);
     this.#data = this.#openDataDoor();
     this.#admin = this.#openAdminDoor(reloadConfig);
   }

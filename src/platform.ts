@@ -1,6 +1,7 @@
 /** What outlives configurations: stores, audit, metrics, logger; and the reports that every end of a request leaves. */
 import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { accountIssuer, openAccountStores } from './account-set.ts';
 import type { AdminAction } from './admin/app.ts';
 import { shownSwitch } from './admin/switches.ts';
 import { approvalDraft } from './approval-set.ts';
@@ -62,7 +63,12 @@ export interface CredentialFacts {
 }
 
 /** Options of the many kinds of providers, of which only these two matter here. */
-export function credentialFacts(identity: Config['identity'], provider: string): CredentialFacts {
+export function credentialFacts(
+  config: Pick<Config, 'identity' | 'accounts' | 'public_url'>,
+  provider: string,
+): CredentialFacts {
+  const { identity } = config;
+  if (identity[provider]?.kind === 'local') return { issuer: accountIssuer(config), graceMs: 0 };
   const options = new Map(Object.entries(identity[provider] ?? {}));
   const issuer: unknown = options.get('issuer');
   const skew: unknown = options.get('clock_skew_seconds');
@@ -116,11 +122,10 @@ export async function openPlatform(config: Config, options: PlatformOptions): Pr
     version,
     keys,
     approvals: createApprovalStore(database),
+    accounts: openAccountStores(database),
     pepper,
     upgrades: new WeakMap(),
-    switches: switching.board,
-    running,
-    switching,
+    ...{ switches: switching.board, running, switching },
     sensitiveParams: () => [],
     credentialFacts: () => ({ issuer: null, graceMs: 0 }),
     onEnd: (end) => reportEnd(platform, end),

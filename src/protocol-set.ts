@@ -1,4 +1,5 @@
 /** Makes the protocols of one generation and hands each the few things it needs. */
+import type { AccountService } from './account-set.ts';
 import type { Approvals } from './approvals/approvals.ts';
 import type { Platform, Upstreams } from './assembly.ts';
 import type { ServerFacts } from './classification/classifier.ts';
@@ -33,6 +34,8 @@ export interface ProtocolParts {
   readonly classify: Classify;
   readonly admission: Admission;
   readonly approvals: Approvals;
+  /** Null while the gateway keeps no accounts. */
+  readonly accounts: AccountService | null;
   /** Endpoints that were made before: those on tokens need the authenticators. */
   readonly endpoints: readonly Endpoint[];
 }

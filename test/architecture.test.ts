@@ -26,11 +26,22 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   http: ['core', 'config', 'observability'],
   admin: ['core', 'config', 'observability'],
   approvals: ['core', 'config', 'observability'],
+  accounts: ['core', 'config', 'observability'],
   // The composition roots know everyone.
   cli: ['*'],
   '.': ['*'],
 };
-const CAPABILITIES = ['identity', 'classification', 'policy', 'protocols', 'upstreams', 'stores', 'audit', 'approvals'];
+const CAPABILITIES = [
+  'identity',
+  'classification',
+  'policy',
+  'protocols',
+  'upstreams',
+  'stores',
+  'audit',
+  'approvals',
+  'accounts',
+];
 
 /** Package -> the files (or folders) that may import it. A package not listed may not be imported at all. */
 const OWNERS: Record<string, readonly string[]> = {

@@ -5,6 +5,7 @@
 import { z } from 'zod';
 import { SENSITIVITIES } from '../core/call.ts';
 import { Secret } from '../core/secret.ts';
+import { accountsSchema } from './accounts-schema.ts';
 import { approvalsSchema } from './approvals-schema.ts';
 import { bundleFileSchema, bundleServiceSchema } from './bundle-schema.ts';
 import { decisionLogSchema, shadowSchema } from './decision-log-schema.ts';
@@ -354,6 +355,7 @@ export function configSchema<P extends z.ZodType<{ kind: string }>>(providers: P
     policy: policy.prefault({}),
     rate_limit: rateLimit.prefault({}),
     approvals: approvalsSchema(secret).prefault({}),
+    accounts: accountsSchema(secret).prefault({}),
     stores: stores.prefault({}),
     audit: audit.prefault({}),
     logging: logging.prefault({}),

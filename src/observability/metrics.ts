@@ -269,6 +269,18 @@ function approvalMetrics(make: Factory) {
   };
 }
 
+function accountMetrics(make: Factory) {
+  const events = make.counter('account_events_total', 'What happened to accounts, sessions and their keys', ['event']);
+  const refreshes = make.counter('token_refreshes_total', 'Refresh tokens shown', ['outcome']);
+  const kinds = ['user_registered', 'login_succeeded', 'login_failed', 'password_changed', 'api_key_created'];
+  for (const event of [...kinds, 'api_key_revoked', 'permission_denied', 'token_revoked']) events.inc({ event }, 0);
+  for (const outcome of ['ok', 'refused', 'reused']) refreshes.inc({ outcome }, 0);
+  return {
+    accountEvent: (event: string): void => events.inc({ event }),
+    tokenRefresh: (outcome: 'ok' | 'refused' | 'reused'): void => refreshes.inc({ outcome }),
+  };
+}
+
 /** Creates the registry with all metrics at zero. `defaults: false` leaves the process's own figures out (tests). */
 export function createMetrics(build: BuildInfo, options: { readonly defaults?: boolean } = {}) {
   const registry = new Registry();
@@ -283,6 +295,7 @@ export function createMetrics(build: BuildInfo, options: { readonly defaults?: b
     ...decisionMetrics(make),
     ...upstreamMetrics(make),
     ...approvalMetrics(make),
+    ...accountMetrics(make),
     ...recordMetrics(make, [registry]),
     ...policyMetrics(make),
     ...switchMetrics(make),

@@ -20,8 +20,8 @@ const MAX_FIELDS = 100;
 export async function readEndpointBody<Body>(wanted: EndpointBody<Body>, exchange: Admitted): Promise<Body> {
   const { received, route } = exchange;
   const limit = Math.min(route.limits.body_bytes, wanted.limit ?? DEFAULT_LIMIT);
-  const isForm = wanted.encoding === 'form';
   const type = received.headers['content-type'];
+  const isForm = wanted.encoding === 'form' || (wanted.encoding === 'either' && type !== undefined && isFormType(type));
   if (type !== undefined && !(isForm ? isFormType(type) : isJsonType(type))) {
     throw unsupported(isForm);
   }

@@ -23,8 +23,8 @@ export interface EndpointReply {
 /** How a body is read. An empty one counts as `{}`: the schema says what is missing. */
 export interface EndpointBody<Body> {
   readonly schema: z.ZodType<Body>;
-  /** `form` takes application/x-www-form-urlencoded instead of JSON, each field at most once. */
-  readonly encoding?: 'json' | 'form';
+  /** `form` takes application/x-www-form-urlencoded instead of JSON, each field at most once; `either` takes both. */
+  readonly encoding?: 'json' | 'form' | 'either';
   /** Bytes; more is 413. The route's own limit holds besides. Default 64 KiB. */
   readonly limit?: number;
   /** The error for a body that does not fit the schema. Default UNPROCESSABLE (422). */

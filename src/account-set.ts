@@ -1,0 +1,229 @@
+/** Makes the account service of one generation, its endpoints, and the records of what happens there. */
+import type { AccountEvent, AccountReports } from './accounts/account.ts';
+import { Accounts } from './accounts/accounts.ts';
+import { accountEndpoints } from './accounts/api.ts';
+import { checkEndpoints } from './accounts/checks-api.ts';
+import { Guard } from './accounts/guard.ts';
+import { keyEndpoints } from './accounts/keys-api.ts';
+import { Passwords } from './accounts/passwords.ts';
+import { coversAll, type Roles, rolesOf } from './accounts/roles.ts';
+import { Sessions } from './accounts/sessions.ts';
+import type { Platform } from './assembly.ts';
+import type { AccountEvent as AuditAccountEvent } from './audit/event.ts';
+import type { Config } from './config/schema.ts';
+import type { Call } from './core/call.ts';
+import type { Admitted } from './core/exchange.ts';
+import type { Principal } from './core/principal.ts';
+import { scrubText } from './core/redaction.ts';
+import { announceAccountChange } from './identity/account-changes.ts';
+import { AccountTokens } from './identity/account-tokens.ts';
+import type { LocalAccounts } from './identity/env.ts';
+import { findGoodKey, issueKey, type KeyIssuing, revokeKey, rotateKey } from './identity/key-issuing.ts';
+import { isTokenRevoked, revokeToken } from './identity/revocations.ts';
+import { openSigningRing, secretRing } from './identity/signing-ring.ts';
+import { identityHeaders } from './pipeline/stages/forward.ts';
+import type { Endpoint } from './protocols/endpoint.ts';
+import { type AccountStore, createAccountStore } from './stores/accounts.ts';
+import type { Database } from './stores/database.ts';
+import { createSessionStore, type SessionStore } from './stores/sessions.ts';
+import { createSigningKeyStore, type SigningKeyStore } from './stores/signing-keys.ts';
+
+/** Where accounts are kept; outlives generations. */
+export interface AccountStores {
+  readonly store: AccountStore;
+  readonly sessions: SessionStore;
+  readonly signingKeys: SigningKeyStore;
+}
+
+export function openAccountStores(database: Database): AccountStores {
+  return {
+    store: createAccountStore(database),
+    sessions: createSessionStore(database),
+    signingKeys: createSigningKeyStore(database),
+  };
+}
+
+/** What the rest of a generation uses of the account service. */
+export interface AccountService {
+  readonly accounts: Accounts;
+  readonly sessions: Sessions;
+  readonly tokens: AccountTokens;
+  readonly guard: Guard;
+  readonly roles: Roles;
+  readonly reports: AccountReports;
+  /** For the provider of kind `local`. */
+  readonly local: LocalAccounts;
+}
+
+/** How often ended sessions and old failures are removed, and for how long they are kept. */
+const SWEEP_MS = 600_000;
+const KEPT_MS = 30 * 86_400_000;
+
+/** Null while `accounts.enabled` is false. Rejects when the signing keys cannot be read. */
+export async function buildAccounts(
+  config: Config,
+  platform: Platform,
+  cleanup: AsyncDisposableStack,
+): Promise<AccountService | null> {
+  const { accounts: options } = config;
+  if (!options.enabled) return null;
+  const { shared, pepper, clock } = platform;
+  const { store, sessions: sessionStore } = platform.accounts;
+  const tokens = await openTokens(config, platform);
+  const reports = createReports(platform);
+  const guard = new Guard({ shared, store, pepper, limits: options.limits, lockout: options.lockout });
+  const roles = rolesOf(options);
+  const sessions = new Sessions({
+    ...{ store: sessionStore, tokens, guard, reports, tenant: options.tenant },
+    lifeMs: options.tokens.refresh_seconds * 1000,
+    revokeToken: (id, until, now) => revokeToken(shared, tokens.issuer, id, until, now),
+    announce: (id) => announceAccountChange(shared, id),
+  });
+  const passwords = new Passwords(options.password);
+  const accounts = new Accounts({ config: options, store, sessionStore, sessions, passwords, guard, roles, reports });
+  const sweep = setInterval(() => {
+    const before = clock.now() - KEPT_MS;
+    Promise.all([sessionStore.purge(before), store.purgeLocks(before)]).catch((error: unknown) =>
+      platform.logging.component('accounts').warn({ err: error }, 'account_sweep_failed'),
+    );
+  }, SWEEP_MS).unref();
+  cleanup.defer(() => clearInterval(sweep));
+  const local: LocalAccounts = {
+    read: (token, now) => tokens.read(token, now),
+    standing: (id) => sessionStore.standing(id),
+    isRevoked: (id) => isTokenRevoked(shared, tokens.issuer, id),
+    permissionsOf: (role) => roles.get(role)?.permissions ?? null,
+    externalVersion: () => sessionStore.externalVersion(),
+  };
+  return { accounts, sessions, tokens, guard, roles, reports, local };
+}
+
+async function openTokens(
+  config: Config,
+  { pepper, clock, accounts: { signingKeys } }: Platform,
+): Promise<AccountTokens> {
+  const { algorithm, secret, access_seconds, rotate_days, audience } = config.accounts.tokens;
+  const ring =
+    algorithm === 'HS256' && secret !== undefined
+      ? secretRing(secret)
+      : await openSigningRing(
+          {
+            ...{ algorithm: algorithm === 'HS256' ? 'EdDSA' : algorithm, store: signingKeys, pepper },
+            ...{ rotateMs: rotate_days * 86_400_000, tokenMs: access_seconds * 1000 },
+          },
+          clock.now(),
+        );
+  const issuer = accountIssuer(config);
+  return new AccountTokens({ ring, pepper, issuer, audience: audience ?? issuer, accessSeconds: access_seconds });
+}
+
+/** `iss` of the access tokens. */
+export function accountIssuer({ accounts, public_url }: Pick<Config, 'accounts' | 'public_url'>): string {
+  return accounts.tokens.issuer ?? public_url ?? 'urn:portcullis:accounts';
+}
+
+/** Names of the providers whose principals are our own accounts. */
+export function localProviders({ identity }: Config): ReadonlySet<string> {
+  return new Set(Object.entries(identity).flatMap(([name, { kind }]) => (kind === 'local' ? [name] : [])));
+}
+
+export interface AuthEndpointParts {
+  readonly config: Config;
+  readonly platform: Platform;
+  readonly service: AccountService | null;
+  isPermitted(exchange: Admitted, call: Call): boolean;
+}
+
+/** Everything below `/auth`, and the public keys. */
+export function authEndpoints({ config, platform, service, isPermitted }: AuthEndpointParts): readonly Endpoint[] {
+  const { keys, pepper, clock, shared } = platform;
+  const accountStore = platform.accounts.store;
+  const issuing: KeyIssuing = { keys, pepper, clock, shared, environment: config.environment };
+  const providers = localProviders(config);
+  const checks = checkEndpoints({
+    roles: service?.roles ?? rolesOf(config.accounts),
+    reports: service?.reports ?? null,
+    guard: service?.guard ?? null,
+    account: async ({ id, auth }: Principal) => (providers.has(auth.provider) ? accountStore.find(id) : null),
+    isPermitted,
+    findGoodKey: (text) => findGoodKey(issuing, text),
+    identityHeaders,
+  });
+  if (service === null) return checks;
+  const { accounts, sessions, tokens, reports } = service;
+  return [
+    ...checks,
+    ...accountEndpoints({
+      ...{ accounts, sessions, providers, defaultRole: config.accounts.default_role },
+      published: (now) => tokens.published(now),
+      async remove(id, origin) {
+        await sessions.endAll(id, null, origin, 'account deleted');
+        await revokeKeysOf(issuing, config.accounts.tenant, id, () => true);
+        await accountStore.delete(id);
+      },
+    }),
+    ...keyEndpoints({
+      ...{ keys, reports, maxDays: config.accounts.key_max_days },
+      issue: (request) => issueKey(issuing, request),
+      rotate: (tenant, id) => rotateKey(issuing, tenant, id),
+      revoke: (tenant, id) => revokeKey(issuing, tenant, id),
+    }),
+  ];
+}
+
+/** Withdraws keys of an owner that go beyond `isOver`; gives how many. */
+export async function revokeKeysOf(
+  issuing: Omit<KeyIssuing, 'pepper' | 'environment'>,
+  tenant: string,
+  owner: string,
+  isOver: (permissions: readonly string[]) => boolean,
+): Promise<number> {
+  let count = 0;
+  const records = await issuing.keys.list(tenant, { owner_id: owner, limit: 1000 });
+  for (const { id, facts, revoked_at } of records) {
+    if (revoked_at === null && isOver(facts.permissions) && (await revokeKey(issuing, tenant, id))) count += 1;
+  }
+  return count;
+}
+
+/** Whether a key goes beyond what a role may. */
+export function exceeds(roles: Roles, role: string): (permissions: readonly string[]) => boolean {
+  const held = roles.get(role)?.permissions ?? [];
+  return (permissions) => !coversAll(held, permissions);
+}
+
+function createReports({ audit, metrics }: Platform): AccountReports {
+  return {
+    event(event) {
+      metrics.accountEvent(event.type);
+      audit.record({ event_type: event.type, ...baseOf(event, event.key_id), details: event.details });
+    },
+    suspicious(pattern, event) {
+      metrics.suspicious(pattern);
+      audit.record({
+        ...{ event_type: 'suspicious_activity', ...baseOf(event, null), activity_type: pattern },
+        indicators: Object.keys(event.details),
+        risk_score: 80,
+        automated_response: pattern === 'account_locked' ? 'locked for a time' : 'session ended',
+      });
+    },
+    refreshed: (outcome) => metrics.tokenRefresh(outcome),
+  };
+}
+
+type Base = Omit<AuditAccountEvent, 'event_id' | 'timestamp' | 'event_type' | 'details'>;
+
+function baseOf({ origin, account, session_id }: Omit<AccountEvent, 'type' | 'key_id'>, key_id: string | null): Base {
+  const agent = origin?.user_agent ?? null;
+  return {
+    request_id: origin?.request_id ?? null,
+    tenant_id: account?.tenant_id ?? null,
+    user_id: account?.id ?? null,
+    principal_type: account === null ? null : 'user',
+    auth_provider: 'local',
+    key_id,
+    source_ip: origin?.source_ip ?? null,
+    user_agent: agent === null ? null : scrubText(agent.slice(0, 256)),
+    session_id,
+  };
+}

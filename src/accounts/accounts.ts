@@ -1,0 +1,242 @@
+/**
+ * People with a password: they register, log in, change the password and go. What an answer takes and says never tells
+ * whether there is such an account. Source: contracts 6, acceptance V-06 to V-12, V-23 to V-26, VF-14, VF-16.
+ */
+import type { AccountsConfig } from '../config/accounts-schema.ts';
+import { GatewayError } from '../core/errors.ts';
+import { makeId } from '../core/ids.ts';
+import { networkOf } from '../core/network.ts';
+import type { AccountRecord, AccountStore } from '../stores/accounts.ts';
+import type { SessionStore } from '../stores/sessions.ts';
+import type { AccountReports, Origin, TokenPair } from './account.ts';
+import type { Guard } from './guard.ts';
+import { requireGoodPassword, weakPassword } from './password-rules.ts';
+import type { Passwords } from './passwords.ts';
+import type { Roles } from './roles.ts';
+import type { Sessions } from './sessions.ts';
+
+/** Milliseconds a one-time token for the first administrator is good. */
+export const BOOTSTRAP_MS = 3_600_000;
+
+export interface AccountsOptions {
+  readonly config: AccountsConfig;
+  readonly store: AccountStore;
+  readonly sessionStore: SessionStore;
+  readonly sessions: Sessions;
+  readonly passwords: Passwords;
+  readonly guard: Guard;
+  readonly roles: Roles;
+  readonly reports: AccountReports;
+}
+
+/** What a new account is made of. The password has not been looked at yet. */
+export interface NewAccount {
+  readonly username: string;
+  readonly email: string;
+  readonly password: string;
+  readonly full_name: string | null;
+}
+
+export class Accounts {
+  readonly #options: AccountsOptions;
+
+  constructor(options: AccountsOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Makes an account. `by` is an administrator who makes it for somebody, null for one's own. Rejects with WEAK_PASSWORD,
+   * FORBIDDEN where nobody may register, CONFLICT, RATE_LIMIT_EXCEEDED.
+   */
+  async register(
+    wanted: NewAccount,
+    by: { readonly role: string | null } | null,
+    origin: Origin,
+  ): Promise<AccountRecord> {
+    const { config, guard, store } = this.#options;
+    if (by === null && !config.self_registration) {
+      throw new GatewayError('FORBIDDEN', { message: 'Accounts are made by an administrator here' });
+    }
+    this.#requireGood(wanted);
+    if (by === null) await guard.admitRegistration(origin.source_ip, origin.now);
+    const record = await this.#record(wanted, by?.role ?? config.default_role, origin.now);
+    if (!(await store.insert(record))) throw taken();
+    this.#report('user_registered', record, origin, { username: record.username, role: record.role });
+    return record;
+  }
+
+  /** The first administrator, with the one-time token. Rejects with INVALID_CREDENTIALS for any other one. */
+  async bootstrap(wanted: NewAccount, token: string, origin: Origin): Promise<AccountRecord> {
+    const { config, guard, store } = this.#options;
+    await guard.admitRegistration(origin.source_ip, origin.now);
+    this.#requireGood(wanted);
+    const digest = guard.digest('bootstrap', token);
+    const given = config.bootstrap_token;
+    if (given?.equals(token)) await store.addBootstrap(digest, origin.now, origin.now + BOOTSTRAP_MS);
+    const record = await this.#record(wanted, 'admin', origin.now);
+    const outcome = await store.bootstrap(digest, record, origin.now);
+    if (outcome === 'taken') throw taken();
+    if (outcome === 'refused') {
+      throw new GatewayError('INVALID_CREDENTIALS', { message: 'The token is not good for a first administrator' });
+    }
+    this.#report('user_registered', record, origin, { username: record.username, role: 'admin', bootstrap: true });
+    return record;
+  }
+
+  #requireGood({ password, username, email }: NewAccount): void {
+    requireGoodPassword(password, this.#options.config.password.rule, personalWords(username, email));
+  }
+
+  async #record({ password, ...facts }: NewAccount, role: string, now: number): Promise<AccountRecord> {
+    const { config, passwords, roles } = this.#options;
+    if (!roles.has(role)) throw new GatewayError('UNPROCESSABLE', { message: `There is no role "${role}"` });
+    return {
+      ...facts,
+      ...{ id: makeId('usr_', now), tenant_id: config.tenant, role, password_hash: await passwords.hash(password) },
+      ...{ is_active: true, is_verified: false, created_at: now, updated_at: now, last_login_at: null },
+    };
+  }
+
+  /** Rejects with RATE_LIMIT_EXCEEDED, ACCOUNT_LOCKED, or INVALID_CREDENTIALS whatever was wrong. */
+  async login(username: string, password: string, origin: Origin): Promise<TokenPair> {
+    const { guard, store, sessionStore } = this.#options;
+    const name = guard.nameDigest(username);
+    const account = await store.findByName(username);
+    const source = guard.digest('source', networkOf(origin.source_ip));
+    // From where its owner has come before, an account has limit and lock of its own: strangers cannot keep the owner out.
+    const isKnown = await sessionStore.isKnownSource(account?.id ?? 'nobody', source);
+    const lock = isKnown ? guard.digest(name, source) : name;
+    await guard.admitLogin(origin.source_ip, lock, origin.now);
+    return guard.inTurn(lock, () => this.#attempt({ account, password, lock, source, username }, origin));
+  }
+
+  async #attempt({ account, password, lock, source, username }: Attempt, origin: Origin): Promise<TokenPair> {
+    const { guard, passwords, sessions, store } = this.#options;
+    const lockedUntil = await guard.lockedUntil(lock, origin.now);
+    if (lockedUntil !== null) {
+      // The same time as ever, and the password is not even looked at.
+      await passwords.verify(password, null);
+      this.#report('login_failed', account, origin, { reason: 'locked' });
+      throw locked(lockedUntil, origin.now);
+    }
+    const isGood = await passwords.verify(password, account?.password_hash ?? null);
+    if (account === null || !isGood || !account.is_active) {
+      const reason = account === null ? 'unknown name' : isGood ? 'not active' : 'wrong password';
+      throw await this.#failed({ account, lock, reason }, origin);
+    }
+    await guard.succeed(lock);
+    await guard.noteGoodLogin(origin.source_ip);
+    if (passwords.isDated(account.password_hash)) {
+      await store.rehash(account.id, account.password_hash, await passwords.hash(password));
+    }
+    const { pair, session_id } = await sessions.begin(account, source, origin.now);
+    await store.noteLogin(account.id, origin.now);
+    this.#report('login_succeeded', account, origin, { username }, session_id);
+    return pair;
+  }
+
+  async #failed(
+    { account, lock, reason }: Pick<Attempt, 'account' | 'lock'> & { readonly reason: string },
+    origin: Origin,
+  ): Promise<GatewayError> {
+    const { guard, reports } = this.#options;
+    const isLocked = await guard.fail(lock, origin.now);
+    this.#report('login_failed', account, origin, { reason });
+    if (isLocked) {
+      reports.suspicious('account_locked', { origin, account, session_id: null, details: { name: lock.slice(0, 12) } });
+    }
+    return wrongPassword();
+  }
+
+  /** Rejects with INVALID_CREDENTIALS for a wrong current password, WEAK_PASSWORD, ACCOUNT_LOCKED. */
+  async changePassword(
+    who: { readonly account_id: string; readonly session_id: string },
+    { current, next }: { readonly current: string; readonly next: string },
+    origin: Origin,
+  ): Promise<void> {
+    const { config, passwords, sessions, store } = this.#options;
+    const account = await store.find(who.account_id);
+    if (account === null) throw wrongPassword();
+    await this.#requireCurrent(account, current, origin);
+    const { history, rule } = config.password;
+    requireGoodPassword(next, rule, personalWords(account.username, account.email));
+    await this.#requireFresh(account, next, history);
+    const hash = await passwords.hash(next);
+    const isReplaced = await store.replacePassword(account.id, account.password_hash, hash, origin.now, history);
+    if (!isReplaced) throw new GatewayError('CONFLICT', { message: 'The password was changed meanwhile' });
+    await sessions.endAll(account.id, who.session_id, origin, 'password changed');
+    this.#report('password_changed', account, origin, {}, who.session_id);
+  }
+
+  /** Asks for the password again before something that cannot be undone. Rejects as `changePassword` does. */
+  async requirePassword(accountId: string, current: string, origin: Origin): Promise<void> {
+    const account = await this.#options.store.find(accountId);
+    if (account === null) throw wrongPassword();
+    await this.#requireCurrent(account, current, origin);
+  }
+
+  /** A stolen session must not become a way to guess the password. */
+  #requireCurrent(account: AccountRecord, current: string, origin: Origin): Promise<void> {
+    const { guard, passwords } = this.#options;
+    const lock = guard.digest('change', account.id);
+    return guard.inTurn(lock, async () => {
+      const lockedUntil = await guard.lockedUntil(lock, origin.now);
+      if (lockedUntil !== null) throw locked(lockedUntil, origin.now);
+      if (!(await passwords.verify(current, account.password_hash))) {
+        throw await this.#failed({ account, lock, reason: 'wrong current password' }, origin);
+      }
+      await guard.succeed(lock);
+    });
+  }
+
+  /** The present one counts as one of the last. */
+  async #requireFresh(account: AccountRecord, next: string, history: number): Promise<void> {
+    const { passwords, store } = this.#options;
+    const former = history > 1 ? await store.formerPasswords(account.id, history - 1) : [];
+    const hashes = history === 0 ? [] : [account.password_hash, ...former];
+    for (const hash of hashes) {
+      if (await passwords.verify(next, hash)) throw weakPassword([`is one of the last ${history}`]);
+    }
+  }
+
+  find(id: string): Promise<AccountRecord | null> {
+    return this.#options.store.find(id);
+  }
+
+  #report(
+    type: 'user_registered' | 'login_succeeded' | 'login_failed' | 'password_changed',
+    account: AccountRecord | null,
+    origin: Origin,
+    details: Readonly<Record<string, unknown>>,
+    session_id: string | null = null,
+  ): void {
+    this.#options.reports.event({ type, origin, account, session_id, key_id: null, details });
+  }
+}
+
+interface Attempt {
+  readonly account: AccountRecord | null;
+  readonly username: string;
+  readonly password: string;
+  /** Under which digest wrong guesses count. */
+  readonly lock: string;
+  readonly source: string;
+}
+
+const personalWords = (username: string, email: string): string[] => [
+  username,
+  email,
+  email.slice(0, Math.max(email.indexOf('@'), 0)),
+];
+
+const wrongPassword = (): GatewayError =>
+  new GatewayError('INVALID_CREDENTIALS', {
+    message: 'Invalid username or password',
+    challenge: 'Bearer realm="portcullis"',
+  });
+
+const taken = (): GatewayError =>
+  new GatewayError('CONFLICT', { message: 'The username or the email address is taken' });
+
+const locked = (until: number, now: number): GatewayError =>
+  new GatewayError('ACCOUNT_LOCKED', { retryAfter: Math.max(1, Math.ceil((until - now) / 1000)) });

@@ -1,0 +1,168 @@
+/** `/auth`: registration, login and what belongs to a session. Source: contracts 6, acceptance V-06 to V-12, VF-07. */
+import { z } from 'zod';
+import { GatewayError } from '../core/errors.ts';
+import type { Admitted } from '../core/exchange.ts';
+import type { Principal } from '../core/principal.ts';
+import type { PublicKeys } from '../identity/signing-ring.ts';
+import type { Endpoint, EndpointReply, EndpointRequest } from '../protocols/endpoint.ts';
+import type { Origin } from './account.ts';
+import { viewOf } from './account.ts';
+import type { Accounts } from './accounts.ts';
+import { MAX_PASSWORD } from './password-rules.ts';
+import { coversAll } from './roles.ts';
+import type { Sessions } from './sessions.ts';
+
+export interface AccountsApiOptions {
+  readonly accounts: Accounts;
+  readonly sessions: Sessions;
+  readonly defaultRole: string;
+  /** Names of the providers whose principals are our own accounts. */
+  readonly providers: ReadonlySet<string>;
+  /** Removes the account with everything that belongs to it. */
+  remove(accountId: string, origin: Origin): Promise<void>;
+  published(now: number): Promise<PublicKeys>;
+}
+
+/** What an administrator holds, or whoever may make accounts for others. */
+const CREATE_ACCOUNTS = 'users.create';
+
+/** A password is looked at by its rules, which answer in words; here only what no password can be. */
+const password = z
+  .string()
+  .min(1)
+  .max(MAX_PASSWORD * 4)
+  .refine((text) => text.isWellFormed(), 'is not well-formed Unicode');
+const username = z
+  .string()
+  .regex(/^[A-Za-z0-9][A-Za-z0-9_.-]{2,49}$/, '3 to 50 letters, digits, "_", "." and "-", a letter or digit first');
+
+const registerBody = z.strictObject({
+  username,
+  email: z.email().max(254),
+  password,
+  full_name: z
+    .string()
+    .max(200)
+    .regex(/^[^\p{C}]*$/u, 'must not have control characters')
+    .nullish(),
+  role: z.string().max(32).optional(),
+  bootstrap_token: z.string().min(1).max(256).optional(),
+});
+// Whatever is typed there is an attempt: what no username can be is as wrong as one that is not there.
+const loginBody = z.strictObject({ username: z.string().min(1).max(254), password });
+const refreshBody = z.strictObject({ refresh_token: z.string().min(1).max(4096) });
+const changeBody = z.strictObject({ current_password: password, new_password: password });
+const deleteBody = z.strictObject({ current_password: password });
+
+/** Endpoints that exist while the gateway keeps accounts. */
+export function accountEndpoints(options: AccountsApiOptions): readonly Endpoint[] {
+  return [
+    post('/auth/register', 'anyone', registerBody, (request) => register(options, request)),
+    post('/auth/login', 'anyone', loginBody, async ({ exchange, body }) => ({
+      status: 200,
+      body: await options.accounts.login(body.username, body.password, originOf(exchange)),
+    })),
+    post('/auth/refresh', 'anyone', refreshBody, async ({ exchange, body }) => ({
+      status: 200,
+      body: await options.sessions.refresh(body.refresh_token, originOf(exchange)),
+    })),
+    {
+      method: 'POST',
+      path: '/auth/logout',
+      access: 'authenticated',
+      body: null,
+      answer: ({ exchange }) => logout(options, exchange),
+    },
+    post('/auth/change-password', 'authenticated', changeBody, async ({ exchange, body }) => {
+      const who = sessionOf(options, exchange.principal);
+      const words = { current: body.current_password, next: body.new_password };
+      await options.accounts.changePassword(who, words, originOf(exchange));
+      return { status: 204 };
+    }),
+    // Not DELETE: the password has to come along, and a DELETE has no body here.
+    post('/auth/delete-account', 'authenticated', deleteBody, async ({ exchange, body }) => {
+      const { account_id } = sessionOf(options, exchange.principal);
+      await options.accounts.requirePassword(account_id, body.current_password, originOf(exchange));
+      await options.remove(account_id, originOf(exchange));
+      return { status: 204 };
+    }),
+    jwks(options, '/.well-known/jwks.json'),
+    jwks(options, '/auth/jwks.json'),
+  ];
+}
+
+/** The schema gives the body its type, so that no handler has to say it again. */
+export function post<Body>(
+  path: string,
+  access: Endpoint['access'],
+  schema: z.ZodType<Body>,
+  answer: (request: EndpointRequest<Body>) => Promise<EndpointReply>,
+): Endpoint {
+  return {
+    method: 'POST',
+    path,
+    access,
+    body: { schema, encoding: 'either' },
+    answer: (request) => answer(request as EndpointRequest<Body>),
+  };
+}
+
+/** Public keys change rarely and are for everybody; ten minutes is less than a new key waits before it signs. */
+function jwks(options: AccountsApiOptions, path: string): Endpoint {
+  return {
+    method: 'GET',
+    path,
+    access: 'anyone',
+    body: null,
+    answer: async ({ exchange }) => ({
+      status: 200,
+      body: await options.published(exchange.received.receivedAt),
+      headers: { 'content-type': 'application/jwk-set+json', 'cache-control': 'public, max-age=600' },
+    }),
+  };
+}
+
+async function register(
+  { accounts, defaultRole }: AccountsApiOptions,
+  { exchange, body }: EndpointRequest<z.output<typeof registerBody>>,
+): Promise<EndpointReply> {
+  const { role, bootstrap_token, full_name = null, ...facts } = body;
+  const origin = originOf(exchange);
+  const wanted = { ...facts, full_name };
+  if (bootstrap_token !== undefined) {
+    return { status: 201, body: viewOf(await accounts.bootstrap(wanted, bootstrap_token, origin)) };
+  }
+  const { principal } = exchange;
+  const isAdmin = principal.actor === null && coversAll(principal.permissions, [CREATE_ACCOUNTS]);
+  if (role !== undefined && role !== defaultRole && !isAdmin) {
+    throw new GatewayError('FORBIDDEN', { message: 'Permission denied: roles are given by an administrator' });
+  }
+  const by = isAdmin ? { role: role ?? null } : null;
+  return { status: 201, body: viewOf(await accounts.register(wanted, by, origin)) };
+}
+
+async function logout(options: AccountsApiOptions, exchange: Admitted): Promise<EndpointReply> {
+  const { account_id, session_id } = sessionOf(options, exchange.principal);
+  await options.sessions.end(session_id, account_id, originOf(exchange), 'logout');
+  return { status: 204 };
+}
+
+/** The caller's own account and session. Keys, delegated callers and other issuers' tokens have none: FORBIDDEN. */
+export function sessionOf(
+  { providers }: Pick<AccountsApiOptions, 'providers'>,
+  { id, auth, actor }: Principal,
+): { readonly account_id: string; readonly session_id: string } {
+  if (!providers.has(auth.provider) || auth.session_id === null || actor !== null) {
+    throw new GatewayError('FORBIDDEN', { message: 'This is for somebody who has logged in here' });
+  }
+  return { account_id: id, session_id: auth.session_id };
+}
+
+export function originOf({ received }: Admitted): Origin {
+  return {
+    request_id: received.id,
+    source_ip: received.peer.address,
+    user_agent: received.headers['user-agent'] ?? null,
+    now: received.receivedAt,
+  };
+}

@@ -1,0 +1,217 @@
+/** `/auth/api-keys`: keys that people make for their programs, never for more than they may themselves. Source: contracts 6, acceptance V-13 to V-15, V-27, VF-09. */
+import { z } from 'zod';
+import { GatewayError } from '../core/errors.ts';
+import type { Admitted } from '../core/exchange.ts';
+import type { Principal } from '../core/principal.ts';
+import type { Secret } from '../core/secret.ts';
+import type { Endpoint, EndpointReply, EndpointRequest } from '../protocols/endpoint.ts';
+import type { ApiKeyRecord, ApiKeyStore } from '../stores/api-keys.ts';
+import type { AccountReports } from './account.ts';
+import { originOf, post } from './api.ts';
+import { coversAll } from './roles.ts';
+
+/** What a key has to hold to make, replace or withdraw keys. */
+export const MANAGE_KEYS = 'api_keys.create';
+/** What keys of accounts begin with. */
+export const ACCOUNT_KEY_PREFIX = 'vllm';
+const DAY_MS = 86_400_000;
+/** Keys of one owner that are good at the same time. */
+const MAX_KEYS = 100;
+
+/** A key that was just made. */
+interface NewKey {
+  readonly record: ApiKeyRecord;
+  readonly key: Secret;
+}
+
+/** What a key is made of. */
+export interface AccountKeyRequest {
+  readonly name: string;
+  readonly tenant_id: string;
+  readonly owner_id: string;
+  readonly type: Principal['type'];
+  readonly username: string | null;
+  readonly email: string | null;
+  readonly roles: readonly string[];
+  readonly permissions: readonly string[];
+  readonly expires_at: number;
+  readonly prefix: string;
+}
+
+export interface KeysApiOptions {
+  readonly keys: Pick<ApiKeyStore, 'find' | 'list'>;
+  readonly reports: AccountReports;
+  readonly maxDays: number;
+  issue(request: AccountKeyRequest): Promise<NewKey>;
+  /** Null: no such key, or it is not live. */
+  rotate(tenant: string, id: string): Promise<NewKey | null>;
+  revoke(tenant: string, id: string): Promise<boolean>;
+}
+
+const permission = z
+  .string()
+  .regex(/^(\*|[\w-]+([.:][\w-]+)*([.:]\*)?)$/, 'a permission such as tasks.read or tasks.*');
+const createBody = z.strictObject({
+  name: z
+    .string()
+    .min(1)
+    .max(100)
+    .regex(/^[^\p{C}]*$/u, 'must not have control characters'),
+  permissions: z.array(permission.max(128)).max(100).default([]),
+  roles: z.array(z.string().max(32)).max(20).default([]),
+  expires_in_days: z.coerce.number().int().min(1).max(3650).optional(),
+});
+type CreateBody = z.output<typeof createBody>;
+
+export function keyEndpoints(options: KeysApiOptions): readonly Endpoint[] {
+  const common = { access: 'authenticated', body: null } as const;
+  return [
+    post('/auth/api-keys', 'authenticated', createBody, (request) => create(options, request)),
+    { ...common, method: 'GET', path: '/auth/api-keys', answer: (request) => list(options, request) },
+    { ...common, method: 'DELETE', path: '/auth/api-keys/{id}', answer: (request) => revoke(options, request) },
+    { ...common, method: 'POST', path: '/auth/api-keys/{id}/rotate', answer: (request) => rotate(options, request) },
+  ];
+}
+
+async function create(
+  options: KeysApiOptions,
+  { exchange, body }: EndpointRequest<CreateBody>,
+): Promise<EndpointReply> {
+  const { principal, received } = exchange;
+  requireMaker(options, exchange);
+  if (
+    !coversAll(principal.permissions, body.permissions) ||
+    !body.roles.every((one) => principal.roles.includes(one))
+  ) {
+    throw denied(options, exchange, 'A key cannot do more than who makes it', body.permissions);
+  }
+  const days = body.expires_in_days ?? Math.min(90, options.maxDays);
+  if (days > options.maxDays) {
+    throw new GatewayError('UNPROCESSABLE', { message: `expires_in_days: at most ${options.maxDays}` });
+  }
+  const own = await options.keys.list(principal.tenant_id, { owner_id: principal.id, limit: 1000 });
+  if (own.filter((record) => isLive(record, received.receivedAt)).length >= MAX_KEYS) {
+    throw new GatewayError('CONFLICT', { message: `There are ${MAX_KEYS} keys already: withdraw one first` });
+  }
+  // A key that a key makes ends with it.
+  const parentEnd = principal.auth.key_id === null ? null : principal.auth.expires_at;
+  const wanted = received.receivedAt + days * DAY_MS;
+  const issued = await options.issue({
+    name: body.name,
+    tenant_id: principal.tenant_id,
+    owner_id: principal.id,
+    type: principal.type,
+    username: principal.username,
+    email: principal.email,
+    roles: body.roles,
+    permissions: [...new Set(body.permissions)],
+    expires_at: parentEnd === null ? wanted : Math.min(wanted, parentEnd * 1000),
+    prefix: ACCOUNT_KEY_PREFIX,
+  });
+  report(options, exchange, 'api_key_created', issued.record, {});
+  return { status: 201, body: shownOnce(issued) };
+}
+
+/** Who acts for somebody makes no keys, and a key only where it was given that right. */
+function requireMaker(options: KeysApiOptions, exchange: Admitted): void {
+  const { actor, auth, permissions } = exchange.principal;
+  if (actor !== null) throw denied(options, exchange, 'Keys are for who acts in their own right', [MANAGE_KEYS]);
+  if (auth.method === 'api-key' && !coversAll(permissions, [MANAGE_KEYS])) {
+    throw denied(options, exchange, `A key needs ${MANAGE_KEYS} to make keys`, [MANAGE_KEYS]);
+  }
+}
+
+const time = (ms: number | null): string | null => (ms === null ? null : new Date(ms).toISOString());
+
+const isLive = ({ revoked_at, expires_at }: ApiKeyRecord, now: number): boolean =>
+  revoked_at === null && (expires_at === null || expires_at > now);
+
+function shownOnce({ record, key }: NewKey): object {
+  return { api_key: key.reveal(), ...factsOf(record) };
+}
+
+const factsOf = ({ id, name, facts, expires_at, created_at }: ApiKeyRecord) => ({
+  key_id: id,
+  name,
+  permissions: facts.permissions,
+  expires_at: time(expires_at),
+  created_at: time(created_at),
+});
+
+const MAX_PAGE = 1000;
+
+async function list({ keys }: KeysApiOptions, { exchange }: EndpointRequest<unknown>): Promise<EndpointReply> {
+  const { principal, received } = exchange;
+  const records = await keys.list(principal.tenant_id, { owner_id: principal.id, limit: MAX_PAGE });
+  const items = records.map((record) => ({
+    ...factsOf(record),
+    last_used: time(record.last_used_at),
+    is_active: isLive(record, received.receivedAt),
+  }));
+  return { status: 200, body: { items } };
+}
+
+/** The caller's own key, or any of the tenant for an administrator; otherwise it is as if it were not there. */
+async function findManaged({ keys }: KeysApiOptions, { exchange, params }: EndpointRequest<unknown>) {
+  const { principal } = exchange;
+  const record = await keys.find(params.id ?? '');
+  const isAdmin = principal.permissions.includes('*');
+  const isTheirs = record?.tenant_id === principal.tenant_id && (record.owner_id === principal.id || isAdmin);
+  if (record === null || !isTheirs) throw new GatewayError('NOT_FOUND');
+  return record;
+}
+
+async function revoke(options: KeysApiOptions, request: EndpointRequest<unknown>): Promise<EndpointReply> {
+  const { exchange } = request;
+  // What a key may always do is end itself.
+  if (exchange.principal.auth.key_id !== request.params.id) requireMaker(options, exchange);
+  const record = await findManaged(options, request);
+  await options.revoke(record.tenant_id, record.id);
+  report(options, exchange, 'api_key_revoked', record, { reason: 'withdrawn' });
+  return { status: 204 };
+}
+
+async function rotate(options: KeysApiOptions, request: EndpointRequest<unknown>): Promise<EndpointReply> {
+  const { exchange } = request;
+  requireMaker(options, exchange);
+  const record = await findManaged(options, request);
+  const { principal } = exchange;
+  // Whoever has fewer rights by now does not get a new key with the old ones.
+  if (record.owner_id === principal.id && !coversAll(principal.permissions, record.facts.permissions)) {
+    throw denied(options, exchange, 'A key cannot do more than who makes it', record.facts.permissions);
+  }
+  const issued = await options.rotate(record.tenant_id, record.id);
+  if (issued === null) throw new GatewayError('CONFLICT', { message: 'The key has ended or was replaced before' });
+  report(options, exchange, 'api_key_created', issued.record, { replaces: record.id });
+  return { status: 201, body: shownOnce(issued) };
+}
+
+function report(
+  { reports }: KeysApiOptions,
+  exchange: Admitted,
+  type: 'api_key_created' | 'api_key_revoked',
+  { id, name, owner_id, tenant_id, facts }: ApiKeyRecord,
+  more: Readonly<Record<string, unknown>>,
+): void {
+  const { principal } = exchange;
+  reports.event({
+    ...{ type, origin: originOf(exchange), account: { id: principal.id, tenant_id } },
+    ...{ session_id: principal.auth.session_id, key_id: id },
+    details: { name, owner_id, permissions: facts.permissions, ...more },
+  });
+}
+
+function denied(
+  { reports }: KeysApiOptions,
+  exchange: Admitted,
+  message: string,
+  permissions: readonly string[],
+): GatewayError {
+  const { principal } = exchange;
+  const { auth, id, tenant_id } = principal;
+  reports.event({
+    ...{ type: 'permission_denied', origin: originOf(exchange), account: { id, tenant_id } },
+    ...{ session_id: auth.session_id, key_id: auth.key_id, details: { permissions } },
+  });
+  return new GatewayError('FORBIDDEN', { message: `Permission denied: ${message}` });
+}
