@@ -2,7 +2,7 @@
 import type { AdminParts } from './admin/app.ts';
 import type { KeyAdmin } from './admin/keys.ts';
 import type { SwitchAdmin } from './admin/switches.ts';
-import type { Generation, Upstreams } from './assembly.ts';
+import type { Generation } from './assembly.ts';
 import { redactConfig } from './config/print.ts';
 import { GatewayError } from './core/errors.ts';
 import type { Reply } from './core/exchange.ts';
@@ -18,6 +18,7 @@ import { problem } from './protocols/problem.ts';
 import type { ApiKeyRecord } from './stores/api-keys.ts';
 import { EVERY_TENANT } from './stores/api-keys.ts';
 import { switchWarnings } from './switch-warnings.ts';
+import type { Upstreams } from './upstream-set.ts';
 import type { Upstream, UpstreamHealth } from './upstreams/upstream.ts';
 
 export interface AdministrationSources {

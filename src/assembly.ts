@@ -2,38 +2,32 @@
  * One generation of the gateway: everything that is made from a configuration and thrown away with it. A reload
  * assembles the next one completely before the first request goes to it.
  */
-import { readFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { resolve } from 'node:path';
 import { type AccountService, type AccountStores, buildAccounts } from './account-set.ts';
 import { buildApprovals } from './approval-set.ts';
 import type { ApprovalEvent } from './approvals/approval.ts';
 import type { AuditRecorder } from './audit/event.ts';
+import { buildAuthenticator, failureGuard, NOBODY } from './authenticators.ts';
 import type { ServerFacts } from './classification/classifier.ts';
 import { createClassificationRegistry } from './classification/registry.ts';
-import type { Config, UpstreamOptions } from './config/schema.ts';
+import type { Config } from './config/schema.ts';
 import { watchFiles } from './config/watch.ts';
 import type { Clock } from './core/clock.ts';
-import { GatewayError } from './core/errors.ts';
 import type { Judge, Received } from './core/exchange.ts';
-import type { ProtocolName, Route } from './core/route.ts';
+import type { ProtocolName } from './core/route.ts';
 import type { Secret } from './core/secret.ts';
 import { delegating } from './delegations.ts';
 import { regionTable } from './http/addresses.ts';
-import { createIdentityChain } from './identity/chain.ts';
-import { readCredentials } from './identity/credentials.ts';
-import { metered } from './identity/metered.ts';
 import type { IdentityProvider } from './identity/provider.ts';
 import { createIdentityProvider } from './modules.ts';
 import type { Logging } from './observability/logger.ts';
 import type { Metrics } from './observability/metrics.ts';
-import { createFailureGuard, guarded } from './pipeline/failure-guard.ts';
 import { createJudge } from './pipeline/judge.ts';
 import { createLimits } from './pipeline/limits.ts';
 import type { PipelineParts, RequestEnd } from './pipeline/pipeline.ts';
 import type { RunningExchanges } from './pipeline/running.ts';
 import type { Admission } from './pipeline/stages/admit.ts';
-import type { Authenticator } from './pipeline/stages/authenticate.ts';
 import type { FactSources } from './pipeline/stages/classify.ts';
 import { createClassify } from './pipeline/stages/classify.ts';
 import type { Performing } from './pipeline/stages/decide.ts';
@@ -50,15 +44,13 @@ import { policyPaths, policySource } from './policy-sources.ts';
 import { buildProtocols } from './protocol-set.ts';
 import { problem } from './protocols/problem.ts';
 import type { Protocol } from './protocols/protocol.ts';
-import { buildRoutes, credentialHeaders, serverFacts } from './routes.ts';
+import { buildRoutes, serverFacts } from './routes.ts';
 import type { ApiKeyStore } from './stores/api-keys.ts';
 import type { ApprovalStore } from './stores/approvals.ts';
 import type { Counters } from './stores/open-shared.ts';
 import type { Shared } from './stores/shared.ts';
-import { createHttpUpstream } from './upstreams/http-pool.ts';
-import type { UpgradeTarget } from './upstreams/upgrade.ts';
-import { proxyUpgrade } from './upstreams/upgrade.ts';
-import type { Upstream } from './upstreams/upstream.ts';
+import type { Upstreams } from './upstream-set.ts';
+import { buildUpstreams, createTunnel, credentialsByRoute, upstreamOf } from './upstream-set.ts';
 
 /** What outlives a generation. */
 export interface Platform {
@@ -82,13 +74,6 @@ export interface Platform {
   readonly running: RunningExchanges;
   onEnd(end: RequestEnd): void;
   onApproval(event: ApprovalEvent): void;
-}
-
-/** Upstreams by the kind of route that leads to them; names are unique only within a kind. */
-export interface Upstreams {
-  readonly mcp: ReadonlyMap<string, Upstream>;
-  readonly llm: ReadonlyMap<string, Upstream>;
-  readonly http: ReadonlyMap<string, Upstream>;
 }
 
 export interface Generation extends AsyncDisposable {
@@ -184,13 +169,6 @@ function buildAdmission({ rate_limit }: Config, { counters, switches }: Platform
   return { shared: counters, windowMs: rate_limit.window_ms, switches, limits: createLimits(rules, counters) };
 }
 
-function failureGuard({ rate_limit }: Config, { counters }: Platform): (authenticator: Authenticator) => Authenticator {
-  const { refused_per_address: rule } = rate_limit;
-  if (rule === undefined) return (authenticator) => authenticator;
-  const guard = createFailureGuard({ limit: rule.limit, windowMs: rule.window_seconds * 1000 }, counters);
-  return (authenticator) => guarded(authenticator, guard);
-}
-
 function performingBy(
   protocols: Readonly<Record<ProtocolName, Protocol>>,
   { counters: shared, metrics, switches }: Platform,
@@ -203,74 +181,6 @@ function performingBy(
   });
   const { mcp, llm, http, tools, api } = protocols;
   return { mcp: of(mcp), llm: of(llm), http: of(http), tools: of(tools), api: of(api) };
-}
-
-/** WebSockets live on plain HTTP routes only; the door refuses them elsewhere. */
-function createTunnel(config: Config, platform: Platform): Forwarding['tunnel'] {
-  const targets = new Map<string, UpgradeTarget>();
-  for (const route of config.routes) {
-    if (route.protocol !== 'http') continue;
-    targets.set(route.match, {
-      url: route.url,
-      ca: readAuthority(route.ca, platform),
-      headersTimeoutMs: route.headers_timeout_ms,
-      idleTimeoutMs: route.idle_timeout_ms,
-    });
-  }
-  return ({ received, route, decisions }, path, headers) => {
-    const upgrade = platform.upgrades.get(received);
-    if (upgrade === undefined) return null;
-    const target = targets.get(route.match);
-    if (target === undefined) throw new GatewayError('NOT_IMPLEMENTED');
-    const answerHeaders = { 'x-request-id': received.id, 'x-decision-id': decisions[0]?.decision_id ?? '' };
-    const { outgoing, signal } = received;
-    return proxyUpgrade(target, { path, headers, ...upgrade, outgoing, signal, answerHeaders });
-  };
-}
-
-/** PEM text of an upstream's own certificate authority. */
-function readAuthority(file: string | undefined, platform: Platform): string | null {
-  return file === undefined ? null : readFileSync(resolve(platform.baseDir, file), 'utf8');
-}
-
-function upstreamOf(upstreams: Upstreams, route: Route, name: string): Upstream {
-  const kind = route.protocol === 'tools' ? 'mcp' : route.protocol;
-  const upstream = kind === 'api' ? undefined : upstreams[kind].get(name);
-  // The configuration was checked: a missing one is a defect of ours.
-  if (upstream === undefined) throw new Error(`route ${route.id} leads to no upstream`);
-  return upstream;
-}
-
-function buildUpstreams(config: Config, platform: Platform, cleanup: AsyncDisposableStack): Upstreams {
-  const make = (name: string, options: UpstreamOptions & { readonly url: string }): Upstream =>
-    cleanup.use(
-      createHttpUpstream({
-        name,
-        url: options.url,
-        options,
-        ca: readAuthority(options.ca, platform),
-        onStateChange: (state) => platform.metrics.breaker(name, state),
-      }),
-    );
-  const each = (entries: Record<string, UpstreamOptions & { readonly url: string }>) =>
-    new Map(Object.entries(entries).map(([name, options]) => [name, make(name, options)]));
-  const routes = config.routes.filter((route) => route.protocol === 'http');
-  return {
-    mcp: each(config.servers),
-    llm: each(config.models),
-    http: new Map(routes.map((route) => [route.match, make(route.match, route)])),
-  };
-}
-
-function credentialsByRoute(config: Config): ReadonlyMap<string, Readonly<Record<string, string>>> {
-  const found = new Map<string, Readonly<Record<string, string>>>();
-  const add = (key: string, headers: Readonly<Record<string, string>> | null) => headers && found.set(key, headers);
-  for (const [name, server] of Object.entries(config.servers)) add(`mcp:${name}`, credentialHeaders(server.credential));
-  for (const [name, model] of Object.entries(config.models)) add(`llm:${name}`, credentialHeaders(model.credential));
-  for (const route of config.routes) {
-    if (route.protocol === 'http') add(`http:${route.match}`, credentialHeaders(route.credential));
-  }
-  return found;
 }
 
 /** The compiler as the engine asks it: faults of the sources are problems, a missing compiler is an error. */
@@ -351,40 +261,4 @@ async function buildProviders(
     providers.set(name, provider);
   }
   return providers;
-}
-
-const NEVER = new AbortController().signal;
-
-/** For a route this generation does not know; it cannot happen, and if it did nobody would get in. */
-const NOBODY: Authenticator = { authenticate: () => new GatewayError('AUTH_UNAVAILABLE', { retryAfter: 1 }) };
-
-function buildAuthenticator(
-  route: Route,
-  providers: ReadonlyMap<string, IdentityProvider>,
-  platform: Platform,
-): Authenticator {
-  const named = route.identity.flatMap((name) => {
-    const provider = providers.get(name);
-    return provider === undefined ? [] : [{ name, provider: metered(name, provider, platform.metrics) }];
-  });
-  const logger = platform.logging.component('identity');
-  const chain = createIdentityChain(named, {
-    anonymous: route.anonymous,
-    onFailure: (provider, error) => {
-      platform.metrics.auth(provider, 'error');
-      logger.error({ provider, err: error }, 'identity_provider_failed');
-    },
-    // Refusals are the everyday; who looks for the cause of one turns `logging.levels: { identity: debug }` on.
-    onRejection: (provider, { reason, detail }, { request_id }) =>
-      logger.debug({ request_id, provider, reason, detail: detail ?? null }, 'credential_refused'),
-  });
-  return {
-    authenticate(received, facts) {
-      const credentials = readCredentials(received.headers);
-      if (credentials instanceof GatewayError) return credentials;
-      // Nobody to ask, nothing to abort: the signal is not made.
-      const signal = credentials.length === 0 ? NEVER : received.signal;
-      return chain.authenticate(credentials, facts, signal);
-    },
-  };
 }

@@ -1,7 +1,7 @@
 /** Makes the protocols of one generation and hands each the few things it needs. */
 import type { AccountService } from './account-set.ts';
 import type { Approvals } from './approvals/approvals.ts';
-import type { Platform, Upstreams } from './assembly.ts';
+import type { Platform } from './assembly.ts';
 import type { ServerFacts } from './classification/classifier.ts';
 import type { Config } from './config/schema.ts';
 import type { Judge } from './core/exchange.ts';
@@ -24,6 +24,7 @@ import { problem } from './protocols/problem.ts';
 import type { Protocol } from './protocols/protocol.ts';
 import { createToolsProtocol } from './protocols/tools-api.ts';
 import { credentialHeaders } from './routes.ts';
+import type { Upstreams } from './upstream-set.ts';
 
 export interface ProtocolParts {
   readonly config: Config;

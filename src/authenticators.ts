@@ -1,0 +1,59 @@
+/** Who asks, for each route: the providers in their order behind the reading of credentials. */
+import type { Platform } from './assembly.ts';
+import type { Config } from './config/schema.ts';
+import { GatewayError } from './core/errors.ts';
+import type { Route } from './core/route.ts';
+import { createIdentityChain } from './identity/chain.ts';
+import { readCredentials } from './identity/credentials.ts';
+import { metered } from './identity/metered.ts';
+import type { IdentityProvider } from './identity/provider.ts';
+import { createFailureGuard, guarded } from './pipeline/failure-guard.ts';
+import type { Authenticator } from './pipeline/stages/authenticate.ts';
+
+const NEVER = new AbortController().signal;
+
+/** For a route this generation does not know; it cannot happen, and if it did nobody would get in. */
+export const NOBODY: Authenticator = { authenticate: () => new GatewayError('AUTH_UNAVAILABLE', { retryAfter: 1 }) };
+
+/** The ordered providers of one route. */
+export function buildAuthenticator(
+  route: Route,
+  providers: ReadonlyMap<string, IdentityProvider>,
+  platform: Platform,
+): Authenticator {
+  const named = route.identity.flatMap((name) => {
+    const provider = providers.get(name);
+    return provider === undefined ? [] : [{ name, provider: metered(name, provider, platform.metrics) }];
+  });
+  const logger = platform.logging.component('identity');
+  const chain = createIdentityChain(named, {
+    anonymous: route.anonymous,
+    onFailure: (provider, error) => {
+      platform.metrics.auth(provider, 'error');
+      logger.error({ provider, err: error }, 'identity_provider_failed');
+    },
+    // Refusals are the everyday; who looks for the cause of one turns `logging.levels: { identity: debug }` on.
+    onRejection: (provider, { reason, detail }, { request_id }) =>
+      logger.debug({ request_id, provider, reason, detail: detail ?? null }, 'credential_refused'),
+  });
+  return {
+    authenticate(received, facts) {
+      const credentials = readCredentials(received.headers);
+      if (credentials instanceof GatewayError) return credentials;
+      // Nobody to ask, nothing to abort: the signal is not made.
+      const signal = credentials.length === 0 ? NEVER : received.signal;
+      return chain.authenticate(credentials, facts, signal);
+    },
+  };
+}
+
+/** Puts the guard against guessing, if there is one, before an authenticator. */
+export function failureGuard(
+  { rate_limit }: Config,
+  { counters }: Platform,
+): (authenticator: Authenticator) => Authenticator {
+  const { refused_per_address: rule } = rate_limit;
+  if (rule === undefined) return (authenticator) => authenticator;
+  const guard = createFailureGuard({ limit: rule.limit, windowMs: rule.window_seconds * 1000 }, counters);
+  return (authenticator) => guarded(authenticator, guard);
+}
