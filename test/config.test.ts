@@ -33,6 +33,7 @@ describe('config/', () => {
   test('has an example for each scenario', () => {
     expect(FILES.map((file) => basename(file))).toEqual([
       'bundle-service.yaml',
+      'hokusai.yaml',
       'http.yaml',
       'llm.yaml',
       'mcp.yaml',
@@ -51,7 +52,7 @@ describe('config/', () => {
     const protocols = new Set(configs.flatMap((config) => config?.routes.map(({ protocol }) => protocol) ?? []));
     const json = JSON.stringify(configJsonSchema(IDENTITY_SCHEMA));
     for (const kind of kinds) expect(json).toContain(`"const":"${kind}"`);
-    expect([...kinds].toSorted()).toEqual(['api-key', 'jwt']);
+    expect([...kinds].toSorted()).toEqual(['api-key', 'jwt', 'remote-key']);
     expect([...protocols].toSorted()).toEqual(['http', 'llm', 'mcp', 'tools']);
   });
 

@@ -100,15 +100,39 @@ function setDataHost(value: string, draft: Draft): void {
   draft.set(path, `${host}:${portPart(address)}`);
 }
 
-/** The one provider of kind jwt; made under the name `jwt` when there is none. */
-function jwtPath(draft: Draft): Path {
+/** The one provider of a kind; made under a usual name when there is none. */
+function providerPath(kind: string, usual: string, draft: Draft): Path {
   const identity = draft.get(['identity']);
   const entries = isJsonObject(identity) ? Object.entries(identity) : [];
-  const found = entries.filter(([, value]) => isJsonObject(value) && value.kind === 'jwt');
-  if (found.length > 1) throw new AliasError('there are several jwt providers: set this in the file');
-  const name = found[0]?.[0] ?? 'jwt';
-  if (found.length === 0) draft.set(['identity', name, 'kind'], 'jwt');
+  const found = entries.filter(([, value]) => isJsonObject(value) && value.kind === kind);
+  if (found.length > 1) throw new AliasError(`there are several ${kind} providers: set this in the file`);
+  const name = found[0]?.[0] ?? usual;
+  if (found.length === 0) draft.set(['identity', name, 'kind'], kind);
   return ['identity', name];
+}
+
+const jwtPath = (draft: Draft): Path => providerPath('jwt', 'jwt', draft);
+
+/** An own provider in the file is told where its service is; without one it is made, for routes that name none. */
+function setKeyService(value: string, draft: Draft): void {
+  const path = providerPath('remote-key', 'hokusai', draft);
+  draft.set([...path, 'url'], value);
+  giveToRoutes(path, draft);
+}
+
+/** The one ldap provider; made for routes that name none. A host name alone means ldaps. */
+function setLdapServer(value: string, draft: Draft): void {
+  const path = providerPath('ldap', 'ldap', draft);
+  draft.set([...path, 'url'], value.includes('://') ? value : `ldaps://${value}`);
+  giveToRoutes(path, draft);
+}
+
+/** The tree that the account is in is the one that is searched, unless the file says so. */
+function setLdapAccount(value: string, draft: Draft): void {
+  const path = providerPath('ldap', 'ldap', draft);
+  draft.set([...path, 'bind_dn'], value);
+  const base = /dc *=.*$/i.exec(value)?.[0];
+  if (base !== undefined && draft.get([...path, 'base_dn']) === undefined) draft.set([...path, 'base_dn'], base);
 }
 
 const ALGORITHMS = {
@@ -135,10 +159,14 @@ function setProvider(value: string, draft: Draft): void {
   const name = oneOf(value, { jwt: 'jwt', 'api-key': 'keys', api_key: 'keys', apikey: 'keys' });
   const path: Path = name === 'jwt' ? jwtPath(draft) : ['identity', name];
   if (draft.get(path) === undefined) draft.set([...path, 'kind'], 'api-key');
+  giveToRoutes(path, draft);
+}
+
+function giveToRoutes(provider: Path, draft: Draft): void {
   const routes = draft.get(['routes']);
   for (const [index, route] of (Array.isArray(routes) ? routes : []).entries()) {
     const open = isJsonObject(route) && route.identity === undefined && route.anonymous !== true;
-    if (open) draft.set(['routes', index, 'identity'], [path.at(-1)]);
+    if (open) draft.set(['routes', index, 'identity'], [provider.at(-1)]);
   }
 }
 
@@ -256,6 +284,22 @@ export const ALIASES: readonly Alias[] = [
     'one algorithm',
     setJwt('algorithms', (v) => [oneOf(v, ALGORITHMS)]),
   ),
+  row(
+    'HOKUSAI_AUTH_SERVICE_URL',
+    'identity.*.url',
+    'of the remote-key provider: made if missing, given to routes that name none; also what `keys` and `auth` talk to',
+    setKeyService,
+  ),
+  row(
+    'MY_LDAP_SERVER',
+    'identity.*.url',
+    'of the ldap provider: made if missing, given to routes that name none',
+    setLdapServer,
+  ),
+  row('MY_LDAP_BIND_DN', 'identity.*.bind_dn', 'of the ldap provider; base_dn follows from it', setLdapAccount),
+  row('MY_LDAP_BIND_PASSWORD', 'identity.*.bind_password', 'of the ldap provider; secret', (value, draft) =>
+    draft.set([...providerPath('ldap', 'ldap', draft), 'bind_password'], value),
+  ),
   row('JWT_SECRET_KEY', 'identity.jwt.secret', 'secret, for HS256; at least 32 bytes', setJwt('secret')),
   row(
     'DYN_AUTH_API_KEY_STORE',
@@ -297,8 +341,8 @@ export const OTHER_VARIABLES: Readonly<Record<string, string>> = {
   PORTCULLIS_HOME: 'where the demo and client commands keep their files (default ./.portcullis)',
   PORTCULLIS_URL: 'the data listener that client commands will talk to; none does yet',
   PORTCULLIS_ADMIN_URL: 'the administration listener that client commands talk to',
-  HOKUSAI_ADMIN_TOKEN: 'nothing yet: there is no external key service',
-  HOKUSAI_API_KEY: 'nothing yet: there is no external key service',
+  HOKUSAI_ADMIN_TOKEN: 'the credential with which `keys` manages keys of an external service; secret',
+  HOKUSAI_API_KEY: 'the key that `auth validate` asks about; secret',
   OPA_BIN: 'the opa program that compiles policies',
 };
 

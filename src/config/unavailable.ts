@@ -25,9 +25,7 @@ export const UNAVAILABLE: readonly Unavailable[] = [
       'PORTCULLIS_STORAGE_MODULE_CLASS',
     ],
   ),
-  ...family('there is no LDAP provider', [], ['MY_LDAP_SERVER', 'MY_LDAP_BIND_DN', 'MY_LDAP_BIND_PASSWORD']),
   ...family('large bodies are not kept in S3', [], ['MY_S3_BUCKET', 'MY_S3_REGION']),
-  ...family('there is no external key service', [], ['HOKUSAI_AUTH_SERVICE_URL']),
   ...family('there is no Redis', [], ['DYN_AUTH_REDIS_URL', 'DYN_AUTH_REDIS_PASSWORD']),
   ...family('responses are not stored', OFF, [
     'DYN_STORAGE_PROVIDER',

@@ -164,6 +164,41 @@ const CASES: Record<string, Case> = {
     }),
     bad: ['./absent.yaml', 'cannot read the file'],
   },
+  HOKUSAI_AUTH_SERVICE_URL: {
+    value: 'http://127.0.0.1:8000',
+    file: `version: 1
+identity: { external: { kind: remote-key, url: "https://auth.example.com" } }
+routes: [{ match: /t, protocol: tools }, { match: /u, protocol: tools, anonymous: true }]`,
+    pick: (c) => [c.identity.external, c.routes.map(({ identity }) => identity)],
+    gives: [
+      expect.objectContaining({ kind: 'remote-key', url: 'http://127.0.0.1:8000', cache_seconds: 300 }),
+      [['external'], []],
+    ],
+    bad: ['http://auth.example.com', 'expected https'],
+  },
+  MY_LDAP_SERVER: {
+    value: 'ldap.example.com',
+    file: `version: 1
+identity: { staff: { kind: ldap, url: "ldaps://old.example.com", base_dn: "dc=x", anonymous_search: true } }
+routes: [{ match: /t, protocol: tools }]`,
+    pick: (c) => [c.identity.staff, c.routes[0]?.identity],
+    gives: [expect.objectContaining({ url: ['ldaps://ldap.example.com'] }), ['staff']],
+    bad: ['ldap://ldap.example.com', 'in the clear'],
+  },
+  MY_LDAP_BIND_DN: {
+    value: 'cn=svc,ou=apps,dc=example,dc=com',
+    also: { MY_LDAP_SERVER: 'ldaps://ldap.example.com', MY_LDAP_BIND_PASSWORD: 'a long enough password' },
+    file: 'version: 1',
+    pick: (c) => c.identity.ldap,
+    gives: expect.objectContaining({ bind_dn: 'cn=svc,ou=apps,dc=example,dc=com', base_dn: 'dc=example,dc=com' }),
+  },
+  MY_LDAP_BIND_PASSWORD: {
+    value: 'a long enough password',
+    also: { MY_LDAP_SERVER: 'ldaps://ldap.example.com', MY_LDAP_BIND_DN: 'cn=svc,dc=example,dc=com' },
+    file: 'version: 1',
+    pick: (c) => (c.identity.ldap as { bind_password?: Secret }).bind_password?.reveal(),
+    gives: 'a long enough password',
+  },
   GATEWAY_ENABLED: { value: 'true', pick: () => true, gives: true, bad: ['false', 'cannot be switched off'] },
   GATEWAY_AUDIT_ENABLED: { value: '1', pick: () => true, gives: true, bad: ['off', 'cannot be switched off'] },
   GATEWAY_METRICS_ENABLED: { value: 'yes', pick: () => true, gives: true, bad: ['0', 'cannot be switched off'] },
