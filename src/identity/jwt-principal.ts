@@ -1,9 +1,16 @@
 /** From checked claims to a principal. Source: acceptance D-10 to D-14, DF-04, design 2.3 (who fills the risky fields). */
 import { isJsonObject, type JsonObject, type JsonValue } from '../core/json.ts';
 import type { Logger } from '../core/module.ts';
-import { type Actor, makePrincipal, type Principal, type PrincipalType } from '../core/principal.ts';
+import {
+  type Actor,
+  type CredentialKind,
+  makePrincipal,
+  type Principal,
+  type PrincipalType,
+} from '../core/principal.ts';
 import { freezePrincipal } from './credential-cache.ts';
-import type { JwtOptions } from './jwt-options.ts';
+import type { ClaimMapping } from './jwt-options.ts';
+import { wholeMonths } from './tenure.ts';
 
 /** A claim of the wrong type or size: the token is refused, for a guess could grant too much. */
 class BadClaim extends Error {}
@@ -14,20 +21,27 @@ const MAX_ACTORS = 4;
 /** The frozen principal, or null when a mapped claim does not have the type it must have. */
 export function principalFromClaims(
   claims: JsonObject,
-  options: JwtOptions,
+  options: ClaimMapping,
   provider: string,
   now: number,
   logger: Logger,
+  method: CredentialKind = 'bearer',
 ): Principal | null {
   try {
-    return freezePrincipal(mapped(claims, options, provider, now, logger));
+    return freezePrincipal(mapped(claims, options, { provider, method }, now, logger));
   } catch (error) {
     if (error instanceof BadClaim) return null;
     throw error;
   }
 }
 
-function mapped(claims: JsonObject, options: JwtOptions, provider: string, now: number, logger: Logger): Principal {
+function mapped(
+  claims: JsonObject,
+  options: ClaimMapping,
+  by: { readonly provider: string; readonly method: CredentialKind },
+  now: number,
+  logger: Logger,
+): Principal {
   const names = options.claims;
   const said = words(find(claims, names.roles));
   const roles = mapRoles(said, options, logger);
@@ -58,8 +72,8 @@ function mapped(claims: JsonObject, options: JwtOptions, provider: string, now: 
         expires_at: typeof claims.exp === 'number' ? claims.exp : null,
       },
     },
-    provider,
-    'bearer',
+    by.provider,
+    by.method,
   );
 }
 
@@ -109,7 +123,7 @@ function identifier(value: JsonValue | undefined): string {
   return value;
 }
 
-function tenant(value: JsonValue | undefined, options: JwtOptions): string {
+function tenant(value: JsonValue | undefined, options: ClaimMapping): string {
   if (value !== undefined) return identifier(value);
   if (options.require_tenant) throw new BadClaim();
   return options.default_tenant;
@@ -124,7 +138,7 @@ function principalType(value: JsonValue | undefined, roles: readonly string[]): 
 /** Roles already reported, so that a token used all day gives one line. Bounded. */
 const reported = new Set<string>();
 
-function mapRoles(said: readonly string[], options: JwtOptions, logger: Logger): string[] {
+function mapRoles(said: readonly string[], options: ClaimMapping, logger: Logger): string[] {
   const roles = new Set<string>();
   for (const word of said) {
     const role = options.role_map.get(word) ?? (options.unknown_roles === 'keep' ? word : undefined);
@@ -143,7 +157,7 @@ function permissions(
   roles: readonly string[],
   groups: readonly string[],
   scopes: readonly string[],
-  options: JwtOptions,
+  options: ClaimMapping,
 ): string[] {
   const all = new Set(own);
   const add = (grants: Readonly<Record<string, readonly string[]>>, holders: readonly string[]) => {
@@ -157,7 +171,7 @@ function permissions(
   return [...all];
 }
 
-function hasSecondFactor(claims: JsonObject, options: JwtOptions): boolean {
+function hasSecondFactor(claims: JsonObject, options: ClaimMapping): boolean {
   const { amr, acr } = claims;
   if (typeof acr === 'string' && options.mfa.acr.includes(acr)) return true;
   return Array.isArray(amr) && amr.some((one) => typeof one === 'string' && options.mfa.amr.includes(one));
@@ -173,13 +187,10 @@ function actor(value: JsonValue | undefined, depth: number): Actor | null {
 }
 
 /** Whole months, given or counted from the day of hiring (a date text or seconds). */
-function tenure(claims: JsonObject, options: JwtOptions, now: number): number | null {
+function tenure(claims: JsonObject, options: ClaimMapping, now: number): number | null {
   const given = find(claims, options.claims.tenure_months);
   if (typeof given === 'number') return given >= 0 ? Math.floor(given) : null;
   const hired = find(claims, options.claims.hired_at);
   const from = typeof hired === 'number' ? new Date(hired * 1000) : new Date(typeof hired === 'string' ? hired : '');
-  const to = new Date(now);
-  const months = (to.getUTCFullYear() - from.getUTCFullYear()) * 12 + (to.getUTCMonth() - from.getUTCMonth());
-  const whole = to.getUTCDate() < from.getUTCDate() ? months - 1 : months;
-  return whole >= 0 ? whole : null;
+  return wholeMonths(from, new Date(now));
 }
