@@ -10,6 +10,7 @@ import type { Readiness } from './http/app.ts';
 import { createHealthApp } from './http/app.ts';
 import type { IssuedKey, KeyIssuing } from './identity/key-issuing.ts';
 import { addressList, issueKey, revokeKey, rotateKey } from './identity/key-issuing.ts';
+import { forgetRemoteKey } from './identity/remote-key-cache.ts';
 import type { OpenPlatform } from './platform.ts';
 import { reportAdminAction } from './platform.ts';
 import { explainAdmin } from './policy-explain.ts';
@@ -51,6 +52,7 @@ export function administrationParts(sources: AdministrationSources): AdminParts 
     cache: {
       invalidate: (what) => generation().engine.invalidate(what),
       size: () => generation().engine.stats().cached,
+      forgetKey: (id) => forgetRemoteKey(platform.shared, id, platform.clock.now()),
     },
     policy: {
       rollback: () => generation().engine.rollback(),

@@ -52,6 +52,8 @@ export interface AdminParts {
     /** Forgets those that match; gives how many. */
     invalidate(what: Invalidation): number;
     size(): number;
+    /** Makes every gateway forget what it knows of an API key. Rejects when they cannot be told. */
+    forgetKey?(id: string): Promise<void>;
   };
   readonly upstreams: {
     states(): Readonly<Record<string, UpstreamHealth>>;
@@ -191,6 +193,21 @@ function cacheRoutes(app: AdminHono, parts: AdminParts): void {
     const details = { ...named, invalidated };
     parts.onAction({ received, operation: 'cache:invalidate', outcome: 'allowed', details });
     return c.json({ invalidated, remaining: parts.cache.size() });
+  });
+  const { forgetKey } = parts.cache;
+  if (forgetKey === undefined) return;
+  // What a key service calls when it withdrew a key: the same answer for keys that nobody knows.
+  app.delete('/cache/keys/:id', async (c) => {
+    const { received } = c.env;
+    const id = c.req.param('id').slice(0, 256);
+    const told = await forgetKey(id).then(
+      () => true,
+      () => false,
+    );
+    const outcome = told ? 'allowed' : 'failed';
+    parts.onAction({ received, operation: 'cache:forget-key', outcome, details: { key_id: id } });
+    if (!told) throw new Failure('STORE_UNAVAILABLE', { retryAfter: 1 });
+    return c.body(null, 204);
   });
 }
 
