@@ -5,15 +5,16 @@ import type { IdentityEnv } from './identity/env.ts';
 import type { IdentityProvider } from './identity/provider.ts';
 import { apiKey } from './identity/providers/api-key.ts';
 import { jwt } from './identity/providers/jwt.ts';
+import { ldap } from './identity/providers/ldap.ts';
 import { local } from './identity/providers/local.ts';
 import { remoteKey } from './identity/providers/remote-key.ts';
 import { Breaker } from './upstreams/breaker.ts';
 
 const remoteKeys = remoteKey((options) => new Breaker(options));
-const IDENTITY_MODULES = [jwt, apiKey, remoteKeys, local] as const;
+const IDENTITY_MODULES = [jwt, apiKey, remoteKeys, local, ldap] as const;
 
 /** What `identity.*` of the config file may hold: one schema per provider kind. */
-export const IDENTITY_SCHEMA = z.union([jwt.schema, apiKey.schema, remoteKeys.schema, local.schema]);
+export const IDENTITY_SCHEMA = z.union([jwt.schema, apiKey.schema, remoteKeys.schema, local.schema, ldap.schema]);
 
 /** Makes the provider that one `identity.*` entry describes. The entry has passed its module's schema. */
 export async function createIdentityProvider(

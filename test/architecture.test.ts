@@ -54,6 +54,7 @@ const OWNERS: Record<string, readonly string[]> = {
   ioredis: ['stores/redis-shared.ts'],
   jose: ['identity/'],
   kysely: ['stores/'],
+  ldapts: ['identity/ldap-connection.ts'],
   'lru-cache': ['*'],
   pg: ['stores/postgres.ts'],
   opossum: ['upstreams/breaker.ts'],

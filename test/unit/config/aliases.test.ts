@@ -7,6 +7,7 @@ import { ALIASES, OTHER_VARIABLES } from '../../../src/config/aliases.ts';
 import { type LoadResult, loadConfigText } from '../../../src/config/load.ts';
 import type { Config } from '../../../src/config/schema.ts';
 import { UNAVAILABLE } from '../../../src/config/unavailable.ts';
+import type { Secret } from '../../../src/core/secret.ts';
 import { IDENTITY_SCHEMA } from '../../../src/modules.ts';
 import { verifies } from '../../helpers/verifies.ts';
 
