@@ -24,6 +24,8 @@ export interface IdentityEnv extends ModuleEnv {
   readonly pepper: Secret;
   /** Config `environment`: keys of another one are refused. */
   readonly environment: 'development' | 'staging' | 'production';
+  /** Config `public_url`: what clients call us. Null or absent: nobody knows. */
+  readonly publicUrl?: string | null;
   /** Null or absent while there is no account service. */
   readonly accounts?: LocalAccounts | null;
 }

@@ -3,7 +3,7 @@
  * security 2.3.
  */
 import type { JsonObject, JsonValue } from '../core/json.ts';
-import type { JwtOptions } from './jwt-options.ts';
+import type { TokenRules } from './jwt-options.ts';
 import { readJsonObject } from './strict-json.ts';
 import { isKid } from './verification-keys.ts';
 
@@ -48,7 +48,7 @@ function decode(part: string): Buffer | null {
 }
 
 /** What the header says, or null when it is not acceptable. Keys it embeds or points to (jwk, jku, x5c, x5u) are never looked at. */
-export function checkHeader(header: JsonObject, options: JwtOptions): TokenHeader | null {
+export function checkHeader(header: JsonObject, options: TokenRules): TokenHeader | null {
   const { alg, kid, typ } = header;
   if (typeof alg !== 'string' || !(options.algorithms as readonly string[]).includes(alg)) return null;
   // No extension is understood, so none may be critical (RFC 7515 4.1.11); `b64` only has a meaning with crit.
@@ -84,7 +84,7 @@ export type ClaimsVerdict = 'good' | 'expired' | ClaimsFault;
 const OTHER_TOKENS = new Set(['id', 'refresh', 'logout', 'offline', 'id_token', 'refresh_token', 'logout_token']);
 
 /** True for ID, refresh and logout tokens that carry their kind in the claims. */
-function isOtherToken(claims: JsonObject): boolean {
+export function isOtherToken(claims: JsonObject): boolean {
   for (const name of ['token_use', 'typ', 'type', 'token_type']) {
     const value = claims[name];
     if (typeof value === 'string' && OTHER_TOKENS.has(value.toLowerCase())) return true;
@@ -99,12 +99,12 @@ function isOtherToken(claims: JsonObject): boolean {
 }
 
 /** NumericDate (RFC 7519 2): seconds, maybe with a fraction. */
-function isDate(value: JsonValue | undefined): value is number {
+export function isDate(value: JsonValue | undefined): value is number {
   return typeof value === 'number' && value >= 0 && value <= Number.MAX_SAFE_INTEGER;
 }
 
 /** Judges the claims of a token whose signature is good. `now` is epoch milliseconds. */
-export function checkClaims(claims: JsonObject, options: JwtOptions, now: number): ClaimsVerdict {
+export function checkClaims(claims: JsonObject, options: TokenRules, now: number): ClaimsVerdict {
   if (claims.iss !== options.issuer) return 'the issuer is another one';
   if (!isForUs(claims.aud, options)) return 'the audience is not ours';
   if (isOtherToken(claims)) return 'not an access token';
@@ -121,7 +121,7 @@ export function checkClaims(claims: JsonObject, options: JwtOptions, now: number
   return seconds >= exp + skew ? 'expired' : 'good';
 }
 
-function isForUs(aud: JsonValue | undefined, options: JwtOptions): boolean {
+function isForUs(aud: JsonValue | undefined, options: TokenRules): boolean {
   if (typeof aud === 'string') return options.audience.includes(aud);
   if (!Array.isArray(aud) || aud.length === 0) return false;
   let ours = 0;

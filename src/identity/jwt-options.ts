@@ -33,33 +33,8 @@ const ROLES = ['admin', 'user', 'viewer', 'developer', 'data_engineer', 'analyst
 
 const grants = z.record(z.string(), z.array(z.string())).default({});
 
-const shape = z.strictObject({
-  kind: z.literal('jwt'),
-  issuer: z.string().min(1).max(2048).describe('the exact iss claim'),
-  audience: z
-    .union([z.string().min(1), z.array(z.string().min(1)).min(1).max(50)])
-    .transform((value) => (typeof value === 'string' ? [value] : value))
-    .describe('accepted aud values; a token must name one'),
-  sole_audience: z.boolean().default(false).describe('refuse tokens that are also meant for others'),
-  jwks: z.string().min(1).optional().describe('URL (https, or http to loopback) or file of the JWK set'),
-  public_key: z.string().min(1).optional().describe('PEM file with the one public key'),
-  secret: secret.optional().describe('shared secret for HS256; at least 32 bytes'),
-  algorithms: z
-    .array(z.enum([...ASYMMETRIC_ALGORITHMS, ...SYMMETRIC_ALGORITHMS]))
-    .min(1)
-    .optional(),
-  typ: z
-    .array(z.string().min(1).max(64))
-    .min(1)
-    .default(['at+jwt', 'JWT'])
-    .describe('accepted header types; with JWT in the list the type may also be absent'),
-  max_lifetime_seconds: z.int().min(1).max(31_536_000).default(86_400),
-  clock_skew_seconds: z.int().min(0).max(30).default(5),
-  max_token_bytes: z.int().min(256).max(16_384).default(8192),
-  jwks_max_age_seconds: z.int().min(10).max(86_400).default(600),
-  jwks_stale_seconds: z.int().min(0).max(86_400).default(900).describe('how long old keys serve through an outage'),
-  cache_entries: z.int().min(1).max(1_000_000).default(10_000),
-  cache_seconds: z.int().min(1).max(300).default(300).describe('how long a checked token is remembered at most'),
+/** How claims become a principal; the same for every provider that is told claims. */
+export const MAPPING = {
   claims: claims.prefault({}),
   default_tenant: z.string().min(1).default('default'),
   require_tenant: z.boolean().default(false).describe('refuse tokens without a tenant instead of using the default'),
@@ -73,6 +48,43 @@ const shape = z.strictObject({
     .strictObject({ amr: z.array(z.string()).default(['mfa']), acr: z.array(z.string()).default([]) })
     .prefault({})
     .describe('amr and acr values that prove a second factor'),
+};
+
+/** What must hold of a signed token, and how its keys and what was found are kept. */
+export const TOKEN_RULES = {
+  sole_audience: z.boolean().default(false).describe('refuse tokens that are also meant for others'),
+  typ: z
+    .array(z.string().min(1).max(64))
+    .min(1)
+    .default(['at+jwt', 'JWT'])
+    .describe('accepted header types; with JWT in the list the type may also be absent'),
+  max_lifetime_seconds: z.int().min(1).max(31_536_000).default(86_400),
+  clock_skew_seconds: z.int().min(0).max(30).default(5),
+  max_token_bytes: z.int().min(256).max(16_384).default(8192),
+  jwks_max_age_seconds: z.int().min(10).max(86_400).default(600),
+  jwks_stale_seconds: z.int().min(0).max(86_400).default(900).describe('how long old keys serve through an outage'),
+  cache_entries: z.int().min(1).max(1_000_000).default(10_000),
+  cache_seconds: z.int().min(1).max(300).default(300).describe('how long a checked token is remembered at most'),
+};
+
+/** Audiences as one text or a list. */
+export const audience = z
+  .union([z.string().min(1), z.array(z.string().min(1)).min(1).max(50)])
+  .transform((value) => (typeof value === 'string' ? [value] : value));
+
+const shape = z.strictObject({
+  kind: z.literal('jwt'),
+  issuer: z.string().min(1).max(2048).describe('the exact iss claim'),
+  audience: audience.describe('accepted aud values; a token must name one'),
+  jwks: z.string().min(1).optional().describe('URL (https, or http to loopback) or file of the JWK set'),
+  public_key: z.string().min(1).optional().describe('PEM file with the one public key'),
+  secret: secret.optional().describe('shared secret for HS256; at least 32 bytes'),
+  algorithms: z
+    .array(z.enum([...ASYMMETRIC_ALGORITHMS, ...SYMMETRIC_ALGORITHMS]))
+    .min(1)
+    .optional(),
+  ...TOKEN_RULES,
+  ...MAPPING,
 });
 
 type Shape = z.output<typeof shape>;
@@ -93,14 +105,18 @@ function problems(options: Shape, report: (path: string, message: string) => voi
   }
 }
 
+/** The built-in role words and those of the configuration. */
+export function roleMapOf(configured: Readonly<Record<string, string>>): Map<string, string> {
+  return new Map([...ROLES.map((role) => [role, role] as const), ...Object.entries(configured)]);
+}
+
 /** The options of a `jwt` provider as they stand in the config file. */
 export const jwtSchema = shape
   .superRefine((options, context) => {
     problems(options, (path, message) => context.addIssue({ code: 'custom', path: [path], message }));
   })
   .transform((options) => {
-    const roleMap = new Map(ROLES.map((role) => [role, role]));
-    for (const [from, to] of Object.entries(options.role_map)) roleMap.set(from, to);
+    const roleMap = roleMapOf(options.role_map);
     const usual: Shape['algorithms'] = options.secret === undefined ? ['RS256', 'ES256', 'EdDSA'] : ['HS256'];
     // zod cannot know what a Secret holds; the schema above lets only texts in.
     const secretText = options.secret as Secret | undefined;
@@ -109,3 +125,19 @@ export const jwtSchema = shape
 
 /** Checked options with defaults filled in. */
 export type JwtOptions = z.output<typeof jwtSchema>;
+
+/** What the mapping of claims needs to know. */
+export type ClaimMapping = Pick<JwtOptions, 'issuer' | keyof typeof MAPPING>;
+
+/** What the checks of a token's header and claims need to know. */
+export type TokenRules = Pick<
+  JwtOptions,
+  | 'issuer'
+  | 'audience'
+  | 'sole_audience'
+  | 'algorithms'
+  | 'typ'
+  | 'max_lifetime_seconds'
+  | 'clock_skew_seconds'
+  | 'max_token_bytes'
+>;

@@ -8,20 +8,17 @@ import { resolve } from 'node:path';
 import type { Module } from '../../core/module.ts';
 import { CredentialCache } from '../credential-cache.ts';
 import type { IdentityEnv } from '../env.ts';
-import { checkClaims, checkHeader, takeApart } from '../jwt-claims.ts';
+import { looksLikeJwt, verifyToken } from '../jwt-check.ts';
 import { type JwtOptions, jwtSchema } from '../jwt-options.ts';
 import { principalFromClaims } from '../jwt-principal.ts';
 import { fetchDocument } from '../key-fetch.ts';
 import { createKeySource, fixedKeySource, type KeySource } from '../key-source.ts';
 import type { AuthResult, Credential, IdentityFacts, IdentityProvider, ProviderHealth } from '../provider.ts';
 import { isTokenRevoked, onTokenRevoked } from '../revocations.ts';
-import { isSignatureGood } from '../signature.ts';
 import { readPem, symmetricKey } from '../verification-keys.ts';
 
 const NOT_APPLICABLE: AuthResult = Object.freeze({ kind: 'not-applicable' });
 const invalid = (detail: string): AuthResult => ({ kind: 'rejected', reason: 'invalid', detail });
-const EXPIRED: AuthResult = Object.freeze({ kind: 'rejected', reason: 'expired' });
-const UNAVAILABLE: AuthResult = Object.freeze({ kind: 'rejected', reason: 'unavailable' });
 
 /** `kind: jwt` */
 export const jwt: Module<JwtOptions, IdentityProvider, IdentityEnv> = {
@@ -57,20 +54,10 @@ class JwtProvider implements IdentityProvider {
   }
 
   async #check(token: string, cacheKey: string, now: number): Promise<AuthResult> {
-    const parts = takeApart(token);
-    if (parts === null) return invalid('not a well-formed JWT');
-    // Another issuer's token is another provider's business. Nothing is believed yet: it is only not ours.
-    if (parts.claims.iss !== this.#options.issuer) return NOT_APPLICABLE;
-    const header = checkHeader(parts.header, this.#options);
-    if (header === null) return invalid('the header names an algorithm, type or extension that is not accepted');
     const epoch = this.#cache.epoch;
-    const lookup = await this.#keys.find(header.kid, header.alg);
-    if (lookup.kind === 'unavailable') return UNAVAILABLE;
-    if (lookup.kind === 'unknown') return invalid('no usable key has this kid and algorithm');
-    if (!(await isSignatureGood(lookup.key, header.alg, token))) return invalid('the signature does not fit');
-    const verdict = checkClaims(parts.claims, this.#options, now);
-    if (verdict !== 'good') return verdict === 'expired' ? EXPIRED : invalid(verdict);
-    const principal = principalFromClaims(parts.claims, this.#options, this.#env.name, now, this.#env.logger);
+    const verified = await verifyToken(token, this.#options, this.#keys, now);
+    if ('kind' in verified) return verified;
+    const principal = principalFromClaims(verified.claims, this.#options, this.#env.name, now, this.#env.logger);
     if (principal === null) return invalid('a claim that makes the principal is missing or of another type');
     const { token_id, expires_at } = principal.auth;
     if (token_id !== null && (await isTokenRevoked(this.#env.shared, this.#options.issuer, token_id))) {
@@ -90,14 +77,6 @@ class JwtProvider implements IdentityProvider {
     this.#unsubscribe();
     this.#cache.clear();
   }
-}
-
-/** Exactly two dots. Opaque tokens and API keys are for other providers. */
-function looksLikeJwt(token: string): boolean {
-  const first = token.indexOf('.');
-  if (first < 1) return false;
-  const second = token.indexOf('.', first + 1);
-  return second > 0 && token.indexOf('.', second + 1) < 0;
 }
 
 /** Throws with the file's name when a configured key cannot be read: a mistake to be told at start. */
