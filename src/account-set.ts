@@ -122,6 +122,11 @@ export function accountIssuer({ accounts, public_url }: Pick<Config, 'accounts' 
   return accounts.tokens.issuer ?? public_url ?? 'urn:portcullis:accounts';
 }
 
+/** What a listener for accounts only serves. */
+export function isAuthPath(path: string): boolean {
+  return path === '/.well-known/jwks.json' || path.startsWith('/auth/');
+}
+
 /** Names of the providers whose principals are our own accounts. */
 export function localProviders({ identity }: Config): ReadonlySet<string> {
   return new Set(Object.entries(identity).flatMap(([name, { kind }]) => (kind === 'local' ? [name] : [])));

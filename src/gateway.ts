@@ -5,6 +5,7 @@
  */
 import type { AddressInfo, Socket } from 'node:net';
 import { resolve } from 'node:path';
+import { isAuthPath } from './account-set.ts';
 import { createAdminApp } from './admin/app.ts';
 import { administrationParts, renderError } from './administration.ts';
 import type { Generation } from './assembly.ts';
@@ -53,9 +54,16 @@ export interface ServerSummary {
   readonly tools: readonly string[];
 }
 
+export interface GatewayUrls {
+  readonly data: string;
+  readonly admin: string;
+  /** Where accounts have a listener of their own. */
+  readonly auth?: string;
+}
+
 export interface Gateway {
   /** Base URLs, once started. */
-  readonly urls: { readonly data: string; readonly admin: string };
+  readonly urls: GatewayUrls;
   readonly logger: Logger;
   readonly keys: {
     /** The text of a new key: it is shown here and kept nowhere. */
@@ -85,6 +93,8 @@ export async function createGateway(config: Config, options: GatewayOptions = {}
   }
 }
 
+type Listener = Pick<Config['listen']['data'], 'address'> & { readonly tls?: Config['listen']['data']['tls'] };
+
 /** Parts of the configuration that the listeners and the platform were made with. */
 const FIXED = [
   ...(['listen', 'public_url', 'allowed_hosts', 'trusted_proxies', 'cors', 'limits'] as const),
@@ -102,9 +112,11 @@ class RunningGateway implements Gateway {
   readonly #platform: OpenPlatform;
   readonly #data: Door;
   readonly #admin: Door;
+  /** Accounts only; null where the configuration names no such listener. */
+  readonly #auth: Door | null;
   readonly logger: Logger;
   #current: Current;
-  #urls = { data: '', admin: '' };
+  #urls: GatewayUrls = { data: '', admin: '' };
   #closing: Promise<void> | null = null;
 
   constructor(platform: OpenPlatform, generation: Generation, reloadConfig: (() => Promise<void>) | null) {
@@ -113,11 +125,13 @@ class RunningGateway implements Gateway {
     this.#current = { generation, inFlight: 0, retired: false };
     platform.sensitiveParams = (server, tool) => this.#sensitiveParams(server, tool);
     platform.credentialFacts = (provider) => credentialFacts(this.#config, provider);
-    this.#data = this.#openDataDoor();
+    const { data, auth } = this.#config.listen;
+    this.#data = this.#openDataDoor(data, (path) => !isHealthPath(path));
+    this.#auth = auth === undefined ? null : this.#openDataDoor(auth, isAuthPath);
     this.#admin = this.#openAdminDoor(reloadConfig);
   }
 
-  get urls(): { readonly data: string; readonly admin: string } {
+  get urls(): GatewayUrls {
     return this.#urls;
   }
 
@@ -149,19 +163,17 @@ class RunningGateway implements Gateway {
     const { listen } = this.#config;
     const fixed = fixedNodeRelease(process.version);
     if (fixed !== null) this.logger.warn({ node: process.version, fixed_in: fixed }, 'node_lacks_security_fixes');
-    const data = await this.#data.start().catch((error: unknown) => refusedAddress(error, listen.data.address));
-    const admin = await this.#admin.start().catch(async (error: unknown) => {
-      await this.#data.close();
-      return refusedAddress(error, listen.admin.address);
-    });
-    this.#urls = {
-      data: baseUrl(listen.data.tls !== undefined, data),
-      admin: baseUrl(listen.admin.tls !== undefined, admin),
+    await using opened = new AsyncDisposableStack();
+    const open = async (door: Door, { address, tls }: Listener): Promise<string> => {
+      const bound = await door.start().catch((error: unknown) => refusedAddress(error, address));
+      opened.defer(() => door.close());
+      return baseUrl(tls !== undefined, bound);
     };
-    this.logger.info(
-      { data: this.#urls.data, admin: this.#urls.admin, revision: this.#current.generation.engine.revision },
-      'ready',
-    );
+    const data = await open(this.#data, listen.data);
+    const auth = this.#auth === null || listen.auth === undefined ? {} : { auth: await open(this.#auth, listen.auth) };
+    this.#urls = { data, admin: await open(this.#admin, listen.admin), ...auth };
+    opened.move();
+    this.logger.info({ ...this.#urls, revision: this.#current.generation.engine.revision }, 'ready');
   }
 
   async reload(config: Config): Promise<void> {
@@ -194,9 +206,10 @@ class RunningGateway implements Gateway {
 
   async #close(): Promise<void> {
     const { drain_ms } = this.#config.limits;
-    const { drained } = await this.#data.drain(drain_ms);
-    if (!drained) this.logger.warn({ drain_ms }, 'drain_timed_out');
-    await this.#data.close();
+    const doors = this.#auth === null ? [this.#data] : [this.#data, this.#auth];
+    const ends = await Promise.all(doors.map((door) => door.drain(drain_ms)));
+    if (ends.some(({ drained }) => !drained)) this.logger.warn({ drain_ms }, 'drain_timed_out');
+    for (const door of doors) await door.close();
     await this.#admin.close();
     await this.#current.generation[Symbol.asyncDispose]();
     this.logger.info({}, 'stopped');
@@ -230,9 +243,9 @@ class RunningGateway implements Gateway {
     return tools !== undefined && Object.hasOwn(tools, tool) ? (tools[tool]?.sensitive_params ?? []) : [];
   }
 
-  #openDataDoor(): Door {
-    const { listen, limits, trusted_proxies, allowed_hosts, public_url, cors, mode } = this.#config;
-    const { address, tls } = listen.data;
+  /** `serves`: what goes through the pipeline; the rest is health, or nothing. */
+  #openDataDoor({ address, tls }: Listener, serves: (path: string) => boolean): Door {
+    const { limits, trusted_proxies, allowed_hosts, public_url, cors, mode } = this.#config;
     const app = createHealthApp({
       readiness: () => this.#readiness(),
       renderError,
@@ -246,22 +259,22 @@ class RunningGateway implements Gateway {
       hosts: answeredHosts(hostRule(hostOf(address), allowed_hosts, mode), public_url),
       cors,
       guardsOrigin: (path) => this.#current.generation.parts.routes.find(path)?.protocol === 'mcp',
-      isDataPath: (path) => !isHealthPath(path),
+      isDataPath: serves,
       onRequest: (received) => this.#handle(received),
       onUpgrade: (received, socket, head) => this.#upgrade(received, socket, head),
       app: (request, env) => app.fetch(request, env),
       renderError,
       onRefused: (refusal) => reportRefusal(this.#platform, refusal),
-      ...this.#doorFigures(),
-      clock: this.#platform.clock,
-      logger: this.#platform.logging.component('http'),
+      ...this.#doorFigures('http'),
     });
   }
 
-  /** What both doors count. */
-  #doorFigures(): Pick<DoorOptions, 'onConnectionRefused' | 'onTlsReload'> {
-    const { metrics } = this.#platform;
+  /** What all doors count and say. */
+  #doorFigures(name: string): Pick<DoorOptions, 'onConnectionRefused' | 'onTlsReload' | 'clock' | 'logger'> {
+    const { metrics, clock, logging } = this.#platform;
     return {
+      clock,
+      logger: logging.component(name),
       onConnectionRefused: (reason) => metrics.connectionRefused(reason),
       onTlsReload: (ok) => metrics.reload('tls', ok),
     };
@@ -291,9 +304,7 @@ class RunningGateway implements Gateway {
       onRequest: () => undefined,
       app: (request, env) => app.fetch(request, env),
       renderError,
-      ...this.#doorFigures(),
-      clock: this.#platform.clock,
-      logger: this.#platform.logging.component('admin'),
+      ...this.#doorFigures('admin'),
     });
   }
 

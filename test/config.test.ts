@@ -39,6 +39,7 @@ describe('config/', () => {
       'mcp.yaml',
       'minimal.yaml',
       'production.yaml',
+      'swarm.yaml',
     ]);
   });
 
@@ -52,7 +53,7 @@ describe('config/', () => {
     const protocols = new Set(configs.flatMap((config) => config?.routes.map(({ protocol }) => protocol) ?? []));
     const json = JSON.stringify(configJsonSchema(IDENTITY_SCHEMA));
     for (const kind of kinds) expect(json).toContain(`"const":"${kind}"`);
-    expect([...kinds].toSorted()).toEqual(['api-key', 'jwt', 'remote-key']);
+    expect([...kinds].toSorted()).toEqual(['api-key', 'jwt', 'local', 'remote-key']);
     expect([...protocols].toSorted()).toEqual(['http', 'llm', 'mcp', 'tools']);
   });
 

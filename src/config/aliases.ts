@@ -7,60 +7,11 @@
  */
 import { parse } from 'yaml';
 import { isJsonObject } from '../core/json.ts';
+import { setAuthPort, setLife, setToken, setTokenSecret } from './account-aliases.ts';
+import { type Alias, AliasError, Draft, dataAddress, hostPart, oneOf, port, type Tree } from './alias-draft.ts';
 import { type Path, type Place, type Places, type Problem, problem, suggestion } from './problem.ts';
 import { type Environment, readVariable, type SecretFiles, UnresolvedError } from './references.ts';
 import { UNAVAILABLE } from './unavailable.ts';
-
-type Tree = Record<string, unknown>;
-
-/** The value of the variable does not fit; the message says what would. */
-class AliasError extends Error {}
-
-/** The configuration while variables are written into it. */
-class Draft {
-  readonly root: Tree;
-  readonly #places: Places;
-  readonly #place: Place;
-  readonly files: SecretFiles;
-
-  constructor(root: Tree, places: Places, place: Place, files: SecretFiles) {
-    this.root = root;
-    this.#places = places;
-    this.#place = place;
-    this.files = files;
-  }
-
-  get(path: Path): unknown {
-    let value: unknown = this.root;
-    for (const part of path) value = typeof value === 'object' && value !== null ? Reflect.get(value, part) : undefined;
-    return value;
-  }
-
-  set(path: Path, value: unknown): void {
-    let holder = this.root;
-    for (const [index, part] of path.slice(0, -1).entries()) {
-      const next = holder[part];
-      if (typeof next === 'object' && next !== null) holder = next as Tree;
-      else {
-        const made: Tree = {};
-        holder[part] = made;
-        this.#places.set(path.slice(0, index + 1), this.#place);
-        holder = made;
-      }
-    }
-    holder[String(path.at(-1))] = value;
-    this.#places.set(path, this.#place, this.#place);
-  }
-}
-
-/** One row of the table in docs/configuration.md. */
-export interface Alias {
-  readonly env: string;
-  /** The setting, dotted; for the reader. */
-  readonly setting: string;
-  readonly note: string;
-  apply(value: string, draft: Draft): void;
-}
 
 function flag(value: string): boolean {
   if (/^(?:1|true|yes|on)$/i.test(value)) return true;
@@ -68,25 +19,6 @@ function flag(value: string): boolean {
   throw new AliasError('expected true or false');
 }
 
-function oneOf(value: string, choices: Readonly<Record<string, string>>): string {
-  const found = choices[value.toLowerCase()];
-  if (found === undefined) throw new AliasError(`expected one of ${Object.keys(choices).join(', ')}`);
-  return found;
-}
-
-function port(value: string): string {
-  if (!/^\d{1,5}$/.test(value) || Number(value) > 65_535) throw new AliasError('expected a port number');
-  return value;
-}
-
-/** `listen.data` is a text or an object with an address. */
-function dataAddress(draft: Draft): { path: Path; address: string } {
-  const value = draft.get(['listen', 'data']);
-  if (isJsonObject(value)) return { path: ['listen', 'data', 'address'], address: String(value.address) };
-  return { path: ['listen', 'data'], address: typeof value === 'string' ? value : '127.0.0.1:8080' };
-}
-
-const hostPart = (address: string): string => address.slice(0, Math.max(address.lastIndexOf(':'), 0)) || '127.0.0.1';
 const portPart = (address: string): string => address.slice(address.lastIndexOf(':') + 1);
 
 function setDataPort(value: string, draft: Draft): void {
@@ -112,6 +44,13 @@ function providerPath(kind: string, usual: string, draft: Draft): Path {
 }
 
 const jwtPath = (draft: Draft): Path => providerPath('jwt', 'jwt', draft);
+
+/** A file of yours; made for routes that name none. */
+function setAuthModule(value: string, draft: Draft): void {
+  const path = providerPath('custom', 'custom', draft);
+  draft.set([...path, 'module'], value);
+  giveToRoutes(path, draft);
+}
 
 /** An own provider in the file is told where its service is; without one it is made, for routes that name none. */
 function setKeyService(value: string, draft: Draft): void {
@@ -156,8 +95,9 @@ const setAt =
 
 /** Makes the provider and gives it to every route that names none and is not anonymous. */
 function setProvider(value: string, draft: Draft): void {
-  const name = oneOf(value, { jwt: 'jwt', 'api-key': 'keys', api_key: 'keys', apikey: 'keys' });
-  const path: Path = name === 'jwt' ? jwtPath(draft) : ['identity', name];
+  const name = oneOf(value, { jwt: 'jwt', 'api-key': 'keys', api_key: 'keys', apikey: 'keys', custom: 'custom' });
+  const path: Path =
+    name === 'jwt' ? jwtPath(draft) : name === 'custom' ? providerPath(name, name, draft) : ['identity', name];
   if (draft.get(path) === undefined) draft.set([...path, 'kind'], 'api-key');
   giveToRoutes(path, draft);
 }
@@ -267,7 +207,16 @@ export const ALIASES: readonly Alias[] = [
   row('PORTCULLIS_ADMIN_TOKEN', 'listen.admin.token', 'secret', setAt(['listen', 'admin', 'token'])),
   row('LOG_LEVEL', 'logging.level', 'debug, info, warn or error, any case', setAt(['logging', 'level'], logLevel)),
   row('LOG_LEVELS', 'logging.levels', 'component=level, separated by commas', setLevels),
-  row('DYN_AUTH_PROVIDER', 'identity', 'jwt or api-key: made if missing, given to routes that name none', setProvider),
+  row(
+    'DYN_AUTH_PROVIDER',
+    'identity',
+    'jwt, api-key or custom: made if missing, given to routes that name none',
+    setProvider,
+  ),
+  row('PORTCULLIS_AUTH_MODULE', 'identity.*.module', 'of the custom provider: made if missing', setAuthModule),
+  row('PORTCULLIS_AUTH_MODULE_CLASS', 'identity.*.class', 'of the custom provider', (value, draft) =>
+    draft.set([...providerPath('custom', 'custom', draft), 'class'], value),
+  ),
   row('DYN_AUTH_JWT_ISSUER', 'identity.jwt.issuer', '', setJwt('issuer')),
   row(
     'DYN_AUTH_JWT_ALGORITHM',
@@ -276,13 +225,26 @@ export const ALIASES: readonly Alias[] = [
     setJwt('algorithms', (v) => [oneOf(v, ALGORITHMS)]),
   ),
   row('DYN_AUTH_JWT_PUBLIC_KEY_PATH', 'identity.jwt.public_key', 'PEM file', setJwt('public_key')),
-  row('JWT_ISSUER', 'identity.jwt.issuer', '', setJwt('issuer')),
-  row('JWT_AUDIENCE', 'identity.jwt.audience', '', setJwt('audience')),
+  row(
+    'JWT_ISSUER',
+    'identity.jwt.issuer',
+    'with accounts: accounts.tokens.issuer',
+    setToken(setAt(['accounts', 'tokens', 'issuer']), setJwt('issuer')),
+  ),
+  row(
+    'JWT_AUDIENCE',
+    'identity.jwt.audience',
+    'with accounts: accounts.tokens.audience',
+    setToken(setAt(['accounts', 'tokens', 'audience']), setJwt('audience')),
+  ),
   row(
     'JWT_ALGORITHM',
     'identity.jwt.algorithms',
-    'one algorithm',
-    setJwt('algorithms', (v) => [oneOf(v, ALGORITHMS)]),
+    'one algorithm; with accounts: accounts.tokens.algorithm',
+    setToken(
+      setAt(['accounts', 'tokens', 'algorithm'], (v) => oneOf(v, ALGORITHMS)),
+      setJwt('algorithms', (v) => [oneOf(v, ALGORITHMS)]),
+    ),
   ),
   row(
     'HOKUSAI_AUTH_SERVICE_URL',
@@ -300,7 +262,15 @@ export const ALIASES: readonly Alias[] = [
   row('MY_LDAP_BIND_PASSWORD', 'identity.*.bind_password', 'of the ldap provider; secret', (value, draft) =>
     draft.set([...providerPath('ldap', 'ldap', draft), 'bind_password'], value),
   ),
-  row('JWT_SECRET_KEY', 'identity.jwt.secret', 'secret, for HS256; at least 32 bytes', setJwt('secret')),
+  row(
+    'JWT_SECRET_KEY',
+    'identity.jwt.secret',
+    'secret, for HS256; at least 32 bytes; with accounts: accounts.tokens.secret',
+    setToken(setTokenSecret, setJwt('secret')),
+  ),
+  row('JWT_EXPIRATION_HOURS', 'accounts.tokens.access_seconds', 'hours', setLife('access_seconds', 3600)),
+  row('REFRESH_TOKEN_EXPIRATION_DAYS', 'accounts.tokens.refresh_seconds', 'days', setLife('refresh_seconds', 86_400)),
+  row('AUTH_PORT', 'listen.auth', 'one more listener, for `/auth` only', setAuthPort),
   row(
     'DYN_AUTH_API_KEY_STORE',
     'stores.database',

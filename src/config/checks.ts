@@ -103,6 +103,7 @@ function checkNetworks(config: Config, report: Report): void {
   const listeners = [
     { path: ['listen', 'data'], address: config.listen.data.address },
     { path: ['listen', 'admin', 'address'], address: config.listen.admin.address },
+    ...(config.listen.auth === undefined ? [] : [{ path: ['listen', 'auth'], address: config.listen.auth.address }]),
   ];
   for (const { path, address } of listeners) {
     if (portOf(address) > 65_535) report(path, 'a port is at most 65535');
@@ -123,7 +124,14 @@ export function isLoopbackHost(host: string): boolean {
 }
 
 function checkProduction(config: Config, report: Report): void {
-  const { data, admin } = config.listen;
+  const { data, admin, auth } = config.listen;
+  if (auth !== undefined && auth.tls === undefined && !isLoopbackHost(hostOf(auth.address))) {
+    if (config.trusted_proxies.length === 0)
+      report(['listen', 'auth'], 'production refuses plain HTTP outside loopback');
+  }
+  if (config.accounts.enabled && config.accounts.self_registration) {
+    report(['accounts', 'self_registration'], 'production refuses open registration: administrators make accounts');
+  }
   if (data.tls === undefined && !isLoopbackHost(hostOf(data.address)) && config.trusted_proxies.length === 0) {
     report(['listen', 'data'], 'production refuses plain HTTP outside loopback: set tls, or trusted_proxies');
   }
@@ -201,6 +209,19 @@ function checkBundle({ policy }: Config, report: Report): void {
   }
 }
 
+/** Accounts and the providers that read their tokens go together. */
+function checkAccounts({ accounts, identity, listen }: Config, report: Report): void {
+  const locals = Object.entries(identity).filter(([, { kind }]) => kind === 'local');
+  if (!accounts.enabled) {
+    for (const [name] of locals) report(['identity', name], 'there are no accounts: set accounts.enabled: true');
+  } else if (locals.length === 0) {
+    report(['accounts', 'enabled'], 'nobody reads the tokens of accounts: add identity.accounts: { kind: local }');
+  }
+  if (listen.auth !== undefined && listen.auth.address === listen.data.address && portOf(listen.auth.address) !== 0) {
+    report(['listen', 'auth'], 'the listener of accounts needs an address of its own');
+  }
+}
+
 /** Everything that follows from the whole configuration rather than from one value. */
 export function checkConfig(config: Config, places: Places): Problem[] {
   const problems: Problem[] = [];
@@ -212,6 +233,7 @@ export function checkConfig(config: Config, places: Places): Problem[] {
   checkNetworks(config, report);
   checkStores(config, report);
   checkBundle(config, report);
+  checkAccounts(config, report);
   if (config.mode === 'production') checkProduction(config, report);
   return problems;
 }

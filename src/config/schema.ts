@@ -32,11 +32,16 @@ const tls = z.strictObject({
   client_ca: z.string().optional().describe('PEM bundle; asks clients for a certificate of one of these CAs'),
 });
 
+const listener = z.union([address, z.strictObject({ address, tls: tls.optional() })]);
+const opened = (value: z.output<typeof listener>) =>
+  typeof value === 'string' ? { address: value, tls: undefined } : value;
+
 const listen = z.strictObject({
-  data: z
-    .union([address, z.strictObject({ address, tls: tls.optional() })])
-    .default('127.0.0.1:8080')
-    .transform((value) => (typeof value === 'string' ? { address: value, tls: undefined } : value)),
+  data: listener.default('127.0.0.1:8080').transform(opened),
+  auth: listener
+    .transform(opened)
+    .optional()
+    .describe('one more listener, with `/auth` and the public keys of access tokens only'),
   admin: z
     .strictObject({
       address: address.default('127.0.0.1:9090'),
@@ -169,6 +174,12 @@ const routeBase = {
   entrypoint: z.string().optional().describe('the policy entrypoint of this route instead of policy.entrypoint'),
   tenant_header: z.boolean().default(false).describe('tells the upstream the caller’s tenant in X-Tenant-Id'),
   body_bytes: z.int().min(1).optional().describe('instead of limits.body_bytes'),
+  scopes: z
+    .array(z.string().regex(/^[\x21\x23-\x5b\x5d-\x7e]{1,128}$/, 'one scope, without spaces and quotes'))
+    .max(50)
+    .refine((scopes) => !scopes.includes('offline_access'), 'offline_access is between clients and their issuer')
+    .default([])
+    .describe('OAuth scopes that every caller must have been granted'),
 };
 
 /** Not for what the gateway answers itself: who may approve is nothing to try out. */

@@ -15,16 +15,7 @@ function family(reason: string, harmless: readonly string[], names: readonly str
 
 /** Refused unless the value asks for nothing. When a setting is built, its row moves to `aliases.ts`. */
 export const UNAVAILABLE: readonly Unavailable[] = [
-  ...family(
-    'modules of your own are not loaded',
-    [],
-    [
-      'PORTCULLIS_AUTH_MODULE',
-      'PORTCULLIS_AUTH_MODULE_CLASS',
-      'PORTCULLIS_STORAGE_MODULE',
-      'PORTCULLIS_STORAGE_MODULE_CLASS',
-    ],
-  ),
+  ...family('stores of your own are not loaded', [], ['PORTCULLIS_STORAGE_MODULE', 'PORTCULLIS_STORAGE_MODULE_CLASS']),
   ...family('large bodies are not kept in S3', [], ['MY_S3_BUCKET', 'MY_S3_REGION']),
   ...family('there is no Redis', [], ['DYN_AUTH_REDIS_URL', 'DYN_AUTH_REDIS_PASSWORD']),
   ...family('responses are not stored', OFF, [
@@ -71,7 +62,6 @@ export const UNAVAILABLE: readonly Unavailable[] = [
       'TA_OAUTH_BASE_URL',
     ],
   ),
-  ...family('there is no account service', OFF, ['AUTH_PORT', 'JWT_EXPIRATION_HOURS', 'REFRESH_TOKEN_EXPIRATION_DAYS']),
   ...family('agent-to-agent calls are not routed', OFF, ['A2A_ENABLED']),
   ...family('decisions are made in this process, no policy service is asked', [], ['SARK_URL', 'SARK_TIMEOUT']),
 ];

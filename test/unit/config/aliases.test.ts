@@ -30,6 +30,9 @@ identity: { staff: { kind: jwt, issuer: a, audience: b, jwks: "https://idp.examp
 routes: [{ match: /t, protocol: tools, identity: [staff] }]`;
 const HS_FILE = `version: 1
 identity: { staff: { kind: jwt, issuer: a, audience: b } }`;
+const ACCOUNTS_FILE = `version: 1
+accounts: { enabled: true }
+identity: { accounts: { kind: local } }`;
 const OPEN_FILE = `version: 1
 identity: { jwt: { kind: jwt, issuer: a, audience: b, jwks: "https://idp.example.com/jwks" } }
 routes: [{ match: /t, protocol: tools }]`;
@@ -89,7 +92,19 @@ const CASES: Record<string, Case> = {
     file: OPEN_FILE,
     pick: (c) => c.routes[0]?.identity,
     gives: ['jwt'],
-    bad: ['custom', 'expected one of jwt, api-key'],
+    bad: ['saml', 'expected one of jwt, api-key'],
+  },
+  PORTCULLIS_AUTH_MODULE: {
+    value: './auth.ts',
+    pick: (c) => c.identity.custom,
+    gives: { kind: 'custom', module: './auth.ts', options: {} },
+    bad: ['https://example.com/auth.js', 'a path to a file'],
+  },
+  PORTCULLIS_AUTH_MODULE_CLASS: {
+    value: 'MyAuth',
+    also: { PORTCULLIS_AUTH_MODULE: './auth.ts' },
+    pick: (c) => c.identity.custom,
+    gives: { kind: 'custom', module: './auth.ts', class: 'MyAuth', options: {} },
   },
   DYN_AUTH_JWT_ISSUER: { value: 'i', file: JWT_FILE, pick: (c) => jwtOf(c).issuer, gives: 'i' },
   DYN_AUTH_JWT_ALGORITHM: {
@@ -121,6 +136,27 @@ const CASES: Record<string, Case> = {
     pick: (c) => JSON.stringify(jwtOf(c).secret),
     gives: '"[redacted]"',
     bad: ['short', 'must have at least 32 bytes'],
+  },
+  JWT_EXPIRATION_HOURS: {
+    value: '2',
+    file: ACCOUNTS_FILE,
+    pick: (c) => c.accounts.tokens.access_seconds,
+    gives: 7200,
+    bad: ['two', 'expected a number'],
+  },
+  REFRESH_TOKEN_EXPIRATION_DAYS: {
+    value: '7',
+    file: ACCOUNTS_FILE,
+    pick: (c) => c.accounts.tokens.refresh_seconds,
+    gives: 604_800,
+    bad: ['-1', 'expected a number'],
+  },
+  AUTH_PORT: {
+    value: '8005',
+    file: ACCOUNTS_FILE,
+    pick: (c) => c.listen.auth?.address,
+    gives: '127.0.0.1:8005',
+    bad: ['auth', 'expected a port number'],
   },
   DYN_AUTH_API_KEY_STORE: {
     value: 'in_memory',
@@ -267,6 +303,19 @@ describe('environment variables', () => {
 
   test('a value that asks for nothing is let through', () => {
     good({ A2A_ENABLED: 'false', DYNAMO_ENABLE_STATEFUL_RESPONSES: '0', DYN_STORAGE_PROVIDER: 'none', REDIS_URL: '' });
+  });
+
+  test('names of tokens mean the gateway’s own where it keeps accounts', () => {
+    verifies('V-40', 'V-33');
+    const { accounts } = good(
+      { JWT_SECRET_KEY: SECRET, JWT_ISSUER: 'swarm', JWT_AUDIENCE: 'tasks', JWT_ALGORITHM: 'hs256' },
+      ACCOUNTS_FILE,
+    );
+    expect(accounts.tokens).toMatchObject({ algorithm: 'HS256', issuer: 'swarm', audience: 'tasks' });
+    expect(accounts.tokens.secret?.reveal()).toBe(SECRET);
+    expect(good({ JWT_SECRET_KEY: SECRET }, ACCOUNTS_FILE).accounts.tokens.algorithm).toBe('HS256');
+    expect(good({ JWT_ALGORITHM: 'es256' }, ACCOUNTS_FILE).accounts.tokens.secret).toBeUndefined();
+    expect(load({ JWT_EXPIRATION_HOURS: '2' }).problems[0]?.message).toContain('there are no accounts');
   });
 
   test('a typo in our own prefix is pointed out', () => {
