@@ -4,6 +4,7 @@ import type { Module } from './core/module.ts';
 import type { IdentityEnv } from './identity/env.ts';
 import type { IdentityProvider } from './identity/provider.ts';
 import { apiKey } from './identity/providers/api-key.ts';
+import { custom } from './identity/providers/custom.ts';
 import { introspection } from './identity/providers/introspection.ts';
 import { jwt } from './identity/providers/jwt.ts';
 import { ldap } from './identity/providers/ldap.ts';
@@ -12,11 +13,12 @@ import { remoteKey } from './identity/providers/remote-key.ts';
 import { Breaker } from './upstreams/breaker.ts';
 
 const remoteKeys = remoteKey((options) => new Breaker(options));
-const IDENTITY_MODULES = [jwt, introspection, apiKey, remoteKeys, local, ldap] as const;
+const IDENTITY_MODULES = [custom, jwt, introspection, apiKey, remoteKeys, local, ldap] as const;
 
 /** What `identity.*` of the config file may hold: one schema per provider kind. */
 export const IDENTITY_SCHEMA = z.union([
   jwt.schema,
+  custom.schema,
   introspection.schema,
   apiKey.schema,
   remoteKeys.schema,

@@ -1,0 +1,137 @@
+/** A provider of the operator's own, loaded by path: the shipped example, and what can be wrong with one. */
+import { createHash } from 'node:crypto';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { createIdentityProvider, IDENTITY_SCHEMA } from '../../src/modules.ts';
+import type { TestGateway } from '../helpers/gateway.ts';
+import { startGateway } from '../helpers/gateway.ts';
+import { call } from '../helpers/gateway-calls.ts';
+import { ROOT, temporaryDirectory } from '../helpers/processes.ts';
+import { record, startTasks } from '../helpers/upstreams.ts';
+import { verifies } from '../helpers/verifies.ts';
+
+const EXAMPLE = join(ROOT, 'examples/session-file-auth.ts');
+const SESSION = 'sess_4fJq0yTz81';
+const sessions = (sessions: Record<string, object>) =>
+  JSON.stringify(
+    Object.fromEntries(
+      Object.entries(sessions).map(([id, session]) => [createHash('sha256').update(id).digest('hex'), session]),
+    ),
+  );
+
+describe('the example in examples/', () => {
+  const folder = temporaryDirectory();
+  const file = join(folder.path, 'sessions.json');
+  let tasks: Awaited<ReturnType<typeof startTasks>>;
+  let upstream: Awaited<ReturnType<typeof record>>;
+  let gateway: TestGateway;
+
+  beforeAll(async () => {
+    writeFileSync(file, sessions({ [SESSION]: { user: 'alice', organization: 'acme', role: 'service' } }));
+    tasks = await startTasks();
+    upstream = await record(tasks.url);
+    gateway = await startGateway({
+      identity: { keys: { kind: 'api-key' }, own: { kind: 'custom', module: EXAMPLE, options: { file } } },
+      routes: [
+        {
+          match: '/api',
+          protocol: 'http',
+          url: upstream.url,
+          rewrite: '/tasks',
+          identity: ['own', 'keys'],
+          tenant_header: true,
+        },
+      ],
+    });
+  });
+  afterAll(async () => {
+    for (const one of [gateway, upstream, tasks]) await one?.[Symbol.asyncDispose]();
+    folder[Symbol.dispose]();
+  });
+
+  const ask = (token: string) => call(`${gateway.url}/api`, { headers: { authorization: `Bearer ${token}` } });
+
+  test('says who asks; the core is untouched', async () => {
+    verifies('D-01', 'D-02', 'D-10', 'D-13');
+    expect((await ask(SESSION)).status).toBe(200);
+    expect(upstream.header('x-auth-user')).toEqual(['alice']);
+    expect(upstream.header('x-tenant-id')).toEqual(['acme']);
+    expect(upstream.header('x-auth-roles')).toEqual(['developer']);
+  });
+
+  test('refuses a session it does not know, and leaves to the next provider what is not its own', async () => {
+    expect((await ask('sess_other')).status).toBe(401);
+    const key = await gateway.key('developer');
+    expect((await call(`${gateway.url}/api`, { key })).status).toBe(200);
+  });
+
+  test('that throws is an outage, and nobody gets in', async () => {
+    writeFileSync(file, 'not JSON');
+    const answer = await ask(SESSION);
+    expect(answer.status).toBe(503);
+    expect(answer.text).not.toContain('JSON');
+  });
+});
+
+describe('a module of one’s own', () => {
+  const folder = temporaryDirectory();
+  afterAll(() => folder[Symbol.dispose]());
+  let count = 0;
+
+  function moduleOf(text: string): string {
+    const name = `module-${count++}.mjs`;
+    writeFileSync(join(folder.path, name), text);
+    return `./${name}`;
+  }
+  const env = () => ({
+    ...{ name: 'own', mode: 'development' as const, baseDir: folder.path, clock: { now: () => 0 } },
+    logger: { debug() {}, info() {}, warn() {}, error() {} },
+  });
+  const open = (config: object) =>
+    createIdentityProvider(IDENTITY_SCHEMA.parse({ kind: 'custom', ...config }), env() as never);
+  const GOOD = '{ authenticate: () => ({ kind: "not-applicable" }) }';
+
+  test('may be a class, by name or as the default, or a module with a schema', async () => {
+    const many = moduleOf(
+      `export class One { authenticate() { return 1 } } export class Two { authenticate() { return 2 } }`,
+    );
+    const named = await open({ module: many, class: 'Two' });
+    expect(named.authenticate(undefined as never, undefined as never, undefined as never)).toBe(2);
+    await open({ module: moduleOf(`export default class { authenticate() {} }`) });
+    await open({ module: moduleOf(`export class Only { authenticate() {} }`) });
+    const schema = `{ safeParse: (value) => value.url ? { success: true, data: value } : { success: false, error: { issues: [{ path: ['url'], message: 'is required', code: 'custom' }] } } }`;
+    const full = moduleOf(`export default { kind: 'mine', schema: ${schema}, create: () => (${GOOD}) }`);
+    await open({ module: full, options: { url: 'x' } });
+    await expect(open({ module: full })).rejects.toThrow('identity.own.options');
+  });
+
+  test('is told its name, clock, logger, mode and folder, and none of the gateway’s secrets', async () => {
+    const provider = await open({
+      module: moduleOf(`export default class { constructor(options, env) { this.env = env } authenticate() {} }`),
+    });
+    expect(Object.keys((provider as unknown as { env: object }).env).toSorted()).toEqual([
+      ...['baseDir', 'clock', 'logger', 'mode', 'name'],
+    ]);
+  });
+
+  test.each<[string, () => object, string]>([
+    ['is not there', () => ({ module: './nowhere.ts' }), 'there is no file'],
+    ['exports nothing usable', () => ({ module: moduleOf('export const a = 1') }), 'name one of its exports'],
+    ['exports several', () => ({ module: moduleOf('export class A {} export class B {}') }), 'name one of its exports'],
+    ['lacks the export', () => ({ module: moduleOf('export class A {}'), class: 'B' }), 'exports no "B"'],
+    ['exports no class', () => ({ module: moduleOf('export const a = 1'), class: 'a' }), 'expected a class'],
+    ['makes no provider', () => ({ module: moduleOf('export default class {}') }), 'no method "authenticate"'],
+    ['does not compile', () => ({ module: moduleOf('export default class {') }), ''],
+    ['throws', () => ({ module: moduleOf('throw new Error("broken")') }), 'broken'],
+  ])('that %s is refused at start with a sentence', async (_, config, text) => {
+    await expect(open(config())).rejects.toThrow(text);
+  });
+
+  test.each(['https://example.com/auth.js', 'http://x/a.js', 'data:text/javascript,1', 'file:///etc/a.js', 'node:fs'])(
+    '%s is no path',
+    (module) => {
+      expect(() => IDENTITY_SCHEMA.parse({ kind: 'custom', module })).toThrow('addresses are refused');
+    },
+  );
+});
