@@ -48,8 +48,8 @@ const REFUSALS: ReadonlyMap<number, string> = new Map([
 
 const GOODBYE_MS = 1000;
 
-/** Attributes whose values are bytes. */
-const BINARY = ['objectGUID', 'objectSid'];
+/** Attributes whose values are bytes; and `dn`, which as an attribute would take the place of the entry's own name. */
+const BINARY = ['objectGUID', 'objectSid', 'dn'];
 
 export class DirectoryConnection {
   readonly #client: Client;
@@ -174,7 +174,8 @@ export class DirectoryConnection {
       return await Promise.race([pending, late.promise]);
     } catch (error) {
       if (!(error instanceof ResultCodeError)) this.#destroy();
-      throw new DirectoryFault(`the directory ${what}`, { cause: error });
+      const code = error instanceof ResultCodeError ? ` (result ${error.code})` : '';
+      throw new DirectoryFault(`the directory ${what}${code}`, { cause: error });
     } finally {
       if (timer !== null) clearTimeout(timer);
       signal.removeEventListener('abort', onAbort);

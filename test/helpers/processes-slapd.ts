@@ -31,8 +31,8 @@ export interface SlapdOptions {
   readonly open?: boolean;
   /** Of one that was stopped, to come back under its old addresses. */
   readonly ports?: readonly [number, number];
-  /** Lines for the head of the configuration. */
-  readonly lines?: readonly string[];
+  /** Whom its certificate is for; by default this machine. */
+  readonly names?: { readonly dns: readonly string[]; readonly ip: readonly string[] };
 }
 
 export interface Slapd extends AsyncDisposable {
@@ -55,8 +55,7 @@ export async function startSlapd(options: SlapdOptions): Promise<Slapd> {
   mkdirSync(join(home, 'data'));
   const server = await options.ca.issue({
     subject: 'CN=localhost',
-    dns: ['localhost'],
-    ip: ['127.0.0.1'],
+    ...(options.names ?? { dns: ['localhost'], ip: ['127.0.0.1'] }),
     usages: ['1.3.6.1.5.5.7.3.1'],
   });
   for (const [name, text] of [
@@ -99,12 +98,11 @@ export async function startSlapd(options: SlapdOptions): Promise<Slapd> {
   };
 }
 
-function configuration(home: string, { lenient = false, open = false, lines = [] }: SlapdOptions): string {
+function configuration(home: string, { lenient = false, open = false }: SlapdOptions): string {
   return `${['core', 'cosine', 'inetorgperson'].map((name) => `include ${SCHEMA}/${name}.schema`).join('\n')}
 modulepath ${MODULES}
 moduleload back_mdb
 ${lenient ? 'allow bind_anon_cred bind_anon_dn' : ''}
-${lines.join('\n')}
 TLSCACertificateFile ${home}/ca.pem
 TLSCertificateFile ${home}/server.pem
 TLSCertificateKeyFile ${home}/server.key
