@@ -20,7 +20,9 @@ import type { Secret } from './core/secret.ts';
 import { delegating } from './delegations.ts';
 import { regionTable } from './http/addresses.ts';
 import type { IdentityProvider } from './identity/provider.ts';
+import { letKeysAsk } from './key-service-set.ts';
 import { createIdentityProvider } from './modules.ts';
+import { resourceEndpoints, routeChallenges } from './oauth.ts';
 import type { Logging } from './observability/logger.ts';
 import type { Metrics } from './observability/metrics.ts';
 import { createJudge } from './pipeline/judge.ts';
@@ -47,6 +49,7 @@ import type { Protocol } from './protocols/protocol.ts';
 import { buildRoutes, serverFacts } from './routes.ts';
 import type { ApiKeyStore } from './stores/api-keys.ts';
 import type { ApprovalStore } from './stores/approvals.ts';
+import type { KeyUsageStore } from './stores/key-usage.ts';
 import type { Counters } from './stores/open-shared.ts';
 import type { Shared } from './stores/shared.ts';
 import type { Upstreams } from './upstream-set.ts';
@@ -65,6 +68,7 @@ export interface Platform {
   /** The counting half of `shared`, which goes on in this process while that is away. */
   readonly counters: Counters;
   readonly keys: ApiKeyStore;
+  readonly keyUsage: KeyUsageStore;
   readonly approvals: ApprovalStore;
   readonly accounts: AccountStores;
   readonly pepper: Secret;
@@ -106,12 +110,16 @@ export async function assemble(config: Config, platform: Platform): Promise<Gene
   const accounts = await buildAccounts(config, platform, cleanup);
   const providers = await buildProviders(config, platform, accounts, cleanup);
   const guard = failureGuard(config, platform);
-  const plain = new Map(routes.map((route) => [route, guard(buildAuthenticator(route, providers, platform))]));
+  const challenges = routeChallenges(config, routes);
+  const plain = new Map(
+    routes.map((route) => [route, guard(buildAuthenticator(route, providers, platform, challenges.get(route.match)))]),
+  );
+  letKeysAsk(config, platform, plain);
   const { authenticators, endpoints } = delegating(config, platform, plain, cleanup);
   const approvals = buildApprovals(config, platform, cleanup);
   const protocols = buildProtocols({
     ...{ config, platform, servers, upstreams, judge, classify, admission },
-    ...{ approvals, accounts, endpoints },
+    ...{ approvals, accounts, endpoints: [...endpoints, ...resourceEndpoints(config, routes)] },
   });
   const parts: PipelineParts = {
     routes: new RouteTable(routes, (route, path) => protocols[route.protocol].serves?.(path) ?? true),
@@ -255,6 +263,7 @@ async function buildProviders(
       shared: platform.shared,
       pepper: platform.pepper,
       environment: config.environment,
+      publicUrl: config.public_url ?? null,
       accounts: accounts?.local ?? null,
     });
     cleanup.defer(() => provider.close?.());

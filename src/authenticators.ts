@@ -7,6 +7,7 @@ import { createIdentityChain } from './identity/chain.ts';
 import { readCredentials } from './identity/credentials.ts';
 import { metered } from './identity/metered.ts';
 import type { IdentityProvider } from './identity/provider.ts';
+import { withScopes } from './oauth.ts';
 import { createFailureGuard, guarded } from './pipeline/failure-guard.ts';
 import type { Authenticator } from './pipeline/stages/authenticate.ts';
 
@@ -20,6 +21,7 @@ export function buildAuthenticator(
   route: Route,
   providers: ReadonlyMap<string, IdentityProvider>,
   platform: Platform,
+  challenge: string | null = null,
 ): Authenticator {
   const named = route.identity.flatMap((name) => {
     const provider = providers.get(name);
@@ -28,6 +30,7 @@ export function buildAuthenticator(
   const logger = platform.logging.component('identity');
   const chain = createIdentityChain(named, {
     anonymous: route.anonymous,
+    ...(challenge === null ? {} : { challenge }),
     onFailure: (provider, error) => {
       platform.metrics.auth(provider, 'error');
       logger.error({ provider, err: error }, 'identity_provider_failed');
@@ -36,15 +39,22 @@ export function buildAuthenticator(
     onRejection: (provider, { reason, detail }, { request_id }) =>
       logger.debug({ request_id, provider, reason, detail: detail ?? null }, 'credential_refused'),
   });
-  return {
+  const authenticator: Authenticator = {
     authenticate(received, facts) {
       const credentials = readCredentials(received.headers);
-      if (credentials instanceof GatewayError) return credentials;
+      if (credentials instanceof GatewayError) return explained(credentials, challenge);
       // Nobody to ask, nothing to abort: the signal is not made.
       const signal = credentials.length === 0 ? NEVER : received.signal;
       return chain.authenticate(credentials, facts, signal);
     },
   };
+  return withScopes(authenticator, route, challenge);
+}
+
+/** A header that cannot be read is told where to find out more, as every other refusal is. */
+function explained(error: GatewayError, challenge: string | null): GatewayError {
+  if (challenge === null || error.extras.challenge === undefined) return error;
+  return new GatewayError(error.code, { ...error.extras, challenge: `${error.extras.challenge}, ${challenge}` });
 }
 
 /** Puts the guard against guessing, if there is one, before an authenticator. */

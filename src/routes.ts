@@ -3,6 +3,7 @@ import type { ServerFacts } from './classification/classifier.ts';
 import type { Config, CredentialConfig, RouteConfig, ServerConfig } from './config/schema.ts';
 import type { PermissionRule, Route } from './core/route.ts';
 import { Secret } from './core/secret.ts';
+import { VALIDATE_PATH } from './identity/key-validation.ts';
 
 /** Paths of the tools API; one route each, present unless the configuration serves the path itself. */
 const TOOLS_PATHS = ['/tools', '/servers'] as const;
@@ -19,13 +20,20 @@ export function buildRoutes(config: Config): Route[] {
   const identity = Object.keys(config.identity);
   const add = (match: string, protocol: 'tools' | 'api', anonymous: boolean) => {
     if (taken.has(match)) return;
-    const common = { match, identity, anonymous, tenant_header: false };
+    const common = { match, identity, anonymous, tenant_header: false, scopes: [] };
     const route: RouteConfig = protocol === 'api' ? { ...common, protocol } : { ...common, protocol, mode: 'enforce' };
     routes.push(buildRoute(route, config));
   };
   for (const match of TOOLS_PATHS) add(match, 'tools', false);
   for (const match of API_PATHS) add(match, 'api', true);
+  if (config.key_service.enabled && isOurs(config, '/api/v1')) add(VALIDATE_PATH, 'api', true);
   return routes;
+}
+
+/** Whether what is below this path is answered here, and not by an upstream that the configuration names. */
+function isOurs({ routes }: Config, match: string): boolean {
+  const named = routes.find((route) => route.match === match);
+  return named === undefined || named.protocol === 'api';
 }
 
 function buildRoute(route: RouteConfig, config: Config): Route {
@@ -43,6 +51,7 @@ function buildRoute(route: RouteConfig, config: Config): Route {
     permissions: route.protocol === 'http' ? permissionsOf(route.permissions) : {},
     denial: route.protocol === 'mcp' ? route.denial : 'error',
     tenant_header: route.tenant_header,
+    scopes: route.scopes,
     mode: route.protocol === 'api' ? 'enforce' : route.mode,
     limits: { body_bytes: route.body_bytes ?? config.limits.body_bytes, ...timeouts(route, config) },
   };
