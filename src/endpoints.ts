@@ -3,6 +3,7 @@ import { authEndpoints } from './account-set.ts';
 import type { ApprovalsApiOptions } from './approvals/api.ts';
 import { approvalEndpoints, DECIDE } from './approvals/api.ts';
 import { GatewayError } from './core/errors.ts';
+import { keyServiceOf } from './key-service-set.ts';
 import type { SharedParts } from './pdp.ts';
 import { decisionEndpoints } from './pdp.ts';
 import { isPermission, refusalCode } from './pipeline/stages/decide.ts';
@@ -17,6 +18,7 @@ export function buildEndpoints(parts: ProtocolParts, shared: SharedParts): reado
     ...decisionEndpoints(parts, shared),
     ...versionEndpoints({ version: parts.platform.version, features: featuresOf(parts) }),
     ...approvalEndpoints(approvalsApi(parts)),
+    ...keyServiceOf(parts.config, parts.platform, parts.judge),
     ...authEndpoints({
       ...{ config: parts.config, platform: parts.platform, service: parts.accounts },
       isPermitted(exchange, call) {

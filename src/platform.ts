@@ -30,6 +30,7 @@ import { createApiKeyStore } from './stores/api-keys.ts';
 import { createApprovalStore } from './stores/approvals.ts';
 import type { Database, DatabaseOptions } from './stores/database.ts';
 import { openDatabase } from './stores/database.ts';
+import { createKeyUsageStore } from './stores/key-usage.ts';
 import { insuredCounters, openShared } from './stores/open-shared.ts';
 import { loadPepper } from './stores/pepper.ts';
 import { createSwitchStore } from './stores/switches.ts';
@@ -121,6 +122,7 @@ export async function openPlatform(config: Config, options: PlatformOptions): Pr
     recording: config.audit.mode !== 'off',
     version,
     keys,
+    keyUsage: createKeyUsageStore(database),
     approvals: createApprovalStore(database),
     accounts: openAccountStores(database),
     pepper,

@@ -9,6 +9,7 @@ import { accountsSchema } from './accounts-schema.ts';
 import { approvalsSchema } from './approvals-schema.ts';
 import { bundleFileSchema, bundleServiceSchema } from './bundle-schema.ts';
 import { decisionLogSchema, shadowSchema } from './decision-log-schema.ts';
+import { keyServiceSchema } from './key-service-schema.ts';
 
 const name = z
   .string()
@@ -366,6 +367,7 @@ export function configSchema<P extends z.ZodType<{ kind: string }>>(providers: P
     policy: policy.prefault({}),
     rate_limit: rateLimit.prefault({}),
     approvals: approvalsSchema(secret).prefault({}),
+    key_service: keyServiceSchema.prefault({}),
     accounts: accountsSchema(secret).prefault({}),
     stores: stores.prefault({}),
     audit: audit.prefault({}),

@@ -118,6 +118,12 @@ export interface SigningKeyRow {
   active_at: number;
 }
 
+export interface KeyUsageRow {
+  key_id: string;
+  hour: number;
+  uses: number;
+}
+
 export interface Tables {
   portcullis_migrations: MigrationRow;
   api_keys: ApiKeyRow;
@@ -130,4 +136,5 @@ export interface Tables {
   account_bootstraps: AccountBootstrapRow;
   account_sessions: AccountSessionRow;
   signing_keys: SigningKeyRow;
+  key_usage: KeyUsageRow;
 }

@@ -110,7 +110,7 @@ class ApiKeyProvider implements IdentityProvider {
     if (record === null || !this.#proves(text, parsed, record)) return UNPROVEN;
     if (record.revoked_at !== null) return REVOKED;
     if (record.expires_at !== null && record.expires_at <= facts.now) return EXPIRED;
-    const principal = freezePrincipal(principalOf(record, this.#env.name));
+    const principal = freezePrincipal(principalOfKey(record, this.#env.name));
     const addresses = addressList(record.facts.allowed_ips);
     if (addresses !== null) this.#addresses.set(principal, addresses);
     const result = Object.freeze({ kind: 'authenticated', principal } as const);
@@ -176,7 +176,8 @@ class ApiKeyProvider implements IdentityProvider {
   }
 }
 
-function principalOf(record: ApiKeyRecord, provider: string): Principal {
+/** Whom a key stands for. */
+export function principalOfKey(record: ApiKeyRecord, provider: string): Principal {
   const { mfa_verified, allowed_ips: _addresses, rate_limit_per_hour, metadata, ...facts } = record.facts;
   const limit = rate_limit_per_hour === null ? {} : { rate_limit_per_hour: String(rate_limit_per_hour) };
   return makePrincipal(
