@@ -35,6 +35,7 @@ describe('config/', () => {
       'bundle-service.yaml',
       'hokusai.yaml',
       'http.yaml',
+      'ldap.yaml',
       'llm.yaml',
       'mcp.yaml',
       'minimal.yaml',
@@ -53,7 +54,7 @@ describe('config/', () => {
     const protocols = new Set(configs.flatMap((config) => config?.routes.map(({ protocol }) => protocol) ?? []));
     const json = JSON.stringify(configJsonSchema(IDENTITY_SCHEMA));
     for (const kind of kinds) expect(json).toContain(`"const":"${kind}"`);
-    expect([...kinds].toSorted()).toEqual(['api-key', 'jwt', 'local', 'remote-key']);
+    expect([...kinds].toSorted()).toEqual(['api-key', 'jwt', 'ldap', 'local', 'remote-key']);
     expect([...protocols].toSorted()).toEqual(['http', 'llm', 'mcp', 'tools']);
   });
 
