@@ -36,6 +36,7 @@ describe('config/', () => {
       'hokusai.yaml',
       'http.yaml',
       'ldap.yaml',
+      'introspection.yaml',
       'llm.yaml',
       'mcp.yaml',
       'minimal.yaml',
@@ -54,7 +55,7 @@ describe('config/', () => {
     const protocols = new Set(configs.flatMap((config) => config?.routes.map(({ protocol }) => protocol) ?? []));
     const json = JSON.stringify(configJsonSchema(IDENTITY_SCHEMA));
     for (const kind of kinds) expect(json).toContain(`"const":"${kind}"`);
-    expect([...kinds].toSorted()).toEqual(['api-key', 'jwt', 'ldap', 'local', 'remote-key']);
+    expect([...kinds].toSorted()).toEqual(['api-key', 'introspection', 'jwt', 'ldap', 'local', 'remote-key']);
     expect([...protocols].toSorted()).toEqual(['http', 'llm', 'mcp', 'tools']);
   });
 

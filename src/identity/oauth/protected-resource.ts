@@ -26,8 +26,8 @@ export interface ResourceMetadata {
 
 const WELL_KNOWN = '/.well-known/oauth-protected-resource';
 
-/** Public and the same for everyone, so that clients in browsers and caches may have it. */
-const OPEN = { 'access-control-allow-origin': '*', 'cache-control': 'public, max-age=60' };
+/** Public and the same for everyone. Which pages in browsers may read it, `cors` says, as of everything. */
+const OPEN = { 'cache-control': 'public, max-age=60' };
 
 /**
  * One document per route, and one for the gateway as a whole where clients look that know no more than its host.
