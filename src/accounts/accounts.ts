@@ -223,7 +223,8 @@ interface Attempt {
   readonly source: string;
 }
 
-const personalWords = (username: string, email: string): string[] => [
+/** What is told of an account, and so must not be its password. */
+export const personalWords = (username: string, email: string): string[] => [
   username,
   email,
   email.slice(0, Math.max(email.indexOf('@'), 0)),

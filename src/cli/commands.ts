@@ -51,6 +51,11 @@ export const COMMANDS: readonly Command[] = [
     load: async () => (await import('./keys.ts')).keysCommand,
   },
   {
+    name: 'users',
+    summary: 'make, list, disable, unlock and import accounts',
+    load: async () => (await import('./users.ts')).usersCommand,
+  },
+  {
     name: 'switch',
     summary: 'switch a principal, key, tenant, server or tool off and on',
     load: async () => (await import('./switch.ts')).switchCommand,

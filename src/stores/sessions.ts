@@ -44,6 +44,8 @@ export interface SessionStore {
   revokeAll(accountId: string, except: string | null, at: number): Promise<EndedSession[]>;
   /** Whether this account has logged in from there. Sessions that ended count until they are purged. */
   isKnownSource(accountId: string, source: string): Promise<boolean>;
+  /** From where an account has logged in. */
+  sources(accountId: string): Promise<string[]>;
   purge(before: number): Promise<void>;
   externalVersion(): number | null;
 }
@@ -85,6 +87,10 @@ export function createSessionStore(database: Database): SessionStore {
     async isKnownSource(accountId, source) {
       const query = queries.selectFrom('account_sessions').select('id').where('account_id', '=', accountId);
       return (await query.where('source', '=', source).limit(1).executeTakeFirst()) !== undefined;
+    },
+    async sources(accountId) {
+      const query = queries.selectFrom('account_sessions').select('source').distinct();
+      return (await query.where('account_id', '=', accountId).execute()).map((row) => row.source);
     },
     async purge(before) {
       await queries.deleteFrom('account_sessions').where('expires_at', '<', before).execute();

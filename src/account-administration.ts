@@ -1,0 +1,161 @@
+/**
+ * What operators do with accounts, on the database itself: it works while no gateway runs, and running ones see it within
+ * a second. Source: acceptance V-25, V-38, VF-14, VF-17.
+ */
+import { randomBytes } from 'node:crypto';
+import { exceeds, revokeKeysOf } from './account-set.ts';
+import { BOOTSTRAP_MS, type NewAccount, personalWords } from './accounts/accounts.ts';
+import { Guard } from './accounts/guard.ts';
+import { requireGoodPassword } from './accounts/password-rules.ts';
+import { isPasswordHash, Passwords } from './accounts/passwords.ts';
+import { type Roles, rolesOf } from './accounts/roles.ts';
+import type { AccountsConfig } from './config/accounts-schema.ts';
+import type { Clock } from './core/clock.ts';
+import { GatewayError } from './core/errors.ts';
+import { makeId } from './core/ids.ts';
+import type { Secret } from './core/secret.ts';
+import { type AccountRecord, type AccountStore, createAccountStore } from './stores/accounts.ts';
+import { createApiKeyStore } from './stores/api-keys.ts';
+import type { Database } from './stores/database.ts';
+import { createMemoryShared } from './stores/memory-shared.ts';
+import { createSessionStore } from './stores/sessions.ts';
+
+export interface AccountAdministrationOptions {
+  readonly config: AccountsConfig;
+  readonly database: Database;
+  readonly pepper: Secret;
+  readonly clock: Clock;
+}
+
+/** `password_hash` instead of a password: an argon2id hash in PHC form, for accounts that come from elsewhere. */
+export interface AdministeredAccount extends Omit<NewAccount, 'password'> {
+  readonly role: string;
+  readonly is_active?: boolean;
+  readonly password?: string;
+  readonly password_hash?: string;
+}
+
+export class AccountAdministration {
+  readonly #options: AccountAdministrationOptions;
+  readonly #store: AccountStore;
+  readonly #sessions;
+  readonly #keys;
+  readonly #guard: Guard;
+  readonly #passwords: Passwords;
+  readonly #roles: Roles;
+
+  constructor(options: AccountAdministrationOptions) {
+    this.#options = options;
+    const { config, database, pepper } = options;
+    this.#store = createAccountStore(database);
+    this.#sessions = createSessionStore(database);
+    this.#keys = createApiKeyStore(database);
+    const { limits, lockout } = config;
+    this.#guard = new Guard({ shared: createMemoryShared(), store: this.#store, pepper, limits, lockout });
+    this.#passwords = new Passwords(config.password);
+    this.#roles = rolesOf(config);
+  }
+
+  /** A one-time token for the first administrator; null where there is one. */
+  async bootstrap(): Promise<string | null> {
+    if (await this.#store.hasRole('admin')) return null;
+    const token = `pcb_${randomBytes(24).toString('base64url')}`;
+    const now = this.#options.clock.now();
+    await this.#store.addBootstrap(this.#guard.digest('bootstrap', token), now, now + BOOTSTRAP_MS);
+    return token;
+  }
+
+  /** Rejects with WEAK_PASSWORD, UNPROCESSABLE for an unknown role or hash, CONFLICT. */
+  async create(wanted: AdministeredAccount): Promise<AccountRecord> {
+    const { role, is_active = true, password, password_hash, ...facts } = wanted;
+    const now = this.#options.clock.now();
+    this.#requireRole(role);
+    const hash = password_hash ?? (await this.#hash(password ?? randomPassword(), facts.username, facts.email));
+    if (!isPasswordHash(hash)) {
+      throw new GatewayError('UNPROCESSABLE', {
+        message: 'password_hash: argon2id only; others have to choose a new one',
+      });
+    }
+    const record: AccountRecord = {
+      ...facts,
+      ...{ id: makeId('usr_', now), tenant_id: this.#options.config.tenant, role, is_active, password_hash: hash },
+      ...{ is_verified: false, created_at: now, updated_at: now, last_login_at: null },
+    };
+    if (await this.#store.insert(record)) return record;
+    throw new GatewayError('CONFLICT', { message: 'The username or the email address is taken' });
+  }
+
+  #requireRole(role: string): void {
+    if (!this.#roles.has(role)) throw new GatewayError('UNPROCESSABLE', { message: `There is no role "${role}"` });
+  }
+
+  async #hash(password: string, username: string, email: string): Promise<string> {
+    requireGoodPassword(password, this.#options.config.password.rule, personalWords(username, email));
+    return this.#passwords.hash(password);
+  }
+
+  find(username: string): Promise<AccountRecord | null> {
+    return this.#store.findByName(username);
+  }
+
+  async *list(): AsyncGenerator<AccountRecord> {
+    for (let after: string | undefined; ; ) {
+      const page = await this.#store.list({ limit: 1000, ...(after === undefined ? {} : { after }) });
+      yield* page;
+      after = page.at(-1)?.id;
+      if (page.length < 1000) return;
+    }
+  }
+
+  /** Who is not active has no sessions and no keys; being active again brings none of them back. */
+  async setActive(account: AccountRecord, is_active: boolean): Promise<void> {
+    const now = this.#options.clock.now();
+    await this.#store.update(account.id, { is_active }, now);
+    if (!is_active) await this.#withdraw(account, () => true);
+  }
+
+  /** Another role. Keys that go beyond it are withdrawn. */
+  async setRole(account: AccountRecord, role: string): Promise<void> {
+    this.#requireRole(role);
+    await this.#store.update(account.id, { role }, this.#options.clock.now());
+    await this.#revokeKeys(account, exceeds(this.#roles, role));
+  }
+
+  /** A new password by somebody else's hand ends all sessions. */
+  async setPassword(account: AccountRecord, password: string): Promise<void> {
+    const hash = await this.#hash(password, account.username, account.email);
+    const now = this.#options.clock.now();
+    const { history } = this.#options.config.password;
+    await this.#store.replacePassword(account.id, account.password_hash, hash, now, history);
+    await this.#sessions.revokeAll(account.id, null, now);
+  }
+
+  /** Lifts every lock of the name, from wherever it was tried. */
+  async unlock(username: string): Promise<void> {
+    const name = this.#guard.nameDigest(username);
+    const account = await this.#store.findByName(username);
+    const sources = account === null ? [] : await this.#sessions.sources(account.id);
+    const own = account === null ? [] : [this.#guard.digest('change', account.id)];
+    await this.#store.clearLocks([name, ...sources.map((source) => this.#guard.digest(name, source)), ...own]);
+  }
+
+  async delete(account: AccountRecord): Promise<void> {
+    await this.#withdraw(account, () => true);
+    await this.#store.delete(account.id);
+  }
+
+  async #withdraw(account: AccountRecord, keys: (permissions: readonly string[]) => boolean): Promise<void> {
+    await this.#sessions.revokeAll(account.id, null, this.#options.clock.now());
+    await this.#revokeKeys(account, keys);
+  }
+
+  #revokeKeys({ id, tenant_id }: AccountRecord, isOver: (permissions: readonly string[]) => boolean): Promise<number> {
+    const { clock } = this.#options;
+    return revokeKeysOf({ keys: this.#keys, clock, shared: null }, tenant_id, id, isOver);
+  }
+}
+
+/** 144 bits, for accounts whose owner is told a password that nobody chose. */
+export function randomPassword(): string {
+  return randomBytes(18).toString('base64url');
+}

@@ -1,0 +1,261 @@
+/** `portcullis users`: accounts in the database that the configuration names. Source: acceptance V-25, V-38, VF-14. */
+import { createInterface } from 'node:readline';
+import { parseArgs } from 'node:util';
+import { z } from 'zod';
+import { AccountAdministration, randomPassword } from '../account-administration.ts';
+import { viewOf } from '../accounts/account.ts';
+import { systemClock } from '../core/clock.ts';
+import { GatewayError, toGatewayError } from '../core/errors.ts';
+import type { Secret } from '../core/secret.ts';
+import type { AccountRecord } from '../stores/accounts.ts';
+import { openDatabase } from '../stores/database.ts';
+import { loadPepper } from '../stores/pepper.ts';
+import { configFile, requireConfig } from './config-file.ts';
+import { CommandError, EXIT, type Io, line, UsageError } from './io.ts';
+import { printable } from './printable.ts';
+
+export const USERS_HELP = `Usage: portcullis users bootstrap
+       portcullis users create --username NAME --email ADDRESS [options]
+       portcullis users list
+       portcullis users disable|enable|unlock NAME
+       portcullis users role NAME ROLE
+       portcullis users password NAME [--password-stdin]
+       portcullis users import [FILE]
+       portcullis users delete NAME --yes
+
+Accounts of the gateway. Works on the database; running gateways follow within
+a second.
+
+bootstrap   prints a token, good once and for an hour, with which the first
+            administrator registers: POST /auth/register with bootstrap_token
+disable     ends all sessions and withdraws all keys of the account
+unlock      lifts the lock after wrong passwords
+import      reads JSON lines: username, email, role?, full_name?, is_active?
+            and password or password_hash (argon2id); prints one line for each
+
+create:
+  --username NAME     3 to 50 letters, digits, "_", "." and "-"
+  --email ADDRESS
+  --role ROLE         default: user
+  --full-name TEXT
+  --password-stdin    read the password from standard input; without it one is
+                      made and printed
+everywhere:
+  -c, --config FILE   default: $PORTCULLIS_CONFIG, portcullis.yaml, or the demo's
+  --json              print JSON
+`;
+
+const OPTIONS = {
+  config: { type: 'string', short: 'c' },
+  json: { type: 'boolean' },
+  help: { type: 'boolean', short: 'h' },
+  yes: { type: 'boolean' },
+  username: { type: 'string' },
+  email: { type: 'string' },
+  role: { type: 'string' },
+  'full-name': { type: 'string' },
+  'password-stdin': { type: 'boolean' },
+} as const;
+
+type Values = ReturnType<typeof parse>['values'];
+
+function parse(argv: readonly string[]) {
+  try {
+    return parseArgs({ args: [...argv], options: OPTIONS, allowPositionals: true });
+  } catch (error) {
+    throw new UsageError(error instanceof Error ? error.message : 'unreadable arguments');
+  }
+}
+
+interface Session {
+  readonly administration: AccountAdministration;
+  readonly values: Values;
+  readonly io: Io;
+}
+
+type Action = (session: Session, args: readonly string[]) => Promise<number>;
+
+/** The command and how many arguments it takes, at least and at most. */
+const ACTIONS: Readonly<Record<string, readonly [number, number, Action]>> = {
+  bootstrap: [0, 0, bootstrap],
+  create: [0, 0, create],
+  list: [0, 0, list],
+  disable: [1, 1, onAccount((administration, account) => administration.setActive(account, false), 'is disabled')],
+  enable: [1, 1, onAccount((administration, account) => administration.setActive(account, true), 'is enabled')],
+  unlock: [1, 1, unlock],
+  role: [2, 2, role],
+  password: [1, 1, password],
+  import: [0, 1, importAccounts],
+  delete: [1, 1, onAccount((administration, account) => administration.delete(account), 'is deleted')],
+};
+
+/** Runs one `users` command; resolves with the exit code. */
+export async function usersCommand(argv: readonly string[], io: Io): Promise<number> {
+  const { values, positionals } = parse(argv);
+  if (values.help) {
+    io.out(USERS_HELP);
+    return EXIT.ok;
+  }
+  const [name = '', ...args] = positionals;
+  const found = Object.hasOwn(ACTIONS, name) ? ACTIONS[name] : undefined;
+  if (found === undefined) throw new UsageError(`users needs one of ${Object.keys(ACTIONS).join(', ')}`);
+  const [least, most, action] = found;
+  if (args.length < least || args.length > most) throw new UsageError(`users ${name}: wrong number of arguments`);
+  if (name === 'delete' && !values.yes) throw new UsageError('users delete cannot be undone: add --yes');
+  const { config, baseDir } = await requireConfig(configFile(values.config, io), io);
+  const { stores, accounts } = config;
+  const pepper = loadPepper(stores.database, baseDir, stores.pepper as Secret | undefined);
+  await using database = await openDatabase(stores.database, { baseDir });
+  const now = systemClock.now();
+  const administration = new AccountAdministration({ config: accounts, database, pepper, clock: { now: () => now } });
+  try {
+    return await action({ administration, values, io }, args);
+  } catch (error) {
+    throw error instanceof GatewayError && error.status < 500 ? new CommandError(error.message) : error;
+  }
+}
+
+async function bootstrap({ administration, values, io }: Session): Promise<number> {
+  const token = await administration.bootstrap();
+  if (token === null) throw new CommandError('there is an administrator already');
+  line(io, values.json ? JSON.stringify({ bootstrap_token: token }) : token);
+  io.err('Good once and for an hour: POST /auth/register with bootstrap_token makes the first administrator.\n');
+  return EXIT.ok;
+}
+
+async function create({ administration, values, io }: Session): Promise<number> {
+  const { username, email } = values;
+  if (username === undefined || email === undefined) throw new UsageError('users create needs --username and --email');
+  const facts = checked({ username, email, full_name: values['full-name'], role: values.role });
+  const given = values['password-stdin'] ? await readPassword(io) : null;
+  const secret = given ?? randomPassword();
+  const account = await administration.create({ ...facts, password: secret });
+  const shown = given === null ? { ...viewOf(account), password: secret } : viewOf(account);
+  if (values.json) line(io, JSON.stringify(shown));
+  else line(io, given === null ? secret : account.id);
+  io.err(`Account ${account.username} (${account.role}) is made.\n`);
+  return EXIT.ok;
+}
+
+/** The same shape as registration takes. */
+const factsSchema = z.strictObject({
+  username: z
+    .string()
+    .regex(/^[A-Za-z0-9][A-Za-z0-9_.-]{2,49}$/, 'username: 3 to 50 letters, digits, "_", "." and "-"'),
+  email: z.email('email: not an address').max(254),
+  full_name: z
+    .string()
+    .max(200)
+    .nullish()
+    .transform((text) => text ?? null),
+  role: z.string().min(1).max(32).default('user'),
+});
+const importSchema = factsSchema.extend({
+  is_active: z.boolean().default(true),
+  password: z.string().min(1).max(4096).optional(),
+  password_hash: z.string().max(1024).optional(),
+});
+
+function checked(value: unknown): z.output<typeof factsSchema> {
+  const parsed = factsSchema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  throw new UsageError(parsed.error.issues.map(({ message }) => message).join('; '));
+}
+
+async function readPassword(io: Io): Promise<string> {
+  let text = '';
+  for await (const chunk of io.stdin) text += String(chunk);
+  const secret = text.replace(/\r?\n$/, '');
+  if (secret === '') throw new UsageError('there is no password on standard input');
+  return secret;
+}
+
+async function list({ administration, values, io }: Session): Promise<number> {
+  const items: ReturnType<typeof viewOf>[] = [];
+  for await (const account of administration.list()) items.push(viewOf(account));
+  if (values.json) line(io, JSON.stringify({ items }));
+  else {
+    for (const { username, email, role: held, is_active, last_login } of items) {
+      const state = is_active ? 'active' : 'disabled';
+      line(io, [username, email, held, state, last_login ?? '-'].map(printable).join('  '));
+    }
+  }
+  return EXIT.ok;
+}
+
+async function required(administration: AccountAdministration, name: string): Promise<AccountRecord> {
+  const account = await administration.find(name);
+  if (account === null) throw new CommandError(`there is no account ${printable(name)}`);
+  return account;
+}
+
+function onAccount(
+  act: (administration: AccountAdministration, account: AccountRecord) => Promise<void>,
+  done: string,
+): Action {
+  return async ({ administration, io }, [name = '']) => {
+    const account = await required(administration, name);
+    await act(administration, account);
+    io.err(`Account ${account.username} ${done}.\n`);
+    return EXIT.ok;
+  };
+}
+
+async function unlock({ administration, io }: Session, [name = '']: readonly string[]): Promise<number> {
+  await administration.unlock(name);
+  io.err(`${printable(name)} is not locked any more.\n`);
+  return EXIT.ok;
+}
+
+async function role({ administration, io }: Session, [name = '', wanted = '']: readonly string[]): Promise<number> {
+  await administration.setRole(await required(administration, name), wanted);
+  io.err(`Account ${printable(name)} has the role ${printable(wanted)}.\n`);
+  return EXIT.ok;
+}
+
+async function password({ administration, values, io }: Session, [name = '']: readonly string[]): Promise<number> {
+  const account = await required(administration, name);
+  const given = values['password-stdin'] ? await readPassword(io) : null;
+  const secret = given ?? randomPassword();
+  await administration.setPassword(account, secret);
+  if (given === null) line(io, secret);
+  io.err(`Account ${account.username} has a new password; its sessions have ended.\n`);
+  return EXIT.ok;
+}
+
+/** In the order of the input; a bad line says so and the rest goes on. */
+async function importAccounts({ administration, io }: Session, [file = '-']: readonly string[]): Promise<number> {
+  const { createReadStream } = await import('node:fs');
+  const { resolve } = await import('node:path');
+  const input = file === '-' ? io.stdin : createReadStream(resolve(io.cwd, file));
+  let count = 0;
+  let failed = 0;
+  for await (const text of createInterface({ input, crlfDelay: Number.POSITIVE_INFINITY })) {
+    count += 1;
+    if (text.trim() === '') continue;
+    try {
+      const { password: secret, password_hash, ...facts } = importSchema.parse(JSON.parse(text));
+      const proof = {
+        ...(secret === undefined ? {} : { password: secret }),
+        ...(password_hash ? { password_hash } : {}),
+      };
+      line(io, JSON.stringify(viewOf(await administration.create({ ...facts, ...proof }))));
+    } catch (error) {
+      failed += 1;
+      line(io, JSON.stringify({ line: count, error: lineError(error) }));
+    }
+  }
+  io.err(`${count - failed} of ${count} lines are in.\n`);
+  return failed === 0 ? EXIT.ok : EXIT.failed;
+}
+
+function lineError(error: unknown): { readonly code: string; readonly message: string } {
+  if (error instanceof SyntaxError) return { code: 'INVALID_REQUEST', message: 'is not JSON' };
+  if (error instanceof z.ZodError) {
+    const words = error.issues.map(({ path, message }) => `${path.join('.') || 'line'}: ${message}`);
+    return { code: 'UNPROCESSABLE', message: words.join('; ') };
+  }
+  const { code, message, status } = toGatewayError(error);
+  if (status >= 500) throw error;
+  return { code, message };
+}
