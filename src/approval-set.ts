@@ -1,6 +1,7 @@
 /** Makes the approvals of one generation, and reports what happens to them: to audit, metrics and the webhook. */
 import type { ApprovalEvent } from './approvals/approval.ts';
 import { Approvals } from './approvals/approvals.ts';
+import { MAX_SHOWN_LENGTH } from './approvals/showable.ts';
 import { ApprovalTokens } from './approvals/token.ts';
 import { ApprovalWebhook } from './approvals/webhook.ts';
 import type { Platform } from './assembly.ts';
@@ -13,8 +14,6 @@ import { EVERY_TENANT } from './stores/api-keys.ts';
 const DAY_MS = 86_400_000;
 /** How often is looked for what nobody decided in time. */
 const SWEEP_MS = 10_000;
-/** An approver must see what is approved: longer texts than audit keeps. */
-const SHOWN_BYTES = 65_536;
 
 /** `cleanup` ends the sweep and the webhook with the generation. */
 export function buildApprovals(config: Config, platform: Platform, cleanup: AsyncDisposableStack): Approvals {
@@ -22,7 +21,8 @@ export function buildApprovals(config: Config, platform: Platform, cleanup: Asyn
   const { clock, metrics } = platform;
   const logger = platform.logging.component('approvals');
   const publicUrl = config.public_url ?? null;
-  const redactor = createRedactor({ names: config.audit.redact, maxValueBytes: SHOWN_BYTES });
+  // An approver must see what is approved: longer texts than audit keeps.
+  const redactor = createRedactor({ names: config.audit.redact, maxValueBytes: MAX_SHOWN_LENGTH });
   const webhook =
     approvals.webhook === undefined
       ? null

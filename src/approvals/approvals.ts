@@ -175,7 +175,7 @@ export class Approvals implements ApprovalGate {
     const [first] = calls;
     if (asked === null || call === null || first === undefined || principal.type === 'anonymous') {
       const message =
-        'This call would need an approval, and nobody can approve it: it has no caller or is not read whole';
+        'This call would need an approval, and nobody can approve it: it has no caller or cannot be shown whole';
       throw new GatewayError('POLICY_DENIED', { message, reasons: [{ code: 'POLICY_DENIED', message }] });
     }
     const now = this.#options.clock.now();

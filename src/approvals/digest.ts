@@ -3,6 +3,7 @@ import { hash } from 'node:crypto';
 import type { Classified } from '../core/exchange.ts';
 import type { JsonObject, JsonValue } from '../core/json.ts';
 import { isJsonObject } from '../core/json.ts';
+import { canBeShown } from './showable.ts';
 
 /**
  * JSON with the members of each object in the order of their names' UTF-16 units and no white space. Numbers keep the
@@ -33,11 +34,24 @@ export interface Arguments {
 /** Members of `_meta` that differ from one try to the next and say nothing about what is done. */
 const VOLATILE_META = new Set(['progressToken', 'traceparent', 'tracestate', 'baggage', 'portcullis/approval']);
 
+/** Members of `_meta` by which the era describes the client, and not the call. */
+const CLIENT_META: ReadonlySet<string> = new Set(
+  ['protocolVersion', 'clientInfo', 'clientCapabilities', 'logLevel'].map((name) => `io.modelcontextprotocol/${name}`),
+);
+
 /**
- * All that a request asks for besides the names in its call. Null where the gateway does not read it (the body of a
- * plain HTTP request): nobody can say yes to what nobody has seen.
+ * All that a request asks for besides the names in its call. Null where the call does not hold it (the body of a plain
+ * HTTP request, the body and path of an endpoint) or it is too large to be shown whole: nobody can say yes to what
+ * nobody has seen.
  */
-export function argumentsOf({ message, calls, received }: Classified): Arguments | null {
+export function argumentsOf(classified: Classified): Arguments | null {
+  const asked = allOf(classified);
+  return asked === null || !canBeShown(asked.shown) ? null : asked;
+}
+
+function allOf({ message, calls, received, route }: Classified): Arguments | null {
+  // An endpoint's call is the same whatever its body, its query or an id in its path says.
+  if (route.protocol === 'api') return null;
   const parameters = calls[0]?.parameters ?? null;
   if (message.dialect === 'jsonrpc' && message.body !== null) return rpcArguments(message.body);
   if (message.body !== null) {
@@ -63,15 +77,14 @@ function rpcArguments(bytes: Buffer): Arguments | null {
   const parts: JsonObject = { arguments: given ?? {}, ...(Object.keys(extra).length === 0 ? {} : { extra }) };
   return {
     digest: digestOf(parts),
-    shown: Object.keys(rest).length === 0 ? (given ?? {}) : { ...rest, arguments: given ?? {} },
+    shown: Object.keys(extra).length === 0 ? (given ?? {}) : { ...extra, arguments: given ?? {} },
   };
 }
 
-/** The era's own members (`io.modelcontextprotocol/…`) describe the client, not the call. */
 function stableMeta(meta: JsonObject): JsonObject {
   const kept: Record<string, JsonValue> = {};
   for (const [name, value] of Object.entries(meta)) {
-    if (!VOLATILE_META.has(name) && !name.startsWith('io.modelcontextprotocol/')) kept[name] = value;
+    if (!VOLATILE_META.has(name) && !CLIENT_META.has(name)) kept[name] = value;
   }
   return kept;
 }
