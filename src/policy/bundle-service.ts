@@ -7,7 +7,7 @@ import type { Bundle } from './bundle.ts';
 import { type Contents, readContents } from './bundle-contents.ts';
 import { type Download, DownloadError, download } from './bundle-download.ts';
 import type { SigningRules } from './bundle-signing.ts';
-import type { BundleStore } from './bundle-store.ts';
+import { type BundleStore, sha256 } from './bundle-store.ts';
 import { type Deliver, type LoadReason, type PolicySource, SourceRecord, type SourceStatus } from './sources.ts';
 import { PolicyLoadError } from './wasm/program.ts';
 
@@ -31,6 +31,9 @@ const TIMEOUT_MS = 30_000;
 /** A start does not wait that long where there is something to start from. */
 const START_TIMEOUT_MS = 5000;
 const FIRST_RETRY_MS = 100;
+const NOTHING_NAMED = 'the bundle service says that nothing is new, though nothing was named';
+/** A rollback goes one step back, and a second one forth again. */
+const MAX_REMEMBERED = 8;
 
 /** Opens the source: what is kept on disk is looked up, nothing is asked yet. */
 export async function openBundleService(options: BundleServiceOptions): Promise<PolicySource> {
@@ -49,7 +52,10 @@ class BundleService implements PolicySource {
   /** The service has said that it can hold on. */
   #holds: boolean;
   /** Loaded, but not yet known to be good. */
-  #candidate: { readonly archive: Buffer; readonly etag: string | null } | null = null;
+  #candidate: { readonly archive: Buffer; readonly etag: string | null; readonly revision: string } | null = null;
+  /** Digests of the archives that were in force lately, by the revision in them. */
+  readonly #archives = new Map<string, string>();
+  #rollbacks = 0;
   #failures = 0;
   #timer: NodeJS.Timeout | null = null;
   #running: Promise<void> = Promise.resolve();
@@ -74,8 +80,7 @@ class BundleService implements PolicySource {
       const { store } = this.#options;
       const waits = why === 'start' && store !== null && (await store.load()) !== null;
       const got = await this.#ask({ etag: null, wait: null, timeoutMs: waits ? START_TIMEOUT_MS : TIMEOUT_MS });
-      if (got.kind !== 'bundle')
-        throw new PolicyLoadError('the bundle service says that nothing is new, though nothing was named');
+      if (got.kind !== 'bundle') throw new PolicyLoadError(NOTHING_NAMED);
       return await this.#snapshot(got.bytes, got.etag);
     } catch (cause) {
       const reason = this.#refused(cause);
@@ -90,7 +95,7 @@ class BundleService implements PolicySource {
     const contents = await this.#read(archive);
     if (contents.kind === 'delta')
       throw new PolicyLoadError('the bundle service sent a delta where the whole bundle was asked for');
-    this.#candidate = { archive, etag };
+    this.#candidate = { archive, etag, revision: contents.bundle.revision };
     return contents.bundle;
   }
 
@@ -121,7 +126,8 @@ class BundleService implements PolicySource {
       if (this.#record.status.code === null && reason !== null) this.#record.failed(reason);
       return;
     }
-    if (candidate === null) return;
+    // Something else may have come, or this been taken back, meanwhile.
+    if (candidate?.revision !== revision) return;
     await this.#inForce(revision, candidate.etag, candidate.archive);
   }
 
@@ -130,15 +136,24 @@ class BundleService implements PolicySource {
     this.#base = revision;
     this.#record.activated(revision);
     if (archive === null) return;
+    this.#remember(revision, archive);
     await this.#options.store?.save({ archive, etag }).catch((error: unknown) => {
       this.#options.logger.error({ err: error }, 'policy_bundle_not_kept');
     });
   }
 
-  async pin(content: string | null): Promise<void> {
+  #remember(revision: string, archive: Buffer): void {
+    this.#archives.delete(revision);
+    this.#archives.set(revision, sha256(archive));
+    const [oldest] = this.#archives.keys();
+    if (this.#archives.size > MAX_REMEMBERED && oldest !== undefined) this.#archives.delete(oldest);
+  }
+
+  async pin(content: string | null, inForce: string | null): Promise<void> {
     const { store } = this.#options;
-    if (content !== null) await store?.takeBack();
-    await store?.pin(content);
+    if (content !== null) this.#rollbacks++;
+    const archive = inForce === null ? null : (this.#archives.get(inForce) ?? null);
+    await Promise.all([content === null ? null : store?.takeBack(archive), store?.pin(content)]);
   }
 
   follow(deliver: Deliver): void {
@@ -173,6 +188,7 @@ class BundleService implements PolicySource {
     try {
       const got = await this.#ask({ etag: this.#etag, wait, timeoutMs: TIMEOUT_MS + (wait ?? 0) * 1000 });
       this.#holds = got.longPolling && this.#options.longPollSeconds !== null;
+      if (got.kind === 'unchanged' && this.#etag === null) throw new PolicyLoadError(NOTHING_NAMED);
       if (got.kind === 'unchanged') this.#record.unchanged();
       else await this.#take(got, deliver);
       this.#failures = 0;
@@ -193,6 +209,7 @@ class BundleService implements PolicySource {
       throw cause;
     });
     this.#record.downloaded(got.bytes.length, contents.kind);
+    const rollbacks = this.#rollbacks;
     const done =
       contents.kind === 'snapshot'
         ? await deliver({ kind: 'snapshot', bundle: contents.bundle })
@@ -202,10 +219,10 @@ class BundleService implements PolicySource {
       if (contents.kind === 'delta') this.#etag = null;
       throw new PolicyLoadError(done.reason);
     }
-    const taken = contents.kind === 'delta' || done.revision === contents.bundle.revision;
-    await this.#inForce(done.revision, got.etag, taken && contents.kind === 'snapshot' ? got.bytes : null);
+    const isKept = done.taken && contents.kind === 'snapshot' && rollbacks === this.#rollbacks;
+    await this.#inForce(done.revision, got.etag, isKept ? got.bytes : null);
     // It stays out after a rollback: changes to it must not be made to what is in force instead.
-    if (!taken) this.#base = null;
+    if (!done.taken) this.#base = null;
   }
 
   #refused(cause: unknown): PolicyLoadError {
@@ -231,5 +248,6 @@ class BundleService implements PolicySource {
     this.#stop.abort();
     if (this.#timer !== null) clearTimeout(this.#timer);
     await this.#running;
+    await this.#options.store?.idle();
   }
 }

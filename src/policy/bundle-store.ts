@@ -20,6 +20,7 @@ const BEFORE = 'previous.tar.gz';
 /** Files are for the gateway's account alone: the folder is 0700, the files 0600. */
 export class BundleStore {
   readonly #dir: string;
+  #turn: Promise<unknown> = Promise.resolve();
 
   constructor(dir: string) {
     this.#dir = dir;
@@ -35,7 +36,11 @@ export class BundleStore {
   }
 
   /** The archive before is kept beside it, for a rollback. */
-  async save({ archive, etag }: KeptBundle): Promise<void> {
+  save(bundle: KeptBundle): Promise<void> {
+    return this.#inTurn(() => this.#save(bundle));
+  }
+
+  async #save({ archive, etag }: KeptBundle): Promise<void> {
     await mkdir(this.#dir, { recursive: true, mode: 0o700 });
     await chmod(this.#dir, 0o700);
     const there = await readFile(join(this.#dir, NAME)).catch(() => null);
@@ -44,11 +49,22 @@ export class BundleStore {
     await this.#write('state.json', JSON.stringify({ archive: sha256(archive), etag } satisfies State));
   }
 
-  /** What was saved before takes its place; without one there is nothing to start from any more. */
-  async takeBack(): Promise<void> {
-    await rename(join(this.#dir, BEFORE), join(this.#dir, NAME)).catch(() =>
-      rm(join(this.#dir, NAME), { force: true }),
-    );
+  /**
+   * Makes the archive with this digest the one to start from: it is that already, or it was saved before. Where it is
+   * neither (or null is given) there is nothing to start from any more.
+   */
+  takeBack(archive: string | null): Promise<void> {
+    return this.#inTurn(async () => {
+      const [name, before, aside] = [NAME, BEFORE, `.${NAME}.aside`].map((file) => join(this.#dir, file)) as Three;
+      const digestOf = (path: string) => readFile(path).then(sha256, () => null);
+      const now = await digestOf(name);
+      if (now === null || now === archive) return;
+      const isBefore = archive !== null && (await digestOf(before)) === archive;
+      // What is taken back is kept too: a second rollback asks for it again.
+      await rename(name, aside);
+      if (isBefore) await rename(before, name);
+      await rename(aside, before);
+    });
   }
 
   /** Content that was rolled back, or null. */
@@ -57,12 +73,26 @@ export class BundleStore {
     return /^[0-9a-f]{64}$/.test(text) ? text : null;
   }
 
-  async pin(content: string | null): Promise<void> {
-    if (content === null) await rm(join(this.#dir, 'pinned'), { force: true });
-    else {
-      await mkdir(this.#dir, { recursive: true, mode: 0o700 });
-      await this.#write('pinned', content);
-    }
+  pin(content: string | null): Promise<void> {
+    return this.#inTurn(async () => {
+      if (content === null) await rm(join(this.#dir, 'pinned'), { force: true });
+      else {
+        await mkdir(this.#dir, { recursive: true, mode: 0o700 });
+        await this.#write('pinned', content);
+      }
+    });
+  }
+
+  /** Resolves when all that was asked for is on the disk. */
+  async idle(): Promise<void> {
+    await this.#turn;
+  }
+
+  /** One change at a time, in the order they were asked for. */
+  #inTurn(change: () => Promise<void>): Promise<void> {
+    const mine = this.#turn.then(change);
+    this.#turn = mine.catch(() => undefined);
+    return mine;
   }
 
   async #state(): Promise<State | null> {
@@ -80,4 +110,7 @@ export class BundleStore {
   }
 }
 
-const sha256 = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex');
+type Three = [string, string, string];
+
+/** Hex SHA-256, by which the store tells archives apart. */
+export const sha256 = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex');

@@ -82,7 +82,10 @@ export class PolicySlot {
       try {
         const bundle = await this.#options.source.load(why);
         if (this.#isPinned(bundle)) return await this.#kept(bundle.revision);
-        this.#swap(await activateBundle(bundle, this.#options.activation), null);
+        const next = await activateBundle(bundle, this.#options.activation);
+        // It may have been taken back while it was made ready.
+        if (this.#isPinned(bundle)) return await this.#kept(bundle.revision);
+        this.#swap(next, null);
         // What was taken back before a restart stays out after it.
         if (why !== 'start') await this.#unpin();
         await this.#settled(null);
@@ -110,20 +113,20 @@ export class PolicySlot {
   }
 
   async #replace(bundle: ActivePolicy['bundle']): Promise<Delivered> {
-    if (this.#isPinned(bundle)) {
-      await this.#kept(bundle.revision);
-      return { ok: true, revision: this.#active?.revision ?? '' };
-    }
+    if (this.#isPinned(bundle)) return this.#stayed(bundle.revision);
     const active = this.#active;
     if (bundle.revision !== active?.revision) {
-      this.#swap(await activateBundle(bundle, this.#options.activation), null);
+      const next = await activateBundle(bundle, this.#options.activation);
+      // It may have been taken back while it was made ready.
+      if (this.#isPinned(bundle)) return this.#stayed(bundle.revision);
+      this.#swap(next, null);
     } else {
       // The same content under another name: nothing to make ready.
       this.#active = { ...active, bundle: { ...active.bundle, label: bundle.label } };
     }
     await this.#unpin();
     this.#succeed();
-    return { ok: true, revision: bundle.revision };
+    return { ok: true, revision: bundle.revision, taken: true };
   }
 
   async #change(delta: Delta, base: string): Promise<Delivered> {
@@ -133,6 +136,11 @@ export class PolicySlot {
     // From the change to the swap without a pause: no decision is made by new data under the old revision.
     const undo = patch(active, delta.operations);
     const next = changed(active, delta);
+    // After a restart a service may send the changes again that were taken back.
+    if (this.#pinned !== null && this.#pinned === contentOf(next.bundle.wasm, next.document.text())) {
+      patch(active, undo);
+      return this.#stayed(next.revision);
+    }
     try {
       tryOut(next, this.#options.activation);
     } catch (fault) {
@@ -142,13 +150,14 @@ export class PolicySlot {
     this.#swap(next, undo);
     this.#succeed();
     if (next.logRules !== null) await this.#renewLogRules(next);
-    return { ok: true, revision: next.revision };
+    return { ok: true, revision: next.revision, taken: true };
   }
 
   /** Rules for records have a module of their own, which takes its data whole. */
-  async #renewLogRules({ host, bundle, document }: ActivePolicy): Promise<void> {
+  async #renewLogRules({ revision, host, bundle, document }: ActivePolicy): Promise<void> {
     const logRules = await LogRules.load(host.entrypoints, bundle.wasm, document.text());
-    if (this.#active !== null) this.#active = { ...this.#active, logRules };
+    // A rollback may have come meanwhile, whose rules are those of its data.
+    if (this.#active !== null && this.#active.revision === revision) this.#active = { ...this.#active, logRules };
   }
 
   /** One reference changes between two requests; nothing decided by the old one is used again. */
@@ -173,13 +182,20 @@ export class PolicySlot {
     this.#swap(policy, redo);
     this.#lastError = null;
     logger.warn({ revision: policy.revision, from: from.revision }, 'policy rolled back');
-    void source.pin(this.#pinned).catch((error: unknown) => logger.error({ err: error }, 'policy_pin_not_kept'));
+    void source
+      .pin(this.#pinned, policy.bundle.revision)
+      .catch((error: unknown) => logger.error({ err: error }, 'policy_pin_not_kept'));
     return true;
   }
 
   #isPinned(bundle: ActivePolicy['bundle']): boolean {
     // Without a policy there is nothing else to decide by.
     return this.#pinned !== null && this.#active !== null && this.#pinned === contentOf(bundle.wasm, bundle.dataText);
+  }
+
+  async #stayed(revision: string): Promise<Delivered> {
+    await this.#kept(revision);
+    return { ok: true, revision: this.#active?.revision ?? '', taken: false };
   }
 
   async #kept(revision: string): Promise<void> {
@@ -192,7 +208,7 @@ export class PolicySlot {
   async #unpin(): Promise<void> {
     if (this.#pinned === null) return;
     this.#pinned = null;
-    await this.#options.source.pin(null);
+    await this.#options.source.pin(null, null);
   }
 
   async #settled(fault: unknown): Promise<void> {

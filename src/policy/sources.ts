@@ -36,10 +36,10 @@ export type News =
   /** Something that is no bundle, or not a believable one. */
   | { readonly kind: 'refused'; readonly reason: string };
 
-/** Gives the revision that is active, or why it is not used. */
+/** Gives the revision that is active, or why it is not used. `taken` false: it stays out after a rollback. */
 export type Deliver = (news: News) => Promise<Delivered>;
 export type Delivered =
-  | { readonly ok: true; readonly revision: string }
+  | { readonly ok: true; readonly revision: string; readonly taken: boolean }
   | { readonly ok: false; readonly reason: string };
 
 export interface PolicySource {
@@ -47,8 +47,11 @@ export interface PolicySource {
   load(why: LoadReason): Promise<Bundle>;
   /** Hears what became of the bundle it loaded last. */
   settled(revision: string | null, reason: string | null): Promise<void>;
-  /** A rollback took the bundle away that is described by this digest, or (null) that is no longer so. */
-  pin(content: string | null): Promise<void>;
+  /**
+   * A rollback took the bundle away that is described by this digest, or (null) that is no longer so.
+   * @param inForce revision of the whole bundle that what is in force now came from
+   */
+  pin(content: string | null, inForce: string | null): Promise<void>;
   /** What was pinned when it was left. */
   readonly pinned: string | null;
   /** Begins to look for news by itself, if it can. */

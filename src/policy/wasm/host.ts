@@ -126,7 +126,12 @@ export class PolicyHost {
     }
     this.#patches.push(...operations);
     this.stats.patched++;
-    if (this.#instance.dataEnd - this.#snapshot.heapBase > MAX_GROWTH) this.#rebuild();
+    if (this.#instance.dataEnd - this.#snapshot.heapBase <= MAX_GROWTH) return;
+    try {
+      this.#rebuild();
+    } catch {
+      // It stands as it is: the data was changed already.
+    }
   }
 
   /** Nothing is given up before the new instance stands. */
