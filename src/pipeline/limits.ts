@@ -7,6 +7,7 @@ import { GatewayError } from '../core/errors.ts';
 import type { Authenticated } from '../core/exchange.ts';
 import { networkOf } from '../core/network.ts';
 import type { CredentialKind, Principal, PrincipalType } from '../core/principal.ts';
+import { actorIds, everyAuth } from '../core/principal.ts';
 import type { Counters } from '../stores/open-shared.ts';
 import type { Bucket, Taken } from '../stores/shared.ts';
 
@@ -57,17 +58,21 @@ export function createLimits(rules: readonly LimitRule[], counters: Counters): L
 
 function claimsOf(rules: readonly LimitRule[], authenticated: Authenticated): readonly Claim[] {
   const { principal } = authenticated;
-  const own = ownLimit(principal);
-  if (rules.length === 0 && own === null) return NONE;
-  const claims = own === null ? [] : [own];
+  const claims: Claim[] = [];
+  // Lending shakes no limit off: everyone in the chain of a delegated call pays.
+  for (const party of principal.parties ?? [principal]) {
+    const own = ownLimit(party);
+    if (own !== null) claims.push(own);
+  }
   for (const rule of rules) {
-    const key = applies(rule, authenticated) ? keyOf(rule, authenticated) : null;
-    if (key !== null) claims.push({ rule: rule.name, key, bucket: rule.bucket });
+    if (!applies(rule, authenticated)) continue;
+    const prefix = `${rule.name}:${rule.routes.length === 0 ? '' : authenticated.route.match}:`;
+    for (const who of everyoneOf(rule.per, authenticated)) {
+      claims.push({ rule: rule.name, key: prefix + who, bucket: rule.bucket });
+    }
   }
   return claims;
 }
-
-const NONE: readonly Claim[] = [];
 
 /** A key may carry an hourly limit of its own. */
 function ownLimit({ auth, metadata }: Principal): Claim | null {
@@ -95,37 +100,39 @@ function isMeant(rule: LimitRule, { type, auth, roles }: Principal): boolean {
   );
 }
 
-/** Null: this rule counts something that this request has not. */
-function keyOf(rule: LimitRule, { route, principal, received }: Authenticated): string | null {
-  const who = whoOf(rule.per, principal, received.peer.address);
-  if (who === null) return null;
-  return `${rule.name}:${rule.routes.length === 0 ? '' : route.match}:${who}`;
-}
-
-function whoOf(per: LimitRule['per'], principal: Principal, address: string): string | null {
-  const { tenant_id, auth } = principal;
+/** Whose buckets this request takes from; nobody's when the rule counts something that it has not. */
+function everyoneOf(per: LimitRule['per'], { principal, received }: Authenticated): readonly string[] {
+  const { tenant_id, type, actor, id } = principal;
   switch (per) {
     case 'address':
-      return networkOf(address);
+      return [networkOf(received.peer.address)];
     case 'tenant':
-      return tenant_id;
+      return [tenant_id];
     case 'key':
-      return auth.key_id === null ? null : `${auth.provider}:${auth.key_id}`;
+      return keysOf(principal);
     case 'principal':
       // Anonymous callers share no identity, so they are told apart by where they come from.
-      return principal.type === 'anonymous'
-        ? networkOf(address)
-        : JSON.stringify([tenant_id, principal.actor?.id ?? null, principal.id]);
+      if (type === 'anonymous') return [networkOf(received.peer.address)];
+      if (actor === null) return [JSON.stringify([tenant_id, id])];
+      return [...new Set([id, ...actorIds(principal)])].map((one) => JSON.stringify([tenant_id, one]));
   }
+}
+
+function keysOf(principal: Principal): readonly string[] {
+  const keys = new Set<string>();
+  for (const { provider, key_id } of everyAuth(principal)) if (key_id !== null) keys.add(`${provider}:${key_id}`);
+  return [...keys];
 }
 
 function conclude({ received }: Authenticated, claims: readonly Claim[], taken: readonly Taken[]): void {
   const tightest = tightestOf(claims, taken);
   const policies = claims.map(({ rule, bucket }) => `"${rule}";q=${bucket.limit};w=${seconds(bucket.windowMs)}`);
+  // Of a delegated call one rule may hold for several; it is told once.
+  const told = claims.length === 1 ? policies : [...new Set(policies)];
   const { outgoing, receivedAt } = received;
   const { remaining, fullInMs, retryInMs, isAllowed } = tightest.taken;
   const resetInMs = isAllowed ? fullInMs : retryInMs;
-  outgoing.setHeader('ratelimit-policy', policies.join(', '));
+  outgoing.setHeader('ratelimit-policy', told.join(', '));
   outgoing.setHeader('ratelimit', `"${tightest.claim.rule}";r=${remaining};t=${seconds(resetInMs)}`);
   outgoing.setHeader('x-ratelimit-limit', String(tightest.claim.bucket.limit));
   outgoing.setHeader('x-ratelimit-remaining', String(remaining));

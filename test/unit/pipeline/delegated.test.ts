@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import type { Authenticated, Received } from '../../../src/core/exchange.ts';
 import { holderId, makePrincipal, type Principal } from '../../../src/core/principal.ts';
 import { joinParties } from '../../../src/identity/delegation-rights.ts';
-import { createLimits } from '../../../src/pipeline/limits.ts';
+import { createLimits, type LimitRule } from '../../../src/pipeline/limits.ts';
 import { type KeyState, RunningExchanges } from '../../../src/pipeline/running.ts';
 import { type Admission, admit } from '../../../src/pipeline/stages/admit.ts';
 import { Switchboard } from '../../../src/pipeline/switchboard.ts';
@@ -61,8 +61,59 @@ describe('a delegated call', () => {
     });
     const received = { peer: { address: '192.0.2.1' }, outgoing: { setHeader: () => {} }, receivedAt: 0 };
     const authenticated = { received, route: { match: '/r' }, principal: both } as unknown as Authenticated;
-    createLimits(rules, counters as unknown as Counters).take(authenticated);
+    void createLimits(rules, counters as unknown as Counters).take(authenticated);
     expect(taken).toEqual(['analyst::acme', 'admin::acme']);
+  });
+
+  describe('shakes no configured limit off', () => {
+    const ACTOR = { id: 'bot', type: 'service', actor: null } as const;
+    const facts = { token_id: 'd', expires_at: END, actor: ACTOR };
+    const keyless = makePrincipal({ id: 'bot', tenant_id: 'acme', type: 'agent' }, 'staff', 'bearer');
+    const minute = {
+      ...{ name: 'minute', bucket: { limit: 5, windowMs: 1000 }, routes: [], types: [], methods: [], roles: [] },
+    };
+
+    function takenBy(principal: Principal, rules: readonly LimitRule[]): Record<string, number> {
+      const taken: Record<string, number> = {};
+      const counters = {
+        take(key: string, { limit }: { limit: number }) {
+          taken[key] = limit;
+          return { isAllowed: true, remaining: 1, fullInMs: 1, retryInMs: 0 };
+        },
+      };
+      const received = { peer: { address: '192.0.2.1' }, outgoing: { setHeader: () => {} }, receivedAt: 0 };
+      const authenticated = { received, route: { match: '/r' }, principal } as unknown as Authenticated;
+      void createLimits(rules, counters as unknown as Counters).take(authenticated);
+      return taken;
+    }
+
+    test('a key’s own, through an actor without a key, and each that has one', () => {
+      const metered = (id: string, hourly: string): Principal => {
+        return { ...person(id), metadata: { rate_limit_per_hour: hourly } };
+      };
+      expect(takenBy(joinParties([metered('boss', '3'), keyless], facts), [])).toEqual({ 'key:keys:key-boss': 3 });
+      expect(takenBy(joinParties([metered('boss', '3'), metered('bot', '9')], facts), [])).toEqual({
+        ...{ 'key:keys:key-boss': 3, 'key:keys:key-bot': 9 },
+      });
+      expect(takenBy(metered('boss', '3'), [])).toEqual({ 'key:keys:key-boss': 3 });
+    });
+
+    test('one per principal: the same buckets as when each calls alone', () => {
+      const rules = [{ ...minute, per: 'principal' as const }];
+      const alone = { ...takenBy(person('boss'), rules), ...takenBy(person('bot'), rules) };
+      expect(Object.keys(alone)).toHaveLength(2);
+      expect(takenBy(joinParties([person('boss'), person('bot')], facts), rules)).toEqual(alone);
+    });
+
+    test('one per key: of everyone who has one', () => {
+      const rules = [{ ...minute, per: 'key' as const }];
+      const of = (principal: Principal) => Object.keys(takenBy(principal, rules)).sort();
+      expect(of(joinParties([person('boss'), keyless], facts))).toEqual(of(person('boss')));
+      expect(of(joinParties([person('boss'), person('bot')], facts))).toEqual([
+        ...of(person('boss')),
+        ...of(person('bot')),
+      ]);
+    });
   });
 
   test.each(['key-boss', 'key-middle', 'key-bot'])('is refused when %s is switched off', (name) => {
