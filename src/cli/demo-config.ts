@@ -18,6 +18,7 @@ export interface DemoFile {
     readonly analyst: string;
     readonly guest: string;
   };
+  readonly accounts: { readonly admin: { readonly username: string; readonly password: string } };
   readonly servers: readonly DemoServer[];
 }
 
@@ -40,7 +41,14 @@ listen:
 
 # Keys made by the demo; see demo.json.
 identity:
-  keys: { kind: api-key }
+  keys: { kind: api-key, prefixes: [pc, vllm] }
+  accounts: { kind: local }
+
+# Anybody may make an account here, as often as they like: it is a demo. The administrator stands in demo.json.
+accounts:
+  enabled: true
+  self_registration: true
+  limits: { login_per_minute: 1000, register_per_hour: 1000, verify_per_minute: 10000 }
 
 servers:
   orders:
@@ -73,9 +81,9 @@ models:
     credential: "\${file:./model.key}"
 
 routes:
-  - { match: /mcp/orders, protocol: mcp, server: orders, identity: [keys] }
-  - { match: /mcp/everything, protocol: mcp, server: everything, identity: [keys] }
-  - { match: /v1, protocol: llm, model: tiny-gate, identity: [keys] }
+  - { match: /mcp/orders, protocol: mcp, server: orders, identity: [keys, accounts] }
+  - { match: /mcp/everything, protocol: mcp, server: everything, identity: [keys, accounts] }
+  - { match: /v1, protocol: llm, model: tiny-gate, identity: [keys, accounts] }
 
 policy: { bundle: ${JSON.stringify(policies)}, decision_log: { file: ./decisions.jsonl } }
 stores: { database: "sqlite:./portcullis.db" }

@@ -8,7 +8,13 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve, sep } from 'node:path';
 import { parseArgs } from 'node:util';
+import { AccountAdministration, randomPassword } from '../account-administration.ts';
+import { loadConfig } from '../config/load.ts';
+import { systemClock } from '../core/clock.ts';
 import type { Gateway } from '../gateway.ts';
+import { IDENTITY_SCHEMA } from '../modules.ts';
+import { openDatabase } from '../stores/database.ts';
+import { loadPepper } from '../stores/pepper.ts';
 import { demoBanner } from './demo-banner.ts';
 import type { DemoFile, DemoUpstreams } from './demo-config.ts';
 import { demoConfig } from './demo-config.ts';
@@ -129,10 +135,31 @@ async function writeDemoFile(home: string, gateway: Gateway, adminToken: string)
     admin_token: adminToken,
     model: 'tiny-gate',
     keys: await demoKeys(gateway, earlier.keys),
+    accounts: { admin: await demoAdministrator(join(home, 'portcullis.yaml'), earlier.accounts?.admin) },
     servers: gateway.servers(),
   };
   writeFileSync(file, `${JSON.stringify(demo, null, 2)}\n`, { mode: 0o600 });
   return demo;
+}
+
+/** The administrator of an earlier run with its password, or a new one. */
+async function demoAdministrator(configuration: string, earlier: DemoFile['accounts']['admin'] | undefined) {
+  const loaded = await loadConfig(configuration, { env: {}, providers: IDENTITY_SCHEMA });
+  if (loaded.config === null) throw new CommandError(loaded.problems.map(({ text }) => text).join('\n'));
+  const { config, baseDir } = loaded;
+  await using database = await openDatabase(config.stores.database, { baseDir });
+  const pepper = loadPepper(config.stores.database, baseDir, config.stores.pepper);
+  const options = { config: config.accounts, database, pepper, clock: systemClock };
+  const administration = new AccountAdministration(options);
+  const known = await administration.find('admin');
+  if (known !== null && earlier !== undefined) return earlier;
+  const password = randomPassword();
+  if (known !== null) await administration.setPassword(known, password);
+  else {
+    const facts = { username: 'admin', email: 'admin@example.com', full_name: null };
+    await administration.create({ ...facts, role: 'admin', password });
+  }
+  return { username: 'admin', password };
 }
 
 /** The least of what each role needs to be tried out; the admin's stands for a person who passed MFA on a managed device. */
