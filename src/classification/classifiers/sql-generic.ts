@@ -9,8 +9,8 @@ import { loadCrossCheck } from './sql-crosscheck.ts';
 import { AGGREGATES, safeFunctions } from './sql-functions.ts';
 import { AGGREGATE_KINDS, QUERY_TOPS, READ_NODES, SKIPPED, WRITE_NODES } from './sql-nodes.ts';
 import {
+  conclude,
   EMPTY,
-  MULTIPLE,
   noteCommand,
   Reading,
   STATEMENT_WORDS,
@@ -343,8 +343,7 @@ function examine(
   const walk = new Walk(safe, dialect);
   for (const statement of result.ast) if (!examineTree(statement, walk, sql)) return UNPARSABLE;
   walk.finish();
-  const found = walk.reading.findings();
-  if (result.ast.length > 1) return [...found, MULTIPLE];
+  const found = conclude(walk.reading, result.ast.length);
   // Only a reading needs a second opinion: anything else is already above it.
   const reads = found.every((finding) => finding.type === 'query' || finding.type === 'analytics');
   const second = reads ? check(sql) : 'none';

@@ -4,7 +4,7 @@ import type { Finding } from '../classifier.ts';
 import type { ReasonId } from '../reasons.ts';
 import { AGGREGATES, safeFunctions } from './sql-functions.ts';
 import type { SqlExaminer } from './sql-reading.ts';
-import { EMPTY, MULTIPLE, Reading, SYSTEM_SECRETS, UNPARSABLE } from './sql-reading.ts';
+import { conclude, EMPTY, Reading, SYSTEM_SECRETS, UNPARSABLE } from './sql-reading.ts';
 
 type Tree = Readonly<Record<string, unknown>>;
 
@@ -181,8 +181,7 @@ function examine(sql: string, safe: ReadonlySet<string>): readonly Finding[] {
   if (statements.length === 0) return EMPTY;
   const walk = new Walk(safe);
   for (const statement of statements) walk.visit(statement.stmt);
-  const found = walk.reading.findings();
-  return statements.length > 1 ? [...found, MULTIPLE] : found;
+  return conclude(walk.reading, statements.length);
 }
 
 /** Loads the grammar (about 25 ms, once); the examiner it returns is synchronous. */

@@ -15,7 +15,7 @@ export const UNPARSABLE: readonly Finding[] = [sqlFinding('admin', 'sql:unparsab
 export const EMPTY: readonly Finding[] = [sqlFinding('admin', 'sql:empty')];
 export const TOO_LONG: readonly Finding[] = [sqlFinding('admin', 'sql:too-long')];
 export const AMBIGUOUS: readonly Finding[] = [sqlFinding('admin', 'sql:ambiguous')];
-export const MULTIPLE = sqlFinding('admin', 'sql:multi-statement');
+const MULTIPLE = sqlFinding('admin', 'sql:multi-statement');
 
 /** Collects findings and resources of one statement, each reason once. */
 export class Reading {
@@ -39,6 +39,12 @@ export class Reading {
     all[0] = { ...first, resources: [...this.#resources] };
     return all;
   }
+}
+
+/** What a parse tree of so many statements comes to: more than one is refused, whatever they are. */
+export function conclude(reading: Reading, statements: number): readonly Finding[] {
+  const found = reading.findings();
+  return statements > 1 ? [...found, MULTIPLE] : found;
 }
 
 /** Catalogue objects that hold password hashes or credentials, by their unqualified lower-case name. */

@@ -1,35 +1,41 @@
 /**
- * Asks the generic SQL parsers in a thread of their own, synchronously: they are large, young and written for friendly
- * text. What takes too long is refused and the thread replaced; so is a thread whose parser trapped often.
- * Source: security 4.3.
+ * Asks the generic SQL parsers, synchronously: they are large, young and written for friendly text, so they live in a
+ * process of their own and no text can hurt the gateway through them. A thread stands between, because only a thread can
+ * wake a caller who sleeps. The parsers are not in that thread: ending a thread while V8 compiles WASM for it brings the
+ * whole process down. Source: security 4.3.
  */
 import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads';
 import type { Finding } from '../classifier.ts';
 import type { SqlExaminer } from './sql-reading.ts';
 import { sqlFinding, TOO_LONG } from './sql-reading.ts';
-import type { Answer, Question, WorkerStart } from './sql-worker.ts';
+import type { Answer, Question, RelayStart } from './sql-relay.ts';
 
-/** Milliseconds a statement may take in all; the second opinion has its own, shorter limit. */
-const BUDGET_MS = 1000;
-/** A trap leaks a part of the parser's stack, which lasts for thousands of them. */
-const MAX_TRAPS = 200;
+/**
+ * Milliseconds the caller waits in the worst case. What bounds the time is the size of the statements that are let
+ * through (sql-size.ts); this is for a machine that has no time and for what nobody foresaw.
+ */
+const WAIT_MS = 500;
 const NOT_READY: readonly Finding[] = [sqlFinding('admin', 'sql:unknown-dialect')];
 
-/** One running thread. */
-class Thread {
+/** The relay, from outside. */
+class Relay {
   readonly #worker: Worker;
   readonly #port: MessagePort;
   readonly #answered = new Int32Array(new SharedArrayBuffer(4));
   readonly loaded = new Map<string, Promise<boolean>>();
   #asked = 0;
-  traps = 0;
+  isOver = false;
 
   constructor() {
     const { port1, port2 } = new MessageChannel();
     this.#port = port1;
-    const file = import.meta.url.endsWith('.ts') ? './sql-worker.ts' : './sql-worker.js';
-    const workerData: WorkerStart = { port: port2, answered: this.#answered };
+    const file = import.meta.url.endsWith('.ts') ? './sql-relay.ts' : './sql-relay.js';
+    const workerData: RelayStart = { port: port2, answered: this.#answered };
     this.#worker = new Worker(new URL(file, import.meta.url), { workerData, transferList: [port2] });
+    const end = (): void => {
+      this.isOver = true;
+    };
+    this.#worker.once('exit', end).once('error', end);
     port1.unref();
     this.#worker.unref();
   }
@@ -61,60 +67,41 @@ class Thread {
     return promise;
   }
 
-  /** The answer, or null when the time is up. Blocks the caller meanwhile. */
+  /** The answer, or null when the time is up or an earlier statement still has the parsers. Blocks the caller meanwhile. */
   ask(dialect: string, sql: string): Answer | null {
     const before = this.#asked;
+    if (Atomics.load(this.#answered, 0) !== before) return null;
     this.#asked = (before + 1) | 0;
     const question: Question = { id: this.#asked, dialect, sql };
     this.#port.postMessage(question);
-    Atomics.wait(this.#answered, 0, before, BUDGET_MS);
+    Atomics.wait(this.#answered, 0, before, WAIT_MS);
     if (Atomics.load(this.#answered, 0) !== this.#asked) return null;
-    return (receiveMessageOnPort(this.#port)?.message as Answer | undefined) ?? null;
-  }
-
-  stop(): void {
-    this.#port.close();
-    // Whoever stopped it does not wait for its end.
-    this.#worker.terminate().catch(() => {});
+    // Answers that came too late stand before this one.
+    for (;;) {
+      const answer = receiveMessageOnPort(this.#port)?.message as Answer | undefined;
+      if (answer === undefined || answer.id === this.#asked) return answer ?? null;
+    }
   }
 }
 
-/** One thread for the process: its parsers keep nothing between statements, so registries share it. */
-let current: Thread | null = null;
-let replacing = false;
-
-async function replace(old: Thread): Promise<void> {
-  if (replacing || current !== old) return;
-  replacing = true;
-  const next = new Thread();
-  try {
-    await Promise.all([...old.loaded.keys()].map((dialect) => next.load(dialect)));
-  } finally {
-    current = next;
-    replacing = false;
-    old.stop();
-  }
-}
+/** One for the process: the parsers keep nothing between statements, so registries share them. */
+let current: Relay | null = null;
 
 function ask(dialect: string, sql: string): readonly Finding[] {
-  const thread = current;
-  if (thread === null) return NOT_READY;
-  const answer = thread.ask(dialect, sql);
-  if (answer === null) {
-    // It is still busy with this statement and would be late for the next: stop it now, refuse until the next is up.
-    const { loaded } = thread;
-    thread.stop();
-    current = new Thread();
+  if (current === null) return NOT_READY;
+  if (current.isOver) {
+    const { loaded } = current;
+    current = new Relay();
     for (const name of loaded.keys()) void current.load(name);
-    return TOO_LONG;
+    return NOT_READY;
   }
-  if (answer.trapped && ++thread.traps >= MAX_TRAPS) void replace(thread);
-  return answer.findings ?? NOT_READY;
+  const answer = current.ask(dialect, sql);
+  return answer === null ? TOO_LONG : (answer.findings ?? NOT_READY);
 }
 
-/** Loads a dialect in the thread; the examiner it returns blocks until the thread has answered. */
+/** Loads a dialect's parsers in their process; the examiner it returns blocks until they have answered. */
 export async function loadInThread(dialect: string): Promise<SqlExaminer> {
-  current ??= new Thread();
+  current ??= new Relay();
   if (!(await current.load(dialect))) throw new Error(`the SQL parser of ${dialect} cannot be loaded`);
   return (sql) => ask(dialect, sql);
 }

@@ -11,6 +11,7 @@ import { wordsOf } from '../words.ts';
 import { loadPostgres } from './sql-postgres.ts';
 import type { SqlExaminer } from './sql-reading.ts';
 import { STATEMENT_WORDS, sqlFinding, TOO_LONG, UNPARSABLE } from './sql-reading.ts';
+import { MAX_HIDDEN_TOKENS, MAX_NESTING, MAX_TOKENS, sqlSize } from './sql-size.ts';
 import { MAX_SQL_BYTES, refuseText } from './sql-text.ts';
 import { loadInThread } from './sql-thread.ts';
 
@@ -154,12 +155,23 @@ const MAX_EXAMINED = 64;
 class Budget {
   #texts = MAX_EXAMINED;
   #bytes = MAX_SQL_BYTES;
+  #tokens = MAX_TOKENS;
+  #hiddenTokens = MAX_HIDDEN_TOKENS;
 
   /** False when the text is beyond what one call may ask for. */
   take(text: string): boolean {
     this.#texts--;
     this.#bytes -= text.length;
     return this.#texts >= 0 && this.#bytes >= 0;
+  }
+
+  /** False when the generic parsers would take too long. PostgreSQL's own takes little for anything below the bytes. */
+  takeTokens(text: string, dialect: string): boolean {
+    if (isPostgres(dialect)) return true;
+    const { tokens, allTokens, nesting } = sqlSize(text);
+    this.#tokens -= tokens;
+    this.#hiddenTokens -= allTokens;
+    return this.#tokens >= 0 && this.#hiddenTokens >= 0 && nesting <= MAX_NESTING;
   }
 
   /** One text took too long: the others are not looked at. */
@@ -263,8 +275,9 @@ class Sql implements SqlClassifier {
     const examiner = this.#examiners.get(dialect);
     if (examiner === undefined) return UNKNOWN_DIALECT;
     if (!this.#budget.take(sql)) return TOO_LONG;
-    const findings = refuseText(sql, dialect) ?? nonEmpty(examiner(sql));
-    if (findings === TOO_LONG) this.#budget.exhaust();
+    const findings =
+      refuseText(sql, dialect) ?? (this.#budget.takeTokens(sql, dialect) ? nonEmpty(examiner(sql)) : TOO_LONG);
+    if (findings[0]?.reason === 'sql:too-long') this.#budget.exhaust();
     return findings;
   }
 }
