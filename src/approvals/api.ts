@@ -151,13 +151,16 @@ async function list(
   const limit = limitIn(query.get('limit'));
   const state = stateIn(query.get('state'));
   const before = query.get('before');
+  const isApprover = options.mayDecide(exchange);
   const records = await options.approvals.list(principal.tenant_id, {
     limit,
     ...(state === null ? {} : { state }),
     ...(before === null ? {} : { before }),
-    ...(options.mayDecide(exchange) ? {} : { requester_id: principal.id }),
+    ...(isApprover ? {} : { requester_id: principal.id }),
   });
-  const items = records.map((record) => viewOf(record, options.publicUrl));
+  // Who acts for somebody did not ask for what that person asked for, nor the other way round.
+  const shown = isApprover ? records : records.filter((record) => isRequester(record, principal));
+  const items = shown.map((record) => viewOf(record, options.publicUrl));
   const next = records.length === limit ? (records.at(-1)?.id ?? null) : null;
   return { status: 200, body: { items, next } };
 }

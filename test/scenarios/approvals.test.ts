@@ -261,6 +261,15 @@ describe('requests for approval', () => {
     const stranger = await gateway.key('analyst');
     expect(await idsFor(stranger)).toEqual([]);
     expect((await get(stranger, status_url)).status).toBe(404);
+    const lent = await call(`${gateway.url}/api/v1/token/exchange`, {
+      method: 'POST',
+      headers: { 'x-api-key': engineer, 'content-type': 'application/x-www-form-urlencoded' },
+      body: 'grant_type=urn:ietf:params:oauth:grant-type:token-exchange&requested_actor=user-analyst',
+    });
+    const headers = { 'x-delegation-token': (lent.body as { access_token: string }).access_token };
+    const acting = (path: string) => call(gateway.url + path, { key: stranger, headers });
+    expect((await acting('/approvals')).body).toEqual({ items: [], next: null });
+    expect((await acting(status_url)).status).toBe(404);
     const foreign = await gateway.key('approver', { tenant_id: 'rival', permissions: ['*'], mfa_verified: true });
     expect(await idsFor(foreign)).toEqual([]);
     expect((await get(foreign, status_url)).body).toMatchObject({ error: { code: 'NOT_FOUND' } });
