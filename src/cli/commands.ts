@@ -56,6 +56,11 @@ export const COMMANDS: readonly Command[] = [
     load: async () => (await import('./users.ts')).usersCommand,
   },
   {
+    name: 'auth',
+    summary: 'ask whether a key is good',
+    load: async () => (await import('./auth.ts')).authCommand,
+  },
+  {
     name: 'switch',
     summary: 'switch a principal, key, tenant, server or tool off and on',
     load: async () => (await import('./switch.ts')).switchCommand,

@@ -1,4 +1,7 @@
-/** `portcullis keys`: API keys in the database that the configuration names. Source: contracts 5, acceptance HW-07, HW-09. */
+/**
+ * `portcullis keys`: API keys in the database that the configuration names, or at an external key service. Source:
+ * contracts 5, acceptance HW-07, HW-09.
+ */
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -11,6 +14,8 @@ import { type ApiKeyRecord, createApiKeyStore, EVERY_TENANT } from '../stores/ap
 import { openDatabase } from '../stores/database.ts';
 import { loadPepper } from '../stores/pepper.ts';
 import { CommandError, EXIT, type Io, line, UnreachableError, UsageError } from './io.ts';
+import { findKeyService } from './key-service-calls.ts';
+import { remoteKeys } from './keys-remote.ts';
 import { rolesOfPolicy, unknownRoles } from './policy-roles.ts';
 
 export const KEYS_HELP = `Usage: portcullis keys create --name NAME [options]
@@ -34,6 +39,12 @@ create:
   --rate-limit N         requests per hour
 rotate:
   --grace-hours N        how long the old key stays good (default 24)
+list:
+  --format table|json    default: table
+with a key service (--service URL or $HOKUSAI_AUTH_SERVICE_URL, unless -c is given), as $HOKUSAI_ADMIN_TOKEN:
+  --service URL          where it is
+  --service-id NAME      what the new key is for (default: ml-platform)
+  --environment ENV      production (default), test or development
 everywhere:
   -c, --config FILE      default: $PORTCULLIS_CONFIG, portcullis.yaml, or the demo's
   --json                 print JSON
@@ -56,9 +67,15 @@ const OPTIONS = {
   'expires-in-days': { type: 'string' },
   'rate-limit': { type: 'string' },
   'grace-hours': { type: 'string' },
+  service: { type: 'string' },
+  'service-id': { type: 'string' },
+  environment: { type: 'string' },
+  format: { type: 'string' },
 } as const;
 
-type Values = ReturnType<typeof parse>['values'];
+/** The options of `keys`. */
+export type KeysValues = ReturnType<typeof parse>['values'];
+type Values = KeysValues;
 
 function parse(argv: readonly string[]) {
   try {
@@ -83,6 +100,14 @@ export async function keysCommand(argv: readonly string[], io: Io): Promise<numb
     throw new UsageError(takesId ? `keys ${command} needs one key id` : `keys ${command} takes no argument`);
   }
   if (command === 'revoke' && !values.yes) throw new UsageError('keys revoke cannot be undone: add --yes');
+  if (values.format !== undefined && values.format !== 'table' && values.format !== 'json') {
+    throw new UsageError('--format is table or json');
+  }
+  const service = serviceOf(values, io);
+  if (service !== null) return await remoteKeys(service, command, id ?? '', values, io);
+  if (values.environment !== undefined || values['service-id'] !== undefined) {
+    throw new UsageError('--environment and --service-id are for a key service: name one with --service');
+  }
   const opened = await open(values, io);
   await using _database = opened.database;
   const { issuing } = opened;
@@ -94,6 +119,13 @@ export async function keysCommand(argv: readonly string[], io: Io): Promise<numb
   if (command === 'list') return await list(issuing, values, io);
   if (command === 'rotate') return await rotate(issuing, id ?? '', values, io);
   return await revoke(issuing, id ?? '', io);
+}
+
+/** A configuration that is named is meant, whatever the environment says. */
+function serviceOf(values: Values, io: Io): string | null {
+  if (values.config === undefined) return findKeyService(values.service, io);
+  if (values.service !== undefined) throw new UsageError('give either --service or -c');
+  return null;
 }
 
 function configFile(values: Values, io: Io): string {
@@ -202,7 +234,7 @@ async function list(issuing: KeyIssuing, values: Values, io: Io): Promise<number
     after = page.at(-1)?.id;
     if (page.length < 1000) break;
   }
-  if (values.json) line(io, JSON.stringify({ items }));
+  if (values.json || values.format === 'json') line(io, JSON.stringify({ items }));
   else table(items, issuing.clock.now(), io);
   return EXIT.ok;
 }

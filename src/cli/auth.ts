@@ -1,0 +1,29 @@
+/** `portcullis auth`: what a person or a script asks in its own name. Each verb lives in a file of its own. */
+import { authValidate } from './auth-validate.ts';
+import { EXIT, type Io, UsageError } from './io.ts';
+
+export const AUTH_HELP = `Usage: portcullis auth validate [--key KEY] [--service URL]
+
+validate: asks a key service whether a key is good. Exit code 0: it is; 1: it is not; 3: nobody can say.
+  --key KEY            default: $HOKUSAI_API_KEY, or the file $HOKUSAI_API_KEY_FILE names
+  --service URL        default: $HOKUSAI_AUTH_SERVICE_URL
+  --service-id NAME    what the key has to be for (default: ml-platform)
+  --allow-unverified   exit 0, with a warning, when nobody can say
+  --json               print the answer
+`;
+
+type Verb = (argv: readonly string[], io: Io) => Promise<number>;
+
+const VERBS: Readonly<Record<string, Verb>> = { validate: authValidate };
+
+/** Runs one verb; resolves with the exit code. */
+export async function authCommand(argv: readonly string[], io: Io): Promise<number> {
+  const [verb, ...rest] = argv;
+  if (argv.includes('--help') || argv.includes('-h')) {
+    io.out(AUTH_HELP);
+    return EXIT.ok;
+  }
+  const run = verb !== undefined && Object.hasOwn(VERBS, verb) ? VERBS[verb] : undefined;
+  if (run === undefined) throw new UsageError(`auth needs ${Object.keys(VERBS).join(' or ')}`);
+  return await run(rest, io);
+}
