@@ -27,8 +27,18 @@ export interface LoadOptions {
   readonly headers?: Record<string, string>;
   readonly body?: string;
   readonly clients?: number;
+  /** Hears of every answer when it is there. */
+  readonly onAnswer?: (answer: Answer) => void;
   /** When true a client whose connection is refused ends; otherwise that counts as lost. */
   readonly endsWhenRefused?: boolean;
+}
+
+/** One answer; times are those of `performance.now()`. */
+export interface Answer {
+  readonly status: number;
+  readonly id: string;
+  readonly sentAt: number;
+  readonly answeredAt: number;
 }
 
 type Outcome = { status: number; id: string } | { refused: 'before' | 'while closing' } | { lost: string };
@@ -41,6 +51,7 @@ export function startLoad(url: string, options: LoadOptions = {}): Load {
   let stopping = false;
   const run = async (): Promise<void> => {
     while (!stopping) {
+      const sentAt = performance.now();
       const outcome = await once(url, agent, options);
       if ('refused' in outcome && endsWhenRefused) {
         tally.refused++;
@@ -50,6 +61,7 @@ export function startLoad(url: string, options: LoadOptions = {}): Load {
       if ('status' in outcome) {
         tally.statuses.set(outcome.status, (tally.statuses.get(outcome.status) ?? 0) + 1);
         tally.ids.push(outcome.id);
+        options.onAnswer?.({ ...outcome, sentAt, answeredAt: performance.now() });
       } else tally.lost.push('lost' in outcome ? outcome.lost : 'connection refused');
       for (const { count, done } of waiting) if (tally.ids.length >= count) done();
     }

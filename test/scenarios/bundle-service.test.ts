@@ -9,9 +9,9 @@ import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { main } from '../../src/cli/cli.ts';
 import { writeArchive } from '../../src/policy/bundle-writer.ts';
 import { bundleFiles, makeKey, signedArchive } from '../helpers/bundles.ts';
+import { startCheckedLoad } from '../helpers/checked-load.ts';
 import { ADMIN_TOKEN, dataWithoutLimits, startGateway, type TestGateway } from '../helpers/gateway.ts';
 import { call, invoke } from '../helpers/gateway-calls.ts';
-import { startLoad } from '../helpers/gateway-load.ts';
 import {
   type Example,
   freePorts,
@@ -30,16 +30,21 @@ interface Data {
   config: { tool_access: Record<string, object> };
 }
 
-/** The data of the shipped policies; `developers: false` takes everything from them. */
-async function dataFor(developers: boolean): Promise<string> {
+/** The data of the shipped policies; `developers: false` takes everything from them, and so on. */
+async function dataFor(developers: boolean, users = true): Promise<string> {
   const data = JSON.parse(await dataWithoutLimits()) as Data;
   if (!developers) data.config.tool_access.developer = {};
+  if (!users) data.config.tool_access.user = {};
   return JSON.stringify(data);
 }
 
-async function signedBundle(revision: string, developers: boolean): Promise<Buffer> {
-  return signedArchive(await bundleFiles(revision, await dataFor(developers)), key, 'release');
+async function signedBundle(revision: string, developers: boolean, users = true): Promise<Buffer> {
+  return signedArchive(await bundleFiles(revision, await dataFor(developers, users)), key, 'release');
 }
+
+const BODY = JSON.stringify({ server_name: 'orders', tool_name: 'execute_query', parameters: { query: PLAIN } });
+/** Answers that are there after each step, so that none of them goes by unseen. */
+const ANSWERS = 260;
 
 interface Status {
   readonly revision: string;
@@ -99,13 +104,13 @@ describe.skipIf(missing)('policies served by nginx', () => {
   const start = () =>
     startGateway({
       servers: { orders: { type: 'sql', dialect: 'sqlite', url: orders.url, environment: 'staging' } },
-      policy: { bundle: policy, watch: false } as never,
+      policy: { bundle: policy, watch: false, decision_log: { file: './decisions.jsonl' } } as never,
     });
 
   beforeAll(async () => {
     const [port = 0] = await freePorts(1);
     nginx = await startNginx(directory.path, port);
-    await publish(await signedBundle('r1', true));
+    await publish(await signedBundle('r1', true, false));
     orders = await startExample('orders-server');
     policy = {
       url: `http://127.0.0.1:${port}`,
@@ -128,17 +133,27 @@ describe.skipIf(missing)('policies served by nginx', () => {
   test('change under load, are refused without their signature, and go back with one command', async () => {
     verifies('SF-61');
     expect(await statusOf(gateway)).toMatchObject({ bundle_revision: 'r1', last_error: null });
-    const load = startLoad(`${gateway.url}/tools/invoke`, {
-      clients: 4,
-      headers: { 'x-api-key': await gateway.key('admin'), 'content-type': 'application/json' },
-      body: JSON.stringify({ server_name: 'orders', tool_name: 'execute_query', parameters: { query: PLAIN } }),
-    });
-    expect((await invoke(gateway.url, developer, PLAIN)).status).toBe(200);
+    const { revision: first } = await statusOf(gateway);
+    const load = startCheckedLoad(
+      gateway,
+      BODY,
+      { admin: await gateway.key('admin'), developer: await gateway.key('developer'), user: await gateway.key('user') },
+      {
+        r1: { admin: true, developer: true, user: false },
+        r2: { admin: true, developer: false, user: true },
+        r4: { admin: true, developer: true, user: true },
+      },
+      { name: 'r1', revision: first },
+    );
+    await load.more(ANSWERS);
 
+    load.changing('r2');
     await publish(await signedBundle('r2', false));
-    await until(gateway, ({ bundle_revision }) => bundle_revision === 'r2');
-    expect((await invoke(gateway.url, developer, PLAIN)).status).toBe(403);
+    const second = await until(gateway, ({ bundle_revision }) => bundle_revision === 'r2');
+    load.inForce('r2', second.revision);
+    await load.more(ANSWERS);
 
+    // Nothing but r2 may decide from here to the rollback.
     await publish(writeArchive(await bundleFiles('r3', await dataFor(true))));
     const refused = await until(gateway, ({ last_error }) => last_error !== null);
     expect(refused.last_error).toMatch(/is not signed/);
@@ -147,29 +162,36 @@ describe.skipIf(missing)('policies served by nginx', () => {
     const metrics = await call(`${gateway.admin}/metrics`, { headers: { authorization: `Bearer ${ADMIN_TOKEN}` } });
     expect(metrics.text).toMatch(/portcullis_reloads_total\{what="policy",result="failed"\} [1-9]/);
     expect((await call(`${gateway.url}/readyz`)).status).toBe(200);
-    expect((await invoke(gateway.url, developer, PLAIN)).status).toBe(403);
+    await load.more(ANSWERS);
 
     await publish(await signedBundle('r2', false));
     await until(gateway, ({ source }) => source.code === null && source.errors === 0);
+    await load.more(ANSWERS);
+    load.changing('r1');
     expect(await policyCommand(gateway, 'rollback')).toBe(0);
-    expect((await invoke(gateway.url, developer, PLAIN)).status).toBe(200);
     const back = await statusOf(gateway);
-    expect(back).toMatchObject({ bundle_revision: 'r1', pinned: true });
+    expect(back).toMatchObject({ bundle_revision: 'r1', revision: first, pinned: true });
+    load.inForce('r1', back.revision);
+    await load.more(ANSWERS);
 
     // Served again with another ETag, it still stays out.
     await publish(await signedBundle('r2', false));
     await gateway.logged(/it stays out/);
-    expect((await invoke(gateway.url, developer, PLAIN)).status).toBe(200);
+    await load.more(ANSWERS);
+    load.changing('r4');
     await publish(await signedBundle('r4', true));
-    expect(await until(gateway, ({ pinned }) => !pinned)).toMatchObject({ last_error: null, bundle_revision: 'r4' });
+    const last = await until(gateway, ({ pinned }) => !pinned);
+    expect(last).toMatchObject({ last_error: null, bundle_revision: 'r4' });
+    load.inForce('r4', last.revision);
+    await load.more(2 * ANSWERS);
 
-    const { statuses, lost, ids } = await load.stop();
-    expect(lost).toEqual([]);
-    expect([...statuses]).toEqual([[200, ids.length]]);
+    const { requests, during, cached } = await load.verified();
+    expect(requests).toBeGreaterThanOrEqual(2000);
     const events = await gateway.audited((all) => all.some((one) => one.event_type === 'admin_action'));
     expect(events).toContainEqual(expect.objectContaining({ operation: 'policy:rollback', outcome: 'allowed' }));
     console.log(
-      `${ids.length} requests during three bundles, one forgery and one rollback: none failed, none decided wrongly`,
+      `${requests} requests (${during} in the moment of a change, ${cached} from the cache) during three bundles, one ` +
+        'forgery and one rollback: none failed, none decided by a policy that was not in force, none wrongly',
     );
   }, 60_000);
 
@@ -255,16 +277,25 @@ describe('policies of a service that holds on', () => {
       servers: { orders: { type: 'sql', dialect: 'sqlite', url: orders.url, environment: 'staging' } },
       policy: {
         bundle: { url, signing, polling: { min_seconds: 0.02, max_seconds: 0.05, long_poll_seconds: 30 } },
-        watch: false,
+        ...{ watch: false, decision_log: { file: './decisions.jsonl' } },
       } as never,
     });
     const developer = await gateway.key('developer');
     const first = (await statusOf(gateway)).revision;
+    const load = startCheckedLoad(
+      gateway,
+      BODY,
+      { developer: await gateway.key('developer'), user: await gateway.key('user') },
+      { r1: { developer: true, user: true }, r2: { developer: false, user: true } },
+      { name: 'r1', revision: first },
+    );
     expect((await invoke(gateway.url, developer, PLAIN)).status).toBe(200);
     await vi.waitFor(() => expect(service.holding).toBe(1), { interval: 5, timeout: 10_000 });
     expect(service.asked.at(-1)).toMatchObject({ prefer: 'modes=snapshot,delta;wait=30', etag: '"1"' });
 
     const nobody = { op: 'replace', path: '/config/tool_access/developer', value: {} };
+    await load.more(ANSWERS);
+    load.changing('r2');
     service.publish('"2"', await signedBundle('r2', false), deltaOf(nobody));
     const changed = await until(gateway, ({ revision }) => revision !== first);
     expect(changed).toMatchObject({
@@ -272,20 +303,33 @@ describe('policies of a service that holds on', () => {
       previous_revision: first,
       source: { type: 'delta', code: null },
     });
+    load.inForce('r2', changed.revision);
+    await load.more(ANSWERS);
     expect((await invoke(gateway.url, developer, PLAIN)).status).toBe(403);
 
+    load.changing('r1');
     expect(await policyCommand(gateway, 'rollback')).toBe(0);
     expect((await statusOf(gateway)).revision).toBe(first);
+    load.inForce('r1', first);
+    await load.more(ANSWERS);
     expect((await invoke(gateway.url, developer, PLAIN)).status).toBe(200);
 
     // A person asks for it: then it counts again.
+    load.changing('r2');
     expect(await policyCommand(gateway, 'reload')).toBe(0);
+    load.inForce('r2', (await statusOf(gateway)).revision);
+    await load.more(ANSWERS);
     expect((await invoke(gateway.url, developer, PLAIN)).status).toBe(403);
     await vi.waitFor(() => expect(service.holding).toBe(1), { interval: 5, timeout: 10_000 });
 
     service.publish('"3"', await signedBundle('r2', false), deltaOf({ ...nobody, value: { all: ['low'] } }, false));
     expect((await until(gateway, ({ last_error }) => last_error !== null)).last_error).toMatch(/is not signed/);
+    await load.more(ANSWERS);
     expect((await invoke(gateway.url, developer, PLAIN)).status).toBe(403);
+    const { requests, during } = await load.verified();
+    console.log(
+      `${requests} requests (${during} in the moment of a change) during changes of the data: all as decided`,
+    );
     service.stop();
     await orders.crash();
   }, 30_000);
