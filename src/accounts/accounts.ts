@@ -105,8 +105,9 @@ export class Accounts {
     const source = guard.digest('source', networkOf(origin.source_ip));
     // From where its owner has come before, an account has limit and lock of its own: strangers cannot keep the owner out.
     const isKnown = await sessionStore.isKnownSource(account?.id ?? 'nobody', source);
-    const lock = isKnown ? guard.digest(name, source) : name;
-    await guard.admitLogin(origin.source_ip, lock, origin.now);
+    const here = guard.digest(name, source);
+    const lock = isKnown ? here : name;
+    await guard.admitLogin(origin.source_ip, here, isKnown ? null : name, origin.now);
     return guard.inTurn(lock, () => this.#attempt({ account, password, lock, source, username }, origin));
   }
 

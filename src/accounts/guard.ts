@@ -47,15 +47,18 @@ export class Guard {
     return this.digest('name', nameKey(username));
   }
 
-  /** One attempt to log in. Throws RATE_LIMIT_EXCEEDED; STORE_UNAVAILABLE when nobody can count. */
-  async admitLogin(ip: string, name: string, now: number): Promise<void> {
+  /**
+   * One attempt to log in. `here` is the name from this address; `name` counts as well for addresses the account does not
+   * know, and is null otherwise. Throws RATE_LIMIT_EXCEEDED; STORE_UNAVAILABLE when nobody can count.
+   */
+  async admitLogin(ip: string, here: string, name: string | null, now: number): Promise<void> {
     const address = networkOf(ip);
     const { login_per_minute: limit } = this.#options.limits;
-    const [byName, byAddress] = await Promise.all([
-      this.#hit(`login:name:${name}`, MINUTE_MS),
+    const [byAddress, ...byName] = await Promise.all([
       this.#hit(`login:ip:${address}`, MINUTE_MS),
+      ...[here, ...(name === null ? [] : [name])].map((key) => this.#hit(`login:name:${key}`, MINUTE_MS)),
     ]);
-    if (byName.count > limit) throw limited(byName, now);
+    for (const hit of byName) if (hit.count > limit) throw limited(hit, now);
     if (byAddress.count <= limit) return;
     // Those that went well do not count: many people may share an address.
     const good = Number((await this.#options.shared.get(goodKey(address, byAddress))) ?? 0);

@@ -1,5 +1,4 @@
 /** Calls to `/auth` as a client makes them, and a gateway that keeps accounts. */
-import { systemClock } from '../../src/core/clock.ts';
 import type { PartialConfig } from './gateway.ts';
 
 /** Good by both rules. */
@@ -58,5 +57,3 @@ export function steppedClock(start = Date.parse('2026-11-22T10:30:10Z')) {
     },
   };
 }
-
-export { systemClock };
