@@ -62,10 +62,10 @@ async function gunzip(archive: Buffer, limits: ArchiveLimits): Promise<Buffer> {
   const end = start + plain.engine.bytesWritten;
   if (archive.length < end + 8) throw refused('ends in the middle');
   if (archive.length > end + 8) throw refused('goes on behind its end');
-  if (archive.readUInt32LE(end) !== crc32(plain.buffer)) throw refused('is damaged: its checksum is wrong');
   if (archive.readUInt32LE(end + 4) !== plain.buffer.length % 2 ** 32) {
     throw refused('is damaged: its length is wrong');
   }
+  if (archive.readUInt32LE(end) !== crc32(plain.buffer)) throw refused('is damaged: its checksum is wrong');
   return plain.buffer;
 }
 

@@ -5,8 +5,9 @@
 import { createHash } from 'node:crypto';
 import { isJsonObject, type JsonObject, type JsonValue } from '../core/json.ts';
 import type { Bundle, PlanBytes } from './bundle.ts';
-import { type ArchiveLimits, readArchive } from './bundle-archive.ts';
-import { isStructured, type SigningRules, verifyFiles } from './bundle-signing.ts';
+import type { ArchiveLimits } from './bundle-archive.ts';
+import { openBundle } from './bundle-open.ts';
+import { isStructured, type SigningRules } from './bundle-signing.ts';
 import { yamlToJson } from './bundle-yaml.ts';
 import type { PatchOperation } from './data-document.ts';
 import { parseReadSet } from './input-shape.ts';
@@ -36,7 +37,7 @@ export async function readContents(
   signing: SigningRules | null,
   limits?: ArchiveLimits,
 ): Promise<Contents> {
-  const files = verifyFiles(await readArchive(archive, limits), signing);
+  const files = await openBundle(archive, signing, limits);
   for (const name of files.keys()) {
     if (!isExpected(name)) throw refused(`holds ${name.slice(0, 120)}, which is no part of a bundle`);
   }

@@ -277,7 +277,7 @@ describe('policies of a service that holds on', () => {
       servers: { orders: { type: 'sql', dialect: 'sqlite', url: orders.url, environment: 'staging' } },
       policy: {
         bundle: { url, signing, polling: { min_seconds: 0.02, max_seconds: 0.05, long_poll_seconds: 30 } },
-        ...{ watch: false, decision_log: { file: './decisions.jsonl' } },
+        ...{ watch: false, cache: { entries: 0 }, decision_log: { file: './decisions.jsonl' } },
       } as never,
     });
     const developer = await gateway.key('developer');
