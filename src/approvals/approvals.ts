@@ -65,7 +65,7 @@ export class Approvals implements ApprovalGate {
     if (!isOwn || principal.type === 'anonymous') {
       throw invalid('other_principal', 'The approval was given to another caller');
     }
-    const record = await this.#stored(() => this.find(principal.tenant_id, claims.approval_id));
+    const record = await this.find(principal.tenant_id, claims.approval_id);
     if (record === null) throw invalid('unknown', 'The approval is not known');
     const asked = argumentsOf(classified);
     const call = asked === null ? null : callOf(classified, asked.digest, revision ?? '');
@@ -98,7 +98,7 @@ export class Approvals implements ApprovalGate {
     const { tenant_id, id, token_id } = record;
     const at = clock.now();
     const isBurnt = await this.#stored(() => store.use(tenant_id, id, token_id, at));
-    if (!isBurnt) throw closed((await this.#stored(() => this.find(tenant_id, id))) ?? { ...record, state: 'used' });
+    if (!isBurnt) throw closed((await this.find(tenant_id, id)) ?? { ...record, state: 'used' });
     this.#report('used', { ...record, state: 'used', used_at: at, open_key: null }, principal, originOf(received));
   }
 
@@ -219,18 +219,22 @@ export class Approvals implements ApprovalGate {
   // --- for people ---
 
   /** Null when the tenant has none of this id. What is over by now is told as expired. */
-  async find(tenant: string, id: string): Promise<ApprovalRecord | null> {
+  find(tenant: string, id: string): Promise<ApprovalRecord | null> {
     const { store, clock } = this.#options;
-    const record = await store.find(tenant, id);
-    if (record === null || !isOver(record, clock.now())) return record;
-    await this.#expire(tenant, id);
-    return store.find(tenant, id);
+    return this.#stored(async () => {
+      const record = await store.find(tenant, id);
+      if (record === null || !isOver(record, clock.now())) return record;
+      await this.#expire(tenant, id);
+      return store.find(tenant, id);
+    });
   }
 
   /** Newest first. */
-  async list(tenant: string, page: ApprovalPage): Promise<ApprovalRecord[]> {
-    await this.#expire(tenant);
-    return this.#options.store.list(tenant, page);
+  list(tenant: string, page: ApprovalPage): Promise<ApprovalRecord[]> {
+    return this.#stored(async () => {
+      await this.#expire(tenant);
+      return this.#options.store.list(tenant, page);
+    });
   }
 
   /** The token of an approved request, for its requester alone; null for everybody else and in every other state. */
@@ -250,7 +254,7 @@ export class Approvals implements ApprovalGate {
   ): Promise<ApprovalRecord> {
     const { store, clock } = this.#options;
     const { tenant_id } = principal;
-    const record = await this.#stored(() => this.find(tenant_id, id));
+    const record = await this.find(tenant_id, id);
     if (record === null) throw new GatewayError('NOT_FOUND');
     this.#requireApprover(record, principal);
     const reason = verdict.reason === null ? null : scrubText(verdict.reason.trim().slice(0, MAX_REASON));
@@ -266,7 +270,7 @@ export class Approvals implements ApprovalGate {
     const by = { id: principal.id, type: principal.type, username: principal.username, key_id: principal.auth.key_id };
     const token_id = state === 'approved' ? randomBytes(16).toString('base64url') : null;
     const isMine = await this.#stored(() => store.decide(tenant_id, id, { state, at, by, reason, token_id }));
-    if (!isMine) throw decided((await this.#stored(() => this.find(tenant_id, id))) ?? record);
+    if (!isMine) throw decided((await this.find(tenant_id, id)) ?? record);
     const after: ApprovalRecord = {
       ...record,
       state,

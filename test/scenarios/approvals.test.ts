@@ -398,7 +398,14 @@ test('without its store nothing is approved and nothing passes', async () => {
   const token = await tokenFor('DROP TABLE storeless');
   const database = new DatabaseSync(join(gateway.home, 'portcullis.db'));
   database.exec('ALTER TABLE approvals RENAME TO approvals_away');
-  const answers = [await invoke(admin, 'DROP TABLE storeless', token), await invoke(admin, 'DROP TABLE storeless_two')];
+  const answers = [
+    await invoke(admin, 'DROP TABLE storeless', token),
+    await invoke(admin, 'DROP TABLE storeless_two'),
+    await get(admin, '/approvals'),
+    await get(admin, '/approvals/apr_1'),
+    await post(approver, '/approve/apr_1'),
+    await post(approver, '/approvals/decide', { decisions: [{ approval_id: 'apr_1', action: 'approve' }] }),
+  ];
   const headers = { authorization: `Bearer ${ADMIN_TOKEN}` };
   expect((await fetch(`${gateway.admin}/metrics`, { headers })).status).toBe(200);
   database.exec('ALTER TABLE approvals_away RENAME TO approvals');
