@@ -140,7 +140,8 @@ function limited(retryAfter: number | undefined): RemoteVerdict {
 
 /** RFC 9110 10.2.3: seconds or a date. */
 function seconds(header: string | undefined, now: number): number | undefined {
-  if (header === undefined) return undefined;
-  const value = /^\d{1,9}$/.test(header) ? Number(header) : Math.ceil((Date.parse(header) - now) / 1000);
+  const isDate = header !== undefined && /^[A-Z][a-z]{2}, /.test(header);
+  if (header === undefined || !(isDate || /^\d{1,9}$/.test(header))) return undefined;
+  const value = isDate ? Math.ceil((Date.parse(header) - now) / 1000) : Number(header);
   return Number.isNaN(value) ? undefined : Math.min(Math.max(value, 1), MAX_RETRY_AFTER);
 }

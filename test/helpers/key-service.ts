@@ -15,7 +15,7 @@ export interface ServiceCall {
 export interface ServiceAnswer {
   readonly status?: number;
   readonly headers?: Readonly<Record<string, string>>;
-  /** Sent as JSON, or as it is when it is a text. */
+  /** Sent as JSON, or as it is when it is a text or bytes. */
   readonly body?: unknown;
   /** Ends the connection without an answer. */
   readonly hangUp?: boolean;
@@ -79,7 +79,9 @@ export async function startKeyService(): Promise<KeyService> {
     if (answer.silent === true) return;
     if (answer.hangUp === true) return void request.socket.destroy();
     response.writeHead(answer.status ?? 200, { 'content-type': 'application/json', ...answer.headers });
-    response.end(typeof answer.body === 'string' ? answer.body : JSON.stringify(answer.body ?? {}));
+    response.end(
+      typeof answer.body === 'string' || Buffer.isBuffer(answer.body) ? answer.body : JSON.stringify(answer.body ?? {}),
+    );
   };
   await new Promise<void>((done) => server.listen(0, '127.0.0.1', done));
   const service: KeyService = {
