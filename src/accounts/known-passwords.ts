@@ -15,7 +15,7 @@ const WORDS =
   'newpassword oldpassword passwordpassword passwordpassword1 adminadmin adminadminadmin welcomewelcome ' +
   'changemechangeme pleasechangeme letmeinletmein letmeinplease opensesame secretpassword supersecret ' +
   'supersecretpassword topsecretpassword qwertyqwerty qwertyqwertyqwerty asdfasdfasdfasdf zxcvzxcvzxcvzxcv ' +
-  'jwtsecret averylongpassword areallylongpassword averysecurepassword securepassword verysecurepassword';
+  'jwtsecret averylongpassword areallylongpassword averysecurepassword verysecurepassword';
 const ENDINGS =
   ' ! 1 1! 12 12! 123 123! 1234 1234! 12345 12345! 123456 123456! 1234567 12345678 123456789 1234567890 @123 ' +
   '#1 01 007 2020 2021 2022 2023 2024 2025 2026 2024! 2025! 2026! !! !@# !@#$ ?';
