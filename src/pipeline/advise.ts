@@ -28,6 +28,7 @@ export function createAdvisor(parts: AdvisorParts): Advisor {
   const counting = { ...parts.admission, switches: new Switchboard(), limits: UNLIMITED };
   return {
     as: ({ received, route }, principal) => admit(counting, { received, route, principal }),
+    isOff: (principal) => parts.admission.switches.refusalOf(principal) !== null,
     advise(exchange, call) {
       const route = { ...exchange.route, entrypoint: parts.entrypointOf(call.server) };
       const [decision] = parts.judge({ ...exchange, route }, [call]);

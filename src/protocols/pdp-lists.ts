@@ -81,7 +81,7 @@ async function found({ find }: ListingOptions, tenant: string, id: string, now: 
 
 async function answerServers(options: ListingOptions, request: Request): Promise<EndpointReply> {
   const as = await asSubject(options, request);
-  const visible = seen(options.judge, as, [...options.servers.values()], ({ facts }) =>
+  const visible = seen(options, as, [...options.servers.values()], ({ facts }) =>
     serverCall('gateway:server:list', facts.name),
   );
   const wanted = request.query.get('include_tools');
@@ -102,7 +102,7 @@ async function answerTools(options: ListingOptions, request: Request): Promise<E
   const only = name === null ? null : options.servers.get(name);
   if (only === undefined) throw new GatewayError('SERVER_NOT_FOUND');
   const all = only === null ? [...options.servers.values()] : [only];
-  const visible = seen(options.judge, as, all, ({ facts }) => serverCall('gateway:server:list', facts.name));
+  const visible = seen(options, as, all, ({ facts }) => serverCall('gateway:server:list', facts.name));
   // What one may not see is as if it were not there.
   if (only !== null && visible.length === 0) throw new GatewayError('SERVER_NOT_FOUND');
   const { byServer, errors } = await toolsOf(options, request.exchange, as, visible);
@@ -122,7 +122,7 @@ async function toolsOf(
   as: Admitted,
   servers: readonly McpServer[],
 ): Promise<FoundTools> {
-  const { client, judge, identityHeaders } = options;
+  const { client, identityHeaders } = options;
   const by = { principal: caller.principal, headers: identityHeaders(caller), signal: caller.received.signal };
   const byServer = new Map<McpServer, readonly object[]>();
   const errors: { server_name: string; code: string }[] = [];
@@ -131,7 +131,7 @@ async function toolsOf(
     const { name } = server.facts;
     try {
       const tools = await client.listTools(server, by);
-      const shown = seen(judge, as, tools, (tool) => toolCall(options, name, String(tool.name), null));
+      const shown = seen(options, as, tools, (tool) => toolCall(options, name, String(tool.name), null));
       byServer.set(
         server,
         shown.map((tool) => describeTool(name, tool)),
@@ -146,8 +146,14 @@ async function toolsOf(
 }
 
 /** The things the policy lets the subject see. */
-function seen<T>(judge: Judge, as: Admitted, things: readonly T[], callOf: (thing: T) => Call): readonly T[] {
+function seen<T>(
+  { advisor, judge }: Pick<ListingOptions, 'advisor' | 'judge'>,
+  as: Admitted,
+  things: readonly T[],
+  callOf: (thing: T) => Call,
+): readonly T[] {
   if (things.length === 0) return things;
+  if (advisor.isOff(as.principal)) return [];
   const decisions = judge(as, things.map(callOf));
   return things.filter((_, at) => decisions[at]?.allow === true && decisions[at]?.failure === null);
 }

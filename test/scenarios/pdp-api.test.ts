@@ -247,6 +247,10 @@ describe('POST /api/v1/gateway/authorize', () => {
     const said = await authorize('asker', { ...select, user: { id: 'suspended', roles: ['developer'] } });
     expect(said.status).toBe(200);
     expect(decided(said)).toMatchObject({ allow: false, code: 'SWITCHED_OFF', status: 403, obligations: [] });
+    const listed = async (id: string) =>
+      (await get(`/api/v1/gateway/servers?user_id=${id}&roles=developer`, 'catalogue')).body;
+    expect(await listed('suspended')).toEqual({ servers: [] });
+    expect(await listed('somebody')).not.toEqual({ servers: [] });
   });
 
   test('without a policy there is no answer, and that is no allow', async () => {

@@ -24,6 +24,8 @@ export interface Advisor {
    * STORE_UNAVAILABLE.
    */
   as(exchange: Admitted, principal: Principal): Admitted | Promise<Admitted>;
+  /** Whether somebody is switched off, and so can see and do nothing. */
+  isOff(principal: Principal): boolean;
   /** Classifies and decides one call. Never throws. */
   advise(exchange: Admitted, call: Call): Advice;
 }
