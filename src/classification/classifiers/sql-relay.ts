@@ -4,30 +4,12 @@
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
+import { parentPort, workerData } from 'node:worker_threads';
 import type { Finding } from '../classifier.ts';
 import type { ChildOrder, ChildReport } from './sql-child.ts';
 import { TOO_LONG } from './sql-reading.ts';
-
-/** What the thread is started with. */
-export interface RelayStart {
-  readonly port: MessagePort;
-  /** One 32-bit cell: the number of the last question that was answered. */
-  readonly answered: Int32Array;
-}
-
-/** One question. */
-export interface Question {
-  readonly id: number;
-  readonly dialect: string;
-  readonly sql: string;
-}
-
-/** The answer; null when no process has the dialect loaded. */
-export interface Answer {
-  readonly id: number;
-  readonly findings: readonly Finding[] | null;
-}
+import type { Answer, Question, RelayStart } from './sql-wire.ts';
+import { CELLS } from './sql-wire.ts';
 
 /** Milliseconds after which a process that has not answered is killed; more while it loads a dialect besides. */
 const HANG_MS = 1000;
@@ -39,7 +21,7 @@ const RESTART_MS = 10;
 const MAX_RESTART_MS = 10_000;
 const HEAP_MB = 256;
 
-const { port, answered } = workerData as RelayStart;
+const { port, cells } = workerData as RelayStart;
 
 /** Every dialect that was ever asked for: a new process loads them all. */
 const wanted = new Set<string>();
@@ -50,6 +32,7 @@ let deaths = 0;
 /** One running process. */
 class Parsers {
   readonly #process: ChildProcess;
+  readonly #cell: number;
   readonly #loading = new Map<string, PromiseWithResolvers<boolean>>();
   readonly #ready = new Set<string>();
   #asked: Question | null = null;
@@ -63,6 +46,8 @@ class Parsers {
       execArgv: ['--disable-warning=ExperimentalWarning', `--max-old-space-size=${HEAP_MB}`],
       stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
     });
+    this.#cell = Math.max(cells.indexOf(0, CELLS.pids), CELLS.pids);
+    Atomics.store(cells, this.#cell, this.#process.pid ?? 0);
     this.#process.on('message', (message) => this.#heard(message as ChildReport));
     this.#process.once('exit', () => this.#ended()).once('error', () => this.#ended());
   }
@@ -120,11 +105,13 @@ class Parsers {
 
   /** Killed, or brought down by a defect of its parsers: the gateway goes on. */
   #ended(): void {
+    if (Atomics.compareExchange(cells, this.#cell, this.#process.pid ?? 0, 0) !== 0) Atomics.notify(cells, this.#cell);
     this.#settle(TOO_LONG);
     for (const { resolve } of this.#loading.values()) resolve(false);
     if (next === this) next = null;
     if (current !== this) return;
     current = null;
+    if (Atomics.load(cells, CELLS.isClosing) === 1) return;
     setTimeout(open, Math.min(RESTART_MS * 2 ** deaths, MAX_RESTART_MS));
     deaths++;
   }
@@ -132,8 +119,8 @@ class Parsers {
 
 function answer({ id }: Question, findings: readonly Finding[] | null): void {
   port.postMessage({ id, findings } satisfies Answer);
-  Atomics.store(answered, 0, id);
-  Atomics.notify(answered, 0);
+  Atomics.store(cells, CELLS.answered, id);
+  Atomics.notify(cells, CELLS.answered);
 }
 
 /** Starts the process that takes the next questions. */

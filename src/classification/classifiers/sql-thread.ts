@@ -8,20 +8,23 @@ import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from '
 import type { Finding } from '../classifier.ts';
 import type { SqlExaminer } from './sql-reading.ts';
 import { sqlFinding, TOO_LONG } from './sql-reading.ts';
-import type { Answer, Question, RelayStart } from './sql-relay.ts';
+import type { Answer, Question, RelayStart } from './sql-wire.ts';
+import { CELLS } from './sql-wire.ts';
 
 /**
  * Milliseconds the caller waits in the worst case. What bounds the time is the size of the statements that are let
  * through (sql-size.ts); this is for a machine that has no time and for what nobody foresaw.
  */
 const WAIT_MS = 500;
+/** Milliseconds to wait at exit for each process to be gone. */
+const CLOSE_MS = 200;
 const NOT_READY: readonly Finding[] = [sqlFinding('admin', 'sql:unknown-dialect')];
 
 /** The relay, from outside. */
 class Relay {
   readonly #worker: Worker;
   readonly #port: MessagePort;
-  readonly #answered = new Int32Array(new SharedArrayBuffer(4));
+  readonly #cells = new Int32Array(new SharedArrayBuffer(4 * CELLS.count));
   readonly loaded = new Map<string, Promise<boolean>>();
   #asked = 0;
   isOver = false;
@@ -30,14 +33,31 @@ class Relay {
     const { port1, port2 } = new MessageChannel();
     this.#port = port1;
     const file = import.meta.url.endsWith('.ts') ? './sql-relay.ts' : './sql-relay.js';
-    const workerData: RelayStart = { port: port2, answered: this.#answered };
+    const workerData: RelayStart = { port: port2, cells: this.#cells };
     this.#worker = new Worker(new URL(file, import.meta.url), { workerData, transferList: [port2] });
     const end = (): void => {
       this.isOver = true;
     };
     this.#worker.once('exit', end).once('error', end);
+    process.once('exit', () => this.#close());
     port1.unref();
     this.#worker.unref();
+  }
+
+  /** Nothing that was started outlives this process; what the relay has not reaped yet would, for a moment. */
+  #close(): void {
+    if (this.isOver) return;
+    Atomics.store(this.#cells, CELLS.isClosing, 1);
+    for (let cell = CELLS.pids; cell < CELLS.count; cell++) {
+      const pid = Atomics.load(this.#cells, cell);
+      if (pid === 0) continue;
+      try {
+        process.kill(pid, 'SIGKILL');
+      } catch {
+        continue;
+      }
+      Atomics.wait(this.#cells, cell, pid, CLOSE_MS);
+    }
   }
 
   /** True when the dialect's parsers are there; false when they cannot be loaded or the thread died. */
@@ -70,12 +90,12 @@ class Relay {
   /** The answer, or null when the time is up or an earlier statement still has the parsers. Blocks the caller meanwhile. */
   ask(dialect: string, sql: string): Answer | null {
     const before = this.#asked;
-    if (Atomics.load(this.#answered, 0) !== before) return null;
+    if (Atomics.load(this.#cells, CELLS.answered) !== before) return null;
     this.#asked = (before + 1) | 0;
     const question: Question = { id: this.#asked, dialect, sql };
     this.#port.postMessage(question);
-    Atomics.wait(this.#answered, 0, before, WAIT_MS);
-    if (Atomics.load(this.#answered, 0) !== this.#asked) return null;
+    Atomics.wait(this.#cells, CELLS.answered, before, WAIT_MS);
+    if (Atomics.load(this.#cells, CELLS.answered) !== this.#asked) return null;
     // Answers that came too late stand before this one.
     for (;;) {
       const answer = receiveMessageOnPort(this.#port)?.message as Answer | undefined;
