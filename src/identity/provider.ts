@@ -1,4 +1,5 @@
 /** The contract of identity providers. Source: contracts 1. */
+import type { IncomingMessage } from 'node:http';
 import type { CredentialKind, Principal } from '../core/principal.ts';
 import type { Secret } from '../core/secret.ts';
 
@@ -19,6 +20,8 @@ export interface IdentityFacts {
   readonly route: string;
   /** Epoch milliseconds. */
   readonly now: number;
+  /** The request as Node has it, for what its connection proves (`link.ts`); absent where there is none. */
+  readonly incoming?: IncomingMessage;
 }
 
 export type RejectionReason =
@@ -51,6 +54,8 @@ export interface ProviderHealth {
 }
 
 export interface IdentityProvider {
+  /** True: the client certificate of a request counts as a credential on routes with this provider. */
+  readonly takesCertificates?: boolean;
   /** Answering at once (a cached result) spares the request a promise and a timer. */
   authenticate(credential: Credential, facts: IdentityFacts, signal: AbortSignal): AuthResult | Promise<AuthResult>;
   health?(): Promise<ProviderHealth>;

@@ -6,6 +6,7 @@ import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Module } from '../../core/module.ts';
+import { Bindings, bindingOf } from '../bound-token.ts';
 import { CredentialCache } from '../credential-cache.ts';
 import type { IdentityEnv } from '../env.ts';
 import { looksLikeJwt, verifyToken } from '../jwt-check.ts';
@@ -32,6 +33,7 @@ class JwtProvider implements IdentityProvider {
   readonly #env: IdentityEnv;
   readonly #keys: KeySource;
   readonly #cache: CredentialCache;
+  readonly #bindings = new Bindings();
   readonly #unsubscribe: () => void;
 
   constructor(options: JwtOptions, env: IdentityEnv) {
@@ -50,23 +52,28 @@ class JwtProvider implements IdentityProvider {
     if (!looksLikeJwt(token)) return NOT_APPLICABLE;
     if (token.length > this.#options.max_token_bytes) return invalid('longer than max_token_bytes');
     const key = this.#cache.key(token);
-    return this.#cache.get(key, facts.now) ?? this.#check(token, key, facts.now);
+    const known = this.#cache.get(key, facts.now);
+    return known === undefined ? this.#check(token, key, facts) : this.#bindings.hold(known, facts);
   }
 
-  async #check(token: string, cacheKey: string, now: number): Promise<AuthResult> {
+  async #check(token: string, cacheKey: string, facts: IdentityFacts): Promise<AuthResult> {
+    const { now } = facts;
     const epoch = this.#cache.epoch;
     const verified = await verifyToken(token, this.#options, this.#keys, now);
     if ('kind' in verified) return verified;
     const principal = principalFromClaims(verified.claims, this.#options, this.#env.name, now, this.#env.logger);
     if (principal === null) return invalid('a claim that makes the principal is missing or of another type');
+    const binding = bindingOf(verified.claims);
+    if (binding === 'unknown') return invalid('bound to a proof that is not understood');
     const { token_id, expires_at } = principal.auth;
     if (token_id !== null && (await isTokenRevoked(this.#env.shared, this.#options.issuer, token_id))) {
       return invalid('revoked');
     }
+    this.#bindings.note(principal, binding);
     const result = Object.freeze({ kind: 'authenticated', principal } as const);
     const expires = ((expires_at ?? 0) + this.#options.clock_skew_seconds) * 1000;
     this.#cache.set(cacheKey, result, Math.min(expires, now + this.#options.cache_seconds * 1000), epoch);
-    return result;
+    return this.#bindings.hold(result, facts);
   }
 
   health(): Promise<ProviderHealth> {

@@ -21,6 +21,7 @@ export function authenticate(authenticator: Authenticator, routed: Routed): Auth
     path: received.path,
     route: route.id,
     now: received.receivedAt,
+    incoming: received.incoming,
   };
   const identified = authenticator.authenticate(received, facts);
   return identified instanceof Promise ? identified.then((later) => accept(routed, later)) : accept(routed, identified);

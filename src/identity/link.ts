@@ -1,0 +1,71 @@
+/**
+ * The connection a request came on, whatever a proxy in front says about the client: only what TLS itself proved.
+ * Source: RFC 8446 4.4.2, RFC 8705 3, acceptance HF-14.
+ */
+import { hash, type X509Certificate } from 'node:crypto';
+import type { IncomingMessage } from 'node:http';
+import type { Socket } from 'node:net';
+import type { TLSSocket } from 'node:tls';
+
+const MAX_CHAIN = 8;
+
+/** One per connection, made when first asked for. */
+export class Link {
+  readonly #socket: Socket;
+  /** Of the other end of the socket: the client, or the last proxy. IPv4-mapped IPv6 is shown as IPv4. */
+  readonly address: string;
+  readonly isEncrypted: boolean;
+  #chain: readonly Buffer[] | null | undefined;
+  #thumbprint: string | null | undefined;
+
+  constructor(socket: Socket) {
+    this.#socket = socket;
+    this.address = (socket.remoteAddress ?? '').replace(/^::ffff:(?=\d+\.)/i, '').replace(/%.*$/, '');
+    this.isEncrypted = isTls(socket);
+  }
+
+  /** DER of the certificate whose key the other end proved to hold, then of those it sent along; null: none. */
+  get chain(): readonly Buffer[] | null {
+    this.#chain ??= isTls(this.#socket) ? chainOf(this.#socket) : null;
+    return this.#chain;
+  }
+
+  /** Whether TLS found the certificate good. Asked each time: it also holds for a session that was taken up again. */
+  get isAuthorized(): boolean {
+    return isTls(this.#socket) && this.#socket.authorized && !this.#socket.destroyed;
+  }
+
+  /** base64url SHA-256 of the certificate (RFC 8705 3.1); null: none, or not a good one. */
+  get thumbprint(): string | null {
+    const leaf = this.isAuthorized ? this.chain?.[0] : undefined;
+    if (leaf === undefined) return null;
+    this.#thumbprint ??= hash('sha256', leaf, 'base64url');
+    return this.#thumbprint;
+  }
+}
+
+const isTls = (socket: Socket): socket is TLSSocket => 'encrypted' in socket && socket.encrypted === true;
+
+function chainOf(socket: TLSSocket): readonly Buffer[] | null {
+  const chain: Buffer[] = [];
+  for (
+    let at: X509Certificate | undefined = socket.getPeerX509Certificate();
+    at !== undefined && chain.length < MAX_CHAIN;
+    at = at.issuerCertificate
+  ) {
+    chain.push(at.raw);
+  }
+  return chain.length === 0 ? null : chain;
+}
+
+const links = new WeakMap<Socket, Link>();
+
+/** Of a request; null where there is no connection, as in a test of one part. */
+export function linkOf(incoming: Pick<IncomingMessage, 'socket'> | undefined): Link | null {
+  if (incoming === undefined) return null;
+  const known = links.get(incoming.socket);
+  if (known !== undefined) return known;
+  const link = new Link(incoming.socket);
+  links.set(incoming.socket, link);
+  return link;
+}
