@@ -22,7 +22,7 @@ import { regionTable } from './http/addresses.ts';
 import type { IdentityProvider } from './identity/provider.ts';
 import { letKeysAsk } from './key-service-set.ts';
 import { createIdentityProvider } from './modules.ts';
-import { resourceEndpoints, routeChallenges } from './oauth.ts';
+import { oauthEndpoints, routeOAuth } from './oauth.ts';
 import type { Logging } from './observability/logger.ts';
 import type { Metrics } from './observability/metrics.ts';
 import { createJudge } from './pipeline/judge.ts';
@@ -110,16 +110,16 @@ export async function assemble(config: Config, platform: Platform): Promise<Gene
   const accounts = await buildAccounts(config, platform, cleanup);
   const providers = await buildProviders(config, platform, accounts, cleanup);
   const guard = failureGuard(config, platform);
-  const challenges = routeChallenges(config, routes);
+  const oauth = routeOAuth(config, routes, providers);
   const plain = new Map(
-    routes.map((route) => [route, guard(buildAuthenticator(route, providers, platform, challenges.get(route.match)))]),
+    routes.map((route) => [route, guard(buildAuthenticator(route, providers, platform, oauth.get(route.match)))]),
   );
-  letKeysAsk(config, platform, plain);
+  letKeysAsk(platform, plain);
   const { authenticators, endpoints } = delegating(config, platform, plain, cleanup);
   const approvals = buildApprovals(config, platform, cleanup);
   const protocols = buildProtocols({
     ...{ config, platform, servers, upstreams, judge, classify, admission },
-    ...{ approvals, accounts, endpoints: [...endpoints, ...resourceEndpoints(config, routes)] },
+    ...{ approvals, accounts, endpoints: [...endpoints, ...oauthEndpoints(config, routes, providers)] },
   });
   const parts: PipelineParts = {
     routes: new RouteTable(routes, (route, path) => protocols[route.protocol].serves?.(path) ?? true),

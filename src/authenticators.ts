@@ -4,10 +4,12 @@ import type { Config } from './config/schema.ts';
 import { GatewayError } from './core/errors.ts';
 import type { Route } from './core/route.ts';
 import { createIdentityChain } from './identity/chain.ts';
+import { certificateCredential } from './identity/client-certificate.ts';
 import { readCredentials } from './identity/credentials.ts';
 import { metered } from './identity/metered.ts';
-import type { IdentityProvider } from './identity/provider.ts';
-import { withScopes } from './oauth.ts';
+import type { SessionCookie } from './identity/oauth/session-cookie.ts';
+import type { Credential, IdentityFacts, IdentityProvider } from './identity/provider.ts';
+import { type RouteOAuth, withScopes } from './oauth.ts';
 import { createFailureGuard, guarded } from './pipeline/failure-guard.ts';
 import type { Authenticator } from './pipeline/stages/authenticate.ts';
 
@@ -21,7 +23,7 @@ export function buildAuthenticator(
   route: Route,
   providers: ReadonlyMap<string, IdentityProvider>,
   platform: Platform,
-  challenge: string | null = null,
+  { challenge, cookie }: RouteOAuth = { challenge: null, cookie: null },
 ): Authenticator {
   const named = route.identity.flatMap((name) => {
     const provider = providers.get(name);
@@ -39,9 +41,11 @@ export function buildAuthenticator(
     onRejection: (provider, { reason, detail }, { request_id }) =>
       logger.debug({ request_id, provider, reason, detail: detail ?? null }, 'credential_refused'),
   });
+  const takesCertificates = route.identity.some((name) => providers.get(name)?.takesCertificates === true);
   const authenticator: Authenticator = {
     authenticate(received, facts) {
-      const credentials = readCredentials(received.headers);
+      const found = presented(received.headers, facts, cookie);
+      const credentials = takesCertificates ? withCertificate(found, received.headers, facts) : found;
       if (credentials instanceof GatewayError) return explained(credentials, challenge);
       // Nobody to ask, nothing to abort: the signal is not made.
       const signal = credentials.length === 0 ? NEVER : received.signal;
@@ -49,6 +53,28 @@ export function buildAuthenticator(
     },
   };
   return withScopes(authenticator, route, challenge);
+}
+
+/** What was presented by a header; the cookie of a session counts only where nothing was. */
+function presented(
+  headers: Readonly<Record<string, string>>,
+  facts: IdentityFacts,
+  cookie: SessionCookie | null,
+): readonly Credential[] | GatewayError {
+  const credentials = readCredentials(headers);
+  if (cookie === null || credentials instanceof GatewayError || credentials.length > 0) return credentials;
+  const session = cookie.read(headers, facts);
+  return session === null ? credentials : session instanceof GatewayError ? session : [session];
+}
+
+/** With the client certificate as one more credential: who shows several must be one and the same by each. */
+function withCertificate(
+  found: readonly Credential[] | GatewayError,
+  headers: Readonly<Record<string, string>>,
+  facts: IdentityFacts,
+): readonly Credential[] | GatewayError {
+  const certificate = found instanceof GatewayError ? null : certificateCredential(headers, facts);
+  return certificate === null || found instanceof GatewayError ? found : [...found, certificate];
 }
 
 /** A header that cannot be read is told where to find out more, as every other refusal is. */

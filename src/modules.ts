@@ -9,21 +9,25 @@ import { introspection } from './identity/providers/introspection.ts';
 import { jwt } from './identity/providers/jwt.ts';
 import { ldap } from './identity/providers/ldap.ts';
 import { local } from './identity/providers/local.ts';
+import { mtls } from './identity/providers/mtls.ts';
+import { oidc } from './identity/providers/oidc.ts';
 import { remoteKey } from './identity/providers/remote-key.ts';
 import { Breaker } from './upstreams/breaker.ts';
 
 const remoteKeys = remoteKey((options) => new Breaker(options));
-const IDENTITY_MODULES = [custom, jwt, introspection, apiKey, remoteKeys, local, ldap] as const;
+const IDENTITY_MODULES = [custom, jwt, oidc, introspection, apiKey, remoteKeys, local, ldap, mtls] as const;
 
 /** What `identity.*` of the config file may hold: one schema per provider kind. */
 export const IDENTITY_SCHEMA = z.union([
   jwt.schema,
   custom.schema,
+  oidc.schema,
   introspection.schema,
   apiKey.schema,
   remoteKeys.schema,
   local.schema,
   ldap.schema,
+  mtls.schema,
 ]);
 
 /** Makes the provider that one `identity.*` entry describes. The entry has passed its module's schema. */

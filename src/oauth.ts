@@ -3,8 +3,12 @@ import type { Config } from './config/schema.ts';
 import { GatewayError } from './core/errors.ts';
 import type { Route } from './core/route.ts';
 import { isFetchable } from './identity/key-fetch.ts';
+import { type BrowserLogin, loginEndpoints } from './identity/oauth/login-endpoints.ts';
 import type { ProtectedRoute } from './identity/oauth/protected-resource.ts';
 import { challengeOf, metadataEndpoints, requireScopes } from './identity/oauth/protected-resource.ts';
+import { SessionCookie } from './identity/oauth/session-cookie.ts';
+import type { IdentityProvider } from './identity/provider.ts';
+import { browserLogin } from './identity/providers/oidc.ts';
 import type { Authenticator } from './pipeline/stages/authenticate.ts';
 import type { Endpoint } from './protocols/endpoint.ts';
 
@@ -24,16 +28,52 @@ export function protectedRoutes(config: Config, routes: readonly Route[]): Prote
   });
 }
 
-/** Without `public_url` nobody knows what to call the resources, so nothing is said. */
-export function resourceEndpoints(config: Config, routes: readonly Route[]): readonly Endpoint[] {
-  return config.public_url === undefined ? [] : metadataEndpoints(protectedRoutes(config, routes), config.public_url);
+/** What OAuth adds to the reading of credentials on a route. */
+export interface RouteOAuth {
+  /** Parameters of the Bearer challenge, or null. */
+  readonly challenge: string | null;
+  /** The cookie of browser sessions, where one of the route's providers has them. */
+  readonly cookie: SessionCookie | null;
 }
 
-/** Parameters of each route's Bearer challenge, by its match. */
-export function routeChallenges(config: Config, routes: readonly Route[]): ReadonlyMap<string, string> {
+/** By the route's match. */
+export function routeOAuth(
+  config: Config,
+  routes: readonly Route[],
+  providers: ReadonlyMap<string, IdentityProvider>,
+): ReadonlyMap<string, RouteOAuth> {
   const { public_url } = config;
   if (public_url === undefined) return new Map();
-  return new Map(protectedRoutes(config, routes).map((route) => [route.match, challengeOf(route, public_url)]));
+  const told = new Map(protectedRoutes(config, routes).map((route) => [route.match, challengeOf(route, public_url)]));
+  const cookie = new SessionCookie(public_url);
+  const logins = new Set(browserLogins(providers).map(({ provider }) => provider));
+  return new Map(
+    routes.map(({ match, identity }) => [
+      match,
+      { challenge: told.get(match) ?? null, cookie: identity.some((name) => logins.has(name)) ? cookie : null },
+    ]),
+  );
+}
+
+function browserLogins(providers: ReadonlyMap<string, IdentityProvider>): readonly BrowserLogin[] {
+  return [...providers.values()].flatMap((provider) => browserLogin(provider) ?? []);
+}
+
+/**
+ * What routes are as protected resources, and where browsers log in. Without `public_url` nobody knows what to call the
+ * resources, so nothing is said.
+ */
+export function oauthEndpoints(
+  config: Config,
+  routes: readonly Route[],
+  providers: ReadonlyMap<string, IdentityProvider>,
+): readonly Endpoint[] {
+  const { public_url } = config;
+  if (public_url === undefined) return [];
+  return [
+    ...metadataEndpoints(protectedRoutes(config, routes), public_url),
+    ...loginEndpoints(browserLogins(providers), new SessionCookie(public_url), public_url),
+  ];
 }
 
 /** The same authenticator where nothing is required; else one that lets in who was granted every scope of the route. */
