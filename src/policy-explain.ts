@@ -11,6 +11,9 @@ import { findDecision } from './policy/explain/find-event.ts';
 import { PlanFault } from './policy/plan/interpreter.ts';
 import { PolicyLoadError } from './policy/wasm/program.ts';
 
+/** Requests wait as long as this takes: what needs more can be explained with the command, beside the gateway. */
+const TIME_MS = 500;
+
 /** Looks at the generation of the moment. */
 export function explainAdmin(generation: () => Generation, platform: OpenPlatform): ExplainAdmin {
   return async (question) => {
@@ -29,7 +32,7 @@ export function explainAdmin(generation: () => Generation, platform: OpenPlatfor
           };
     const { bundle: place } = config.policy;
     try {
-      return explain(bundle, typeof place === 'string' ? at(place) : platform.baseDir, request);
+      return explain(bundle, typeof place === 'string' ? at(place) : platform.baseDir, { ...request, timeMs: TIME_MS });
     } catch (fault) {
       if (!(fault instanceof PlanFault) && !(fault instanceof PolicyLoadError)) throw fault;
       throw new GatewayError('UNPROCESSABLE', { message: fault.message });

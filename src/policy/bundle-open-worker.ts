@@ -1,6 +1,7 @@
 /** The thread that opens and verifies one archive. Started by `bundle-open.ts`. */
 import { parentPort, workerData } from 'node:worker_threads';
 import { Secret } from '../core/secret.ts';
+import { stepBack } from './background.ts';
 import { type ArchiveLimits, readArchive } from './bundle-archive.ts';
 import { type SigningRules, verifyFiles } from './bundle-signing.ts';
 import type { Algorithm } from './jws.ts';
@@ -20,6 +21,7 @@ export type OpenWord =
   | { readonly files: readonly (readonly [name: string, content: Uint8Array])[] }
   | { readonly refused: string };
 
+stepBack();
 const { archive, limits, signing } = workerData as OpenWork;
 const keys = signing.keys.map(([id, algorithm, key]) => [id, { algorithm, key: new Secret(key) }] as const);
 

@@ -4,6 +4,7 @@
  */
 import { parentPort, workerData } from 'node:worker_threads';
 import { type ActivationOptions, type ActivePolicy, activate } from './activation.ts';
+import { stepBack } from './background.ts';
 import { compile } from './compiler.ts';
 import { readVerdict, readVerdicts } from './result.ts';
 import { compare } from './shadow-compare.ts';
@@ -17,6 +18,7 @@ import type {
 } from './shadow-wire.ts';
 import { PolicyLoadError } from './wasm/program.ts';
 
+stepBack();
 const start = workerData as ShadowStart;
 const options: ActivationOptions = {
   bundleDir: start.bundleDir,

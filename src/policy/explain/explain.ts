@@ -66,6 +66,8 @@ export interface ExplainRequest {
   /** Epoch milliseconds. */
   readonly now: number;
   readonly masked?: readonly string[];
+  /** Milliseconds the evaluation may take; no limit where nobody waits for anything else. */
+  readonly timeMs?: number;
 }
 
 const MAX_FIRED = 60;
@@ -85,8 +87,8 @@ export function explain(bundle: Bundle, dir: string, request: ExplainRequest): E
   }
   const plan = readPlan(bundle.plan);
   const trace = new TraceCollector();
-  const { entrypoint, input, now } = request;
-  const { value } = interpret(plan, entrypoint, fromJson(input), fromJson(bundle.data), now, trace);
+  const { entrypoint, input, now, timeMs } = request;
+  const { value } = interpret(plan, entrypoint, fromJson(input), fromJson(bundle.data), now, trace, timeMs);
   const view = new View(plan, sourceTexts(plan, dir, bundle));
   const result = value === undefined ? null : toJson(value);
   const allow = verdictOf(result);

@@ -40,8 +40,11 @@ const DONE = -1;
 const RETURN = -2;
 const MAX_STEPS = 20_000_000;
 const MAX_CALLS = 2000;
+const TOO_LONG = 'the policy takes too long on this input to be explained here';
+/** Statements between two looks at the clock. */
+const STRIDE = 1024;
 
-/** Evaluates an entrypoint. Throws PlanFault. `input` undefined: there is none. */
+/** Evaluates an entrypoint. Throws PlanFault. `input` undefined: there is none. `timeMs`: how long it may take. */
 export function interpret(
   plan: Plan,
   entrypoint: string,
@@ -49,10 +52,11 @@ export function interpret(
   data: Rego,
   nowMs: number,
   tracer: Tracer | null = null,
+  timeMs = Number.POSITIVE_INFINITY,
 ): PlanOutcome {
   const blocks = plan.entrypoints.get(entrypoint);
   if (blocks === undefined) throw new PlanFault(`the policy has no entrypoint ${entrypoint}`);
-  return new Evaluation(plan, PLAN_BUILTINS, nowMs, tracer).run(blocks, input, data);
+  return new Evaluation(plan, PLAN_BUILTINS, nowMs, tracer, timeMs).run(blocks, input, data);
 }
 
 class Evaluation {
@@ -62,14 +66,16 @@ class Evaluation {
   readonly #state = new CallState();
   readonly #results: Rego[] = [];
   #memo = new Map<PlanFunction, Rego | undefined>();
+  readonly #until: number;
   #steps = 0;
   #calls = 0;
   #returned: Rego | undefined;
 
-  constructor(plan: Plan, builtins: BuiltinTable, nowMs: number, tracer: Tracer | null) {
+  constructor(plan: Plan, builtins: BuiltinTable, nowMs: number, tracer: Tracer | null, timeMs: number) {
     this.#plan = plan;
     this.#builtins = builtins;
     this.#tracer = tracer;
+    this.#until = performance.now() + timeMs;
     this.#state.start(nowMs);
   }
 
@@ -83,6 +89,7 @@ class Evaluation {
   #block(block: Block, locals: Locals): number {
     for (const statement of block.stmts ?? []) {
       if (++this.#steps > MAX_STEPS) throw new PlanFault('the policy takes too many steps on this input');
+      if (this.#steps % STRIDE === 0 && performance.now() > this.#until) throw new PlanFault(TOO_LONG);
       const end = this.#statement(statement.type, statement.stmt, locals);
       this.#tracer?.statement(statement, locals, end === DONE);
       if (end !== DONE) return end;

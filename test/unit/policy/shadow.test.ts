@@ -1,4 +1,6 @@
 /** The thread of a candidate: how it is bounded, stopped and replaced. */
+import { readdirSync, readFileSync } from 'node:fs';
+import { getPriority } from 'node:os';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Decision } from '../../../src/core/decision.ts';
 import type { Logger } from '../../../src/core/module.ts';
@@ -48,6 +50,22 @@ describe.skipIf(NO_COMPILER !== null)('the thread of a candidate', () => {
       ...{ bundleDir: endless.path, dataFile: null, entrypoint: ENTRYPOINT, sample: 1, timeLimitMs: 20 },
       ...{ logger: QUIET, ...options },
     });
+
+  test.runIf(process.platform === 'linux')('takes only what the others leave of the processors', async () => {
+    /** The nice values of all threads of this process. */
+    const nice = (): readonly number[] =>
+      readdirSync('/proc/self/task').map((id) => {
+        const text = readFileSync(`/proc/self/task/${id}/stat`, 'latin1');
+        return Number(text.slice(text.lastIndexOf(')') + 2).split(' ')[16]);
+      });
+    const own = getPriority();
+    const before = nice().filter((one) => one === 19).length;
+    const shadow = start();
+    await shadow.reload();
+    expect(nice().filter((one) => one === 19).length).toBe(before + 1);
+    expect(getPriority()).toBe(own);
+    await shadow.close();
+  });
 
   test('is replaced when it gives no sign of life, and what it had is counted as lost', async () => {
     const shadow = start({ timeLimitMs: 4000, stuckMs: 100 });

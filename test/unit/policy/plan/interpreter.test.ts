@@ -151,6 +151,15 @@ describe('the interpreter of the plan', () => {
     expect(() => interpret(parsePlan(JSON.stringify(odd)), 'a/b', null, null, 0)).toThrow('NewStmt');
   });
 
+  test('stops where the time is up', () => {
+    const at = { file: 0, row: 1, col: 1 };
+    const set = { type: 'AssignVarStmt', stmt: { source: { type: 'bool', value: true }, target: 2, ...at } };
+    const many = { plans: { plans: [{ name: 'a/b', blocks: [{ stmts: Array(5000).fill(set) }] }] } };
+    const plan = parsePlan(JSON.stringify(many));
+    expect(interpret(plan, 'a/b', null, null, 0).value).toBeUndefined();
+    expect(() => interpret(plan, 'a/b', null, null, 0, null, -1)).toThrow('takes too long');
+  });
+
   test('refuses a plan that is none, is damaged, or belongs to another build', () => {
     expect(() => parsePlan('{')).toThrow('no JSON');
     expect(() => parsePlan('{}')).toThrow('no entrypoint');
