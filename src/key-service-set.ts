@@ -15,13 +15,12 @@ import { isPermission } from './pipeline/stages/decide.ts';
 import { endpointCall } from './protocols/api.ts';
 import type { Endpoint } from './protocols/endpoint.ts';
 
-function validationOf({ key_service }: Config, platform: Platform): KeyValidationOptions {
+function validationOf(platform: Platform): KeyValidationOptions {
   const { keys, pepper, clock, keyUsage: usage, logging } = platform;
   const logger = logging.component('identity');
   return {
     issuing: { keys, pepper, clock },
     usage,
-    prefix: key_service.prefix,
     onFailure: (error) => logger.warn({ err: error }, 'the use of a key could not be written'),
   };
 }
@@ -41,12 +40,12 @@ export function keyServiceOf(config: Config, platform: Platform, judge: Judge): 
       return decision !== undefined && isPermission(decision);
     },
   });
-  return [...management, keyValidationEndpoint(validationOf(config, platform))];
+  return [...management, keyValidationEndpoint(validationOf(platform))];
 }
 
 /** Puts what lets a key ask about itself in the place of the authenticator of that route, if there is one. */
-export function letKeysAsk(config: Config, platform: Platform, authenticators: Map<Route, Authenticator>): void {
-  const options = validationOf(config, platform);
+export function letKeysAsk(platform: Platform, authenticators: Map<Route, Authenticator>): void {
+  const options = validationOf(platform);
   for (const route of authenticators.keys()) {
     if (route.match !== VALIDATE_PATH || route.protocol !== 'api') continue;
     authenticators.set(route, { authenticate: ({ headers }) => validatingPrincipal(options, headers) });

@@ -46,6 +46,8 @@ describe('the published package', { timeout: 120_000 }, () => {
         'package/dist/main.js',
         'package/dist/gateway.js',
         'package/dist/gateway.d.ts',
+        'package/dist/client.js',
+        'package/dist/client.d.ts',
         'package/policies/main.rego',
         'package/policies/decision.schema.json',
         'package/policies/input.schema.json',
@@ -118,6 +120,16 @@ describe('the published package', { timeout: 120_000 }, () => {
     expect(readFileSync(join(app, 'node_modules/portcullis/dist/gateway.d.ts'), 'utf8')).toContain('createGateway');
     const types = readFileSync(join(app, 'node_modules/portcullis/dist/gateway.d.ts'), 'utf8');
     for (const name of ['PolicyInput', 'PolicyDecision', 'DecisionDocument']) expect(types).toContain(name);
+  });
+
+  test('brings a client that imports nothing of the gateway', async () => {
+    writeFileSync(
+      join(app, 'client.mjs'),
+      `import { PortcullisClient } from 'portcullis/client';\nconsole.log(typeof new PortcullisClient({ url: 'http://127.0.0.1:1', apiKey: 'k' }).fetch);\n`,
+    );
+    expect((await runToEnd(process.execPath, ['client.mjs'], { cwd: app, env })).stdout).toBe('function\n');
+    expect(readFileSync(join(app, 'node_modules/portcullis/dist/client.js'), 'utf8')).not.toMatch(/^import /m);
+    expect(readFileSync(join(app, 'node_modules/portcullis/dist/client.d.ts'), 'utf8')).toContain('PortcullisClient');
   });
 
   test('says in one sentence that the demo needs a clone', async () => {

@@ -16,8 +16,6 @@ import { principalOfKey } from './providers/api-key.ts';
 export interface KeyValidationOptions {
   readonly issuing: Omit<KeyIssuing, 'environment' | 'shared'>;
   readonly usage: KeyUsageStore;
-  /** Of the keys that are known here. */
-  readonly prefix: string;
   onFailure(error: unknown): void;
 }
 
@@ -62,9 +60,9 @@ export async function validatingPrincipal(
 }
 
 /** The record of a key whose text is right, in whatever state it is. */
-async function prove({ issuing, prefix }: KeyValidationOptions, text: string): Promise<ApiKeyRecord | null> {
+async function prove({ issuing }: KeyValidationOptions, text: string): Promise<ApiKeyRecord | null> {
   const parsed = parseKey(text);
-  if (parsed === null || parsed.prefix !== prefix) return null;
+  if (parsed === null) return null;
   const record = await issuing.keys.find(parsed.id);
   if (record === null || !keyMatches(text, issuing.pepper, record.hash)) return null;
   return record.prefix === parsed.prefix && record.environment === parsed.environment ? record : null;

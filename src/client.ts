@@ -1,0 +1,307 @@
+/**
+ * A client for programs that go through a gateway: it adds the credential, keeps a session alive and manages keys. Uses
+ * nothing but `fetch`. `import { PortcullisClient } from 'portcullis/client'`. Source: acceptance H-07, H-08, H-16.
+ */
+
+export interface ClientOptions {
+  /** Base address of the gateway. Default: `PORTCULLIS_URL`, then `HOKUSAI_AUTH_SERVICE_URL`. */
+  readonly url?: string;
+  /** Default: `PORTCULLIS_API_KEY`, then `HOKUSAI_API_KEY`; not read when there is a username. */
+  readonly apiKey?: string;
+  /** An account of the gateway, with `password`; logged in when first needed. */
+  readonly username?: string;
+  readonly password?: string;
+  /** Milliseconds for one request. Default 30,000; the client's own questions take 5,000 at most. */
+  readonly timeoutMs?: number;
+  /** Instead of the global one. */
+  readonly fetch?: typeof globalThis.fetch;
+}
+
+/** What a login gives. */
+export interface Session {
+  readonly access_token: string;
+  readonly refresh_token: string;
+  readonly expires_in: number;
+  readonly user_id: string;
+  readonly username: string;
+  readonly role: string;
+}
+
+export interface NewKey {
+  readonly name: string;
+  readonly service_id?: string;
+  readonly environment?: 'production' | 'staging' | 'test' | 'development';
+  readonly scopes?: readonly string[];
+  readonly permissions?: readonly string[];
+  readonly roles?: readonly string[];
+  readonly allowed_ips?: readonly string[];
+  readonly rate_limit_per_hour?: number;
+  readonly expires_at?: string;
+  readonly expires_in_days?: number;
+  readonly owner_id?: string;
+}
+
+/** What may be seen of a key. Times are RFC 3339. */
+export interface KeyView {
+  readonly key_id: string;
+  readonly name: string;
+  readonly environment: string;
+  readonly service_id: string | null;
+  readonly owner_id: string;
+  readonly scopes: readonly string[];
+  readonly permissions: readonly string[];
+  readonly roles: readonly string[];
+  readonly allowed_ips: readonly string[];
+  readonly rate_limit_per_hour: number | null;
+  readonly created_at: string;
+  readonly expires_at: string | null;
+  readonly revoked_at: string | null;
+  readonly last_used_at: string | null;
+  readonly replaced_by: string | null;
+}
+
+/** The text of a key is in no later answer. */
+export interface NewKeyView extends KeyView {
+  readonly api_key: string;
+}
+
+export interface KeyUsage {
+  readonly key_id: string;
+  readonly created_at: string;
+  readonly last_used_at: string | null;
+  readonly uses: { readonly total: number; readonly last_24_hours: number };
+}
+
+/** The gateway refused, or could not do it. */
+export class PortcullisError extends Error {
+  override readonly name = 'PortcullisError';
+  readonly status: number;
+  /** Of the gateway's catalogue of errors, e.g. `POLICY_DENIED`; null when the answer names none. */
+  readonly code: string | null;
+  readonly requestId: string | null;
+  /** Seconds after which it may be tried again, when the gateway says so. */
+  readonly retryAfter: number | null;
+
+  constructor(message: string, response: Response, code: string | null) {
+    super(message);
+    this.status = response.status;
+    this.code = code;
+    this.requestId = response.headers.get('x-request-id');
+    const seconds = Number(response.headers.get('retry-after') ?? Number.NaN);
+    this.retryAfter = Number.isFinite(seconds) ? seconds : null;
+  }
+}
+
+const TIMEOUT_MS = 30_000;
+const OWN_TIMEOUT_MS = 5000;
+const KEYS = '/api/v1/keys';
+
+export class PortcullisClient {
+  readonly #url: URL;
+  readonly #apiKey: string | null;
+  readonly #account: { readonly username: string; readonly password: string } | null;
+  readonly #timeoutMs: number;
+  readonly #fetch: typeof globalThis.fetch;
+  #session: Session | null = null;
+  /** One login or refresh for everyone who needs it at the same time. */
+  #renewing: Promise<Session> | null = null;
+
+  /** Throws TypeError without an address or a credential, and for plain http to another machine. */
+  constructor(options: ClientOptions = {}) {
+    this.#url = checkedUrl(options.url ?? variable('PORTCULLIS_URL') ?? variable('HOKUSAI_AUTH_SERVICE_URL'));
+    const { username, password } = options;
+    if ((username === undefined) !== (password === undefined)) throw new TypeError('give a username and a password');
+    this.#account = username === undefined || password === undefined ? null : { username, password };
+    if (this.#account !== null && options.apiKey !== undefined) {
+      throw new TypeError('give either an API key or an account');
+    }
+    const key = options.apiKey ?? variable('PORTCULLIS_API_KEY') ?? variable('HOKUSAI_API_KEY') ?? null;
+    this.#apiKey = this.#account === null ? key : null;
+    if (this.#account === null && key === null) throw new TypeError('give an API key or an account');
+    this.#timeoutMs = options.timeoutMs ?? TIMEOUT_MS;
+    this.#fetch = options.fetch ?? globalThis.fetch;
+  }
+
+  /**
+   * `fetch` with the credential, for addresses of the gateway only; redirects are not followed, for the credential must
+   * not go elsewhere. A session that ended is renewed once, and the request sent again when its body can be.
+   */
+  async fetch(path: string | URL, init: RequestInit = {}): Promise<Response> {
+    const target = this.#target(path);
+    const response = await this.#send(target, init, this.#timeoutMs);
+    if (response.status !== 401 || this.#account === null || !isRepeatable(init.body)) return response;
+    const used = this.#session;
+    await response.body?.cancel();
+    await this.#renew(used);
+    return this.#send(target, init, this.#timeoutMs);
+  }
+
+  /** Whether the credential is good: true for 200, false when it is refused. Throws PortcullisError when nobody can say. */
+  async validate(): Promise<boolean> {
+    const response = await this.#validation();
+    await response.body?.cancel();
+    if (response.status === 200) return true;
+    if (response.status === 401 || response.status === 402 || response.status === 403) return false;
+    throw new PortcullisError(`The gateway cannot say (status ${response.status})`, response, null);
+  }
+
+  async #validation(): Promise<Response> {
+    if (this.#apiKey === null) {
+      try {
+        return await this.fetch('/auth/me', { signal: AbortSignal.timeout(OWN_TIMEOUT_MS) });
+      } catch (error) {
+        // Refused at login: that is an answer too.
+        if (error instanceof PortcullisError && error.status === 401) return new Response(null, { status: 401 });
+        throw error;
+      }
+    }
+    const headers = { 'content-type': 'application/json', authorization: `Bearer ${this.#apiKey}` };
+    return this.#plain(this.#target(`${KEYS}/validate`), { method: 'POST', headers, body: '{}' });
+  }
+
+  /** Logs in with the account. Otherwise it happens when first needed. */
+  async login(): Promise<Session> {
+    if (this.#account === null) throw new TypeError('a client with an API key has no session');
+    this.#session = null;
+    return this.#renew(null);
+  }
+
+  /** Ends the session, also for whoever may have copied its tokens. */
+  async logout(): Promise<void> {
+    if (this.#session === null) return;
+    const response = await this.#send(this.#target('/auth/logout'), { method: 'POST' }, OWN_TIMEOUT_MS);
+    await response.body?.cancel();
+    this.#session = null;
+  }
+
+  /** Keys of a gateway that issues them; what the caller may do there is decided by permissions `keys:*`. */
+  readonly keys = {
+    /** The text of the key is in this answer only. */
+    create: (wanted: NewKey): Promise<NewKeyView> => this.#json('POST', KEYS, wanted),
+    /** All that the caller may see. */
+    list: (): Promise<readonly KeyView[]> => this.#list(),
+    /** A new key with the same settings; the old one stays good for the grace time, 24 hours when nothing is said. */
+    rotate: (id: string, graceHours?: number): Promise<NewKeyView> =>
+      this.#json(
+        'POST',
+        `${KEYS}/${encodeURIComponent(id)}/rotate`,
+        graceHours === undefined ? {} : { grace_hours: graceHours },
+      ),
+    revoke: async (id: string): Promise<void> => {
+      await this.#json('DELETE', `${KEYS}/${encodeURIComponent(id)}`);
+    },
+    usage: (id: string): Promise<KeyUsage> => this.#json('GET', `${KEYS}/${encodeURIComponent(id)}/usage`),
+  };
+
+  async #list(): Promise<readonly KeyView[]> {
+    const items: KeyView[] = [];
+    for (let after: string | null = null; ; ) {
+      const more = after === null ? '' : `&after=${encodeURIComponent(after)}`;
+      const page: { items: readonly KeyView[]; next: string | null } = await this.#json(
+        'GET',
+        `${KEYS}?limit=1000${more}`,
+      );
+      items.push(...page.items);
+      if (page.next === null) return items;
+      after = page.next;
+    }
+  }
+
+  /** The JSON of a good answer. Throws PortcullisError otherwise. */
+  async #json<T>(method: string, path: string, body?: object): Promise<T> {
+    const content =
+      body === undefined ? {} : { body: JSON.stringify(body), headers: { 'content-type': 'application/json' } };
+    return read<T>(await this.fetch(path, { method, ...content }));
+  }
+
+  #target(path: string | URL): URL {
+    const base = this.#url.href.replace(/\/+$/, '');
+    const target = typeof path === 'string' && path.startsWith('/') ? new URL(base + path) : new URL(path);
+    // A credential is for one gateway.
+    if (target.origin !== this.#url.origin) throw new TypeError(`${target.origin} is not the gateway of this client`);
+    return target;
+  }
+
+  async #send(target: URL, init: RequestInit, timeoutMs: number): Promise<Response> {
+    const headers = new Headers(init.headers);
+    if (this.#apiKey !== null) headers.set('x-api-key', this.#apiKey);
+    else headers.set('authorization', `Bearer ${(this.#session ?? (await this.#renew(null))).access_token}`);
+    return this.#plain(target, { ...init, headers }, timeoutMs);
+  }
+
+  #plain(target: URL, init: RequestInit, timeoutMs = OWN_TIMEOUT_MS): Promise<Response> {
+    const limit = AbortSignal.timeout(timeoutMs);
+    const signal = init.signal === undefined || init.signal === null ? limit : AbortSignal.any([init.signal, limit]);
+    return this.#fetch(target, { ...init, signal, redirect: 'manual' });
+  }
+
+  /** @param ended the session that was refused; another one that came meanwhile is used instead */
+  #renew(ended: Session | null): Promise<Session> {
+    if (this.#session !== null && this.#session !== ended) return Promise.resolve(this.#session);
+    this.#renewing ??= this.#open(ended).finally(() => {
+      this.#renewing = null;
+    });
+    return this.#renewing;
+  }
+
+  /** By the refresh token while that is good, else with the password. */
+  async #open(ended: Session | null): Promise<Session> {
+    const refreshed = ended === null ? null : await this.#ask('/auth/refresh', { refresh_token: ended.refresh_token });
+    if (refreshed?.ok === true) return this.#keep(refreshed);
+    await refreshed?.body?.cancel();
+    this.#session = null;
+    return this.#keep(await this.#ask('/auth/login', this.#account ?? {}));
+  }
+
+  async #keep(response: Response): Promise<Session> {
+    this.#session = await read<Session>(response);
+    return this.#session;
+  }
+
+  #ask(path: string, body: object): Promise<Response> {
+    const headers = { 'content-type': 'application/json' };
+    return this.#plain(this.#target(path), { method: 'POST', headers, body: JSON.stringify(body) });
+  }
+}
+
+/** Node's environment, where there is one. */
+function variable(name: string): string | undefined {
+  const value = typeof process === 'undefined' ? undefined : process.env[name];
+  return value === '' ? undefined : value;
+}
+
+function checkedUrl(text: string | undefined): URL {
+  if (text === undefined) throw new TypeError('give the url of the gateway; there is no default');
+  const url = new URL(text);
+  const isLocal = ['localhost', '127.0.0.1', '[::1]'].includes(url.hostname);
+  if (url.protocol !== 'https:' && !(url.protocol === 'http:' && isLocal)) {
+    throw new TypeError('credentials are not sent over plain HTTP to another machine: use https');
+  }
+  if (url.username !== '' || url.search !== '' || url.hash !== '') {
+    throw new TypeError('the url must have no credentials, query or fragment');
+  }
+  return url;
+}
+
+/** A stream is gone once it was sent. */
+function isRepeatable(body: RequestInit['body']): boolean {
+  return !(
+    typeof body === 'object' &&
+    body !== null &&
+    (body instanceof ReadableStream || Symbol.asyncIterator in body)
+  );
+}
+
+async function read<T>(response: Response): Promise<T> {
+  const text = await response.text();
+  let body: unknown;
+  try {
+    body = text === '' ? undefined : JSON.parse(text);
+  } catch {
+    body = undefined;
+  }
+  if (response.ok) return body as T;
+  const { detail, error } = (body ?? {}) as { detail?: unknown; error?: { code?: unknown } };
+  const message = typeof detail === 'string' ? detail : `The gateway answered with status ${response.status}`;
+  throw new PortcullisError(message, response, typeof error?.code === 'string' ? error.code : null);
+}
