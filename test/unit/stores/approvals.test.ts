@@ -1,3 +1,4 @@
+import { sql } from 'kysely';
 import { describe, expect, test } from 'vitest';
 import { EVERY_TENANT } from '../../../src/stores/api-keys.ts';
 import { createApprovalStore } from '../../../src/stores/approvals.ts';
@@ -105,5 +106,30 @@ describe('stored approvals', () => {
     expect(await ids('default', { limit: 2, before: 'c' })).toEqual(['b', 'a']);
     expect(await ids('default', { state: 'pending' })).toEqual(['d', 'c', 'a']);
     expect(await ids('default', { requester_id: 'nobody' })).toEqual([]);
+  });
+
+  test.each([
+    ['what is due anywhere', 'expires_at <= 9 AND open_key IS NOT NULL LIMIT 500', 'approvals_due (expires_at<?)'],
+    [
+      'what is due in a tenant',
+      "expires_at <= 9 AND open_key IS NOT NULL AND tenant_id = 't' LIMIT 500",
+      'approvals_due_by_tenant (tenant_id=? AND expires_at<?)',
+    ],
+    ['a page of a tenant', "tenant_id = 't' ORDER BY id DESC LIMIT 9", 'approvals_pages (tenant_id=?)'],
+    [
+      'a page of those that wait',
+      "tenant_id = 't' AND state = 'pending' ORDER BY id DESC LIMIT 9",
+      'approvals_pages_by_state (tenant_id=? AND state=?)',
+    ],
+    [
+      'a page of somebody’s own',
+      "tenant_id = 't' AND requester_id = 'r' ORDER BY id DESC LIMIT 9",
+      'approvals_pages_by_requester (tenant_id=? AND requester_id=?)',
+    ],
+  ])('%s is found without a look at what is over long ago', async (_what, where, index) => {
+    await using database = await open();
+    const plan = await sql<{ detail: string }>`${sql.raw(`EXPLAIN QUERY PLAN SELECT * FROM approvals WHERE ${where}`)}`;
+    const { rows } = await plan.execute(database.queries);
+    expect(rows.map(({ detail }) => detail)).toEqual([`SEARCH approvals USING INDEX ${index}`]);
   });
 });
