@@ -8,6 +8,7 @@ import type { Logger } from '../core/module.ts';
 import { Latency, type LatencyFigures } from './latency.ts';
 import type { DecisionObserver, ObservedDecision } from './opa-engine.ts';
 import { DIFFERENCES, type Difference } from './shadow-compare.ts';
+import { roughSize } from './shadow-size.ts';
 import type {
   ShadowAnswer,
   ShadowFinding,
@@ -37,6 +38,8 @@ export interface ShadowOptions extends ShadowEvents {
   readonly logger: Logger;
   /** Decisions that wait at most. */
   readonly maxWaiting?: number;
+  /** Bytes of documents that wait at most, roughly. */
+  readonly maxWaitingBytes?: number;
   /** Milliseconds without a sign of life after which the thread is replaced. */
   readonly stuckMs?: number;
 }
@@ -88,6 +91,7 @@ export interface Shadow extends DecisionObserver {
 }
 
 const MAX_WAITING = 1000;
+const MAX_WAITING_BYTES = 32 * 1024 * 1024;
 const MAX_RECENT = 100;
 const STUCK_MS = 10_000;
 /** Loop turns in a millisecond, roughly. */
@@ -105,6 +109,8 @@ export function startShadow(options: ShadowOptions): Shadow {
 interface Waiting {
   readonly observed: ObservedDecision;
   readonly question: ShadowQuestion;
+  /** Bytes, once it is known. */
+  size: number;
 }
 
 class CandidateThread implements Shadow {
@@ -123,6 +129,7 @@ class CandidateThread implements Shadow {
   #onLoaded: (() => void)[] = [];
   #onIdle: (() => void)[] = [];
   #nextId = 1;
+  #bytes = 0;
   #same = 0;
   #compared = 0;
   #restarts = 0;
@@ -176,7 +183,7 @@ class CandidateThread implements Shadow {
     const { entrypoint, input, decisions, requests } = observed;
     const live = decisions.map(({ allow, deny, obligations, failure }) => ({ allow, deny, obligations, failure }));
     const now = requests[0]?.facts.now ?? 0;
-    const waiting: Waiting = { observed, question: { id, entrypoint, input, now, live } };
+    const waiting: Waiting = { observed, question: { id, entrypoint, input, now, live }, size: 0 };
     this.#waiting.set(id, waiting);
     this.#queue.push(waiting);
     // After the answer: what copies the input has no place between a decision and its request.
@@ -190,8 +197,9 @@ class CandidateThread implements Shadow {
 
   #send(): void {
     this.#handOver = null;
-    const questions = this.#queue.map(({ question }) => question);
+    const questions = this.#queue.filter((one) => this.#hasRoom(one)).map(({ question }) => question);
     this.#queue = [];
+    if (this.#waiting.size === 0) for (const idle of this.#onIdle.splice(0)) idle();
     if (questions.length === 0 || this.#worker === null) return;
     try {
       this.#worker.postMessage({ kind: 'batch', questions } satisfies ShadowTask);
@@ -199,6 +207,19 @@ class CandidateThread implements Shadow {
     } catch {
       for (const question of questions) this.#forget(question.id, 'unfit');
     }
+  }
+
+  /** Documents differ in size by orders of magnitude, so it is not their count alone that is bounded. */
+  #hasRoom(waiting: Waiting): boolean {
+    const most = this.#options.maxWaitingBytes ?? MAX_WAITING_BYTES;
+    const size = roughSize(waiting.question.input, most);
+    if (this.#bytes + size > most) {
+      this.#forget(waiting.question.id, 'busy');
+      return false;
+    }
+    waiting.size = size;
+    this.#bytes += size;
+    return true;
   }
 
   /** Fuel stops a loop of the policy; this stops whatever fuel does not count. */
@@ -238,6 +259,7 @@ class CandidateThread implements Shadow {
       return;
     }
     this.#waiting.delete(id);
+    this.#bytes -= waiting.size;
     this.#latency.record(us);
     let failed = false;
     for (const [at, finding] of findings.entries()) {
@@ -298,7 +320,9 @@ class CandidateThread implements Shadow {
   #forget(id: number, reason: ShadowDropReason): void {
     const waiting = this.#waiting.get(id);
     this.#waiting.delete(id);
-    if (waiting !== undefined) this.#drop(reason, waiting.question.live.length);
+    if (waiting === undefined) return;
+    this.#bytes -= waiting.size;
+    this.#drop(reason, waiting.question.live.length);
   }
 
   #drop(reason: ShadowDropReason, count: number): void {

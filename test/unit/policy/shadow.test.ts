@@ -3,6 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { getPriority } from 'node:os';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Decision } from '../../../src/core/decision.ts';
+import type { JsonObject } from '../../../src/core/json.ts';
 import type { Logger } from '../../../src/core/module.ts';
 import { buildInput } from '../../../src/policy/input.ts';
 import { type Shadow, type ShadowOptions, startShadow } from '../../../src/policy/shadow.ts';
@@ -28,8 +29,8 @@ const ALLOWED: Decision = {
   ...{ cached: false, eval_us: 1, failure: null },
 };
 
-function show(shadow: Shadow, tool: string): void {
-  const request = makeRequest({ call: { tool } });
+function show(shadow: Shadow, tool: string, parameters: JsonObject = {}): void {
+  const request = makeRequest({ call: { tool, parameters } });
   shadow.observe({
     entrypoint: ENTRYPOINT,
     input: buildInput(request, null),
@@ -82,6 +83,20 @@ describe.skipIf(NO_COMPILER !== null)('the thread of a candidate', () => {
     for (let i = 0; i < 20; i++) show(shadow, 'run');
     await shadow.settled();
     expect(shadow.status()).toMatchObject({ compared: 5, dropped: { busy: 15 }, waiting: 0 });
+    await shadow.close();
+  });
+
+  test('has no more waiting than fits into what it may keep, however few they are', async () => {
+    const shadow = start({ maxWaitingBytes: 100_000 });
+    await shadow.reload();
+    for (let i = 0; i < 5; i++) show(shadow, 'run', { text: 'x'.repeat(40_000) });
+    for (const large of [{ text: 'x'.repeat(200_000) }, { list: Array(50_000).fill(1) }]) show(shadow, 'run', large);
+    await shadow.settled();
+    expect(shadow.status()).toMatchObject({ compared: 2, dropped: { busy: 5 }, waiting: 0 });
+    // What was compared makes room.
+    show(shadow, 'run', { text: 'x'.repeat(80_000) });
+    await shadow.settled();
+    expect(shadow.status()).toMatchObject({ compared: 3, dropped: { busy: 5 } });
     await shadow.close();
   });
 
