@@ -35,11 +35,12 @@ describe('config/', () => {
       'bundle-service.yaml',
       'hokusai.yaml',
       'http.yaml',
-      'ldap.yaml',
       'introspection.yaml',
+      'ldap.yaml',
       'llm.yaml',
       'mcp.yaml',
       'minimal.yaml',
+      'oidc.yaml',
       'production.yaml',
       'swarm.yaml',
     ]);
@@ -55,7 +56,7 @@ describe('config/', () => {
     const protocols = new Set(configs.flatMap((config) => config?.routes.map(({ protocol }) => protocol) ?? []));
     const json = JSON.stringify(configJsonSchema(IDENTITY_SCHEMA));
     for (const kind of kinds) expect(json).toContain(`"const":"${kind}"`);
-    expect([...kinds].toSorted()).toEqual(['api-key', 'introspection', 'jwt', 'ldap', 'local', 'remote-key']);
+    expect([...kinds].toSorted()).toEqual(['api-key', 'introspection', 'jwt', 'ldap', 'local', 'oidc', 'remote-key']);
     expect([...protocols].toSorted()).toEqual(['http', 'llm', 'mcp', 'tools']);
   });
 

@@ -74,6 +74,15 @@ function setLdapAccount(value: string, draft: Draft): void {
   if (base !== undefined && draft.get([...path, 'base_dn']) === undefined) draft.set([...path, 'base_dn'], base);
 }
 
+/** The one oidc provider; with its issuer it is given to routes that name none. */
+const setOidc =
+  (option: 'issuer' | 'client_id' | 'client_secret'): Alias['apply'] =>
+  (value, draft) => {
+    const path = providerPath('oidc', 'oidc', draft);
+    draft.set([...path, option], value);
+    if (option === 'issuer') giveToRoutes(path, draft);
+  };
+
 const ALGORITHMS = {
   hs256: 'HS256',
   rs256: 'RS256',
@@ -258,6 +267,9 @@ export const ALIASES: readonly Alias[] = [
     'of the ldap provider: made if missing, given to routes that name none',
     setLdapServer,
   ),
+  row('MY_OAUTH_ISSUER', 'identity.*.issuer', 'of the oidc provider: made if missing', setOidc('issuer')),
+  row('MY_OAUTH_CLIENT_ID', 'identity.*.client_id', 'of the oidc provider', setOidc('client_id')),
+  row('MY_OAUTH_CLIENT_SECRET', 'identity.*.client_secret', 'of the oidc provider; secret', setOidc('client_secret')),
   row('MY_LDAP_BIND_DN', 'identity.*.bind_dn', 'of the ldap provider; base_dn follows from it', setLdapAccount),
   row('MY_LDAP_BIND_PASSWORD', 'identity.*.bind_password', 'of the ldap provider; secret', (value, draft) =>
     draft.set([...providerPath('ldap', 'ldap', draft), 'bind_password'], value),

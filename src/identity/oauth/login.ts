@@ -32,6 +32,8 @@ export interface LoginOptions {
   readonly scopes: readonly string[];
   readonly algorithms: readonly string[];
   readonly withUserinfo: boolean;
+  /** The server knows PKCE with S256 although its document does not say so. */
+  readonly assumePkce: boolean;
   readonly shared: Shared;
   readonly pepper: Secret;
   readonly logger: Logger;
@@ -155,7 +157,7 @@ export class Login {
 
   async #configuration(): Promise<Configuration> {
     const found = await this.#options.server.configuration();
-    const problem = found === null ? 'the issuer is not known' : loginProblem(found);
+    const problem = found === null ? 'the issuer is not known' : loginProblem(found, this.#options.assumePkce);
     if (found !== null && problem === null) return found;
     this.#options.logger.warn({ provider: this.#options.provider, problem }, 'oauth2_authentication_failed');
     throw new GatewayError('AUTH_UNAVAILABLE', { retryAfter: 5 });
@@ -207,11 +209,11 @@ function reasonOf(error: unknown): string {
 }
 
 /** What keeps a server from logging anybody in. */
-function loginProblem(configuration: Configuration): string | null {
+function loginProblem(configuration: Configuration, assumePkce: boolean): string | null {
   const server = configuration.serverMetadata();
   for (const name of ['authorization_endpoint', 'token_endpoint', 'jwks_uri'] as const) {
     if (server[name] === undefined) return `the issuer has no ${name}`;
   }
   // RFC 9700 2.1.1: without PKCE a stolen code is worth something.
-  return server.supportsPKCE('S256') ? null : 'the issuer does not offer PKCE with S256';
+  return assumePkce || server.supportsPKCE('S256') ? null : 'the issuer does not offer PKCE with S256';
 }

@@ -24,6 +24,10 @@ const shape = z.strictObject({
   login: z
     .strictObject({
       session_seconds: z.int().min(60).max(2_592_000).default(28_800).describe('from login to the end of a session'),
+      pkce: z
+        .enum(['advertised', 'assumed'])
+        .default('advertised')
+        .describe('assumed: for servers that know PKCE with S256 and do not say so, as Entra ID'),
     })
     .optional()
     .describe('lets browsers log in at /auth/oauth/start; needs public_url'),

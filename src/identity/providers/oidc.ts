@@ -93,7 +93,7 @@ class OidcProvider implements IdentityProvider {
       onChange: () => this.#cache.clear(),
     });
     this.#introspector = this.#makeIntrospector();
-    this.login = options.login === undefined ? null : this.#makeLogin(options.login.session_seconds);
+    this.login = options.login === undefined ? null : this.#makeLogin(options.login);
     this.#unsubscribe = [
       onTokenRevoked(env.shared, options.issuer, (id) => {
         this.#cache.drop((principal) => principal.auth.token_id === id);
@@ -139,9 +139,10 @@ class OidcProvider implements IdentityProvider {
   }
 
   /** What makes a well-signed token of this issuer no bearer access token of an accepted client. */
-  #problemOf({ cnf, client_id, azp }: JsonObject): string | null {
+  #problemOf({ cnf, client_id, azp, cid, appid }: JsonObject): string | null {
     if (cnf !== undefined) return 'the token is bound to a key of its owner';
-    const client = client_id ?? azp;
+    // RFC 9068, OpenID Connect, and what Okta and Entra ID write in their place.
+    const client = client_id ?? azp ?? cid ?? appid;
     const { clients } = this.#options;
     if (clients === undefined || (typeof client === 'string' && clients.includes(client))) return null;
     return 'the token is of a client that is not accepted';
@@ -205,20 +206,20 @@ class OidcProvider implements IdentityProvider {
     });
   }
 
-  #makeLogin(sessionSeconds: number): BrowserLogin {
+  #makeLogin({ session_seconds, pkce }: NonNullable<OidcOptions['login']>): BrowserLogin {
     const { name, shared, pepper, logger } = this.#env;
     const { client_id, scopes, algorithms, userinfo } = this.#options;
     const login = new Login({
       ...{ provider: name, server: this.#server, clientId: client_id, scopes, algorithms, withUserinfo: userinfo },
-      ...{ shared, pepper, logger },
+      ...{ shared, pepper, logger, assumePkce: pkce === 'assumed' },
     });
     return {
       provider: name,
-      sessionSeconds,
+      sessionSeconds: session_seconds,
       begin: (redirectUri, returnTo, now) => login.begin(redirectUri, returnTo, now),
       finish: async (query, sealed, now) => {
         const { claims, returnTo } = await login.finish(query, sealed, now);
-        const until = now + sessionSeconds * 1000;
+        const until = now + session_seconds * 1000;
         // The session ends by itself, not with the ID token, which is a few minutes' word about the login.
         const lasting = { ...claims, exp: Math.floor(until / 1000) };
         const principal = principalFromClaims(lasting, this.#options, name, now, logger, 'session');

@@ -213,6 +213,31 @@ routes: [{ match: /t, protocol: tools }, { match: /u, protocol: tools, anonymous
     ],
     bad: ['http://auth.example.com', 'expected https'],
   },
+  MY_OAUTH_ISSUER: {
+    value: 'https://login.example.com',
+    also: { MY_OAUTH_CLIENT_ID: 'portcullis' },
+    file: 'version: 1\nroutes: [{ match: /t, protocol: tools }]',
+    pick: (c) => [c.identity.oidc, c.routes[0]?.identity],
+    gives: [
+      expect.objectContaining({ kind: 'oidc', issuer: 'https://login.example.com', client_id: 'portcullis' }),
+      ['oidc'],
+    ],
+    bad: ['http://login.example.com', 'https'],
+  },
+  MY_OAUTH_CLIENT_ID: {
+    value: 'from-outside',
+    file: `version: 1
+identity: { staff: { kind: oidc, issuer: "https://login.example.com", client_id: old } }`,
+    pick: (c) => (c.identity.staff as { client_id?: string }).client_id,
+    gives: 'from-outside',
+  },
+  MY_OAUTH_CLIENT_SECRET: {
+    value: 'a long enough client secret',
+    also: { MY_OAUTH_ISSUER: 'https://login.example.com', MY_OAUTH_CLIENT_ID: 'portcullis' },
+    file: 'version: 1',
+    pick: (c) => (c.identity.oidc as { client_secret?: Secret }).client_secret?.reveal(),
+    gives: 'a long enough client secret',
+  },
   MY_LDAP_SERVER: {
     value: 'ldap.example.com',
     file: `version: 1
@@ -289,6 +314,7 @@ describe('environment variables', () => {
       'DYN_AUTH_PROVIDER',
       'DYN_STORAGE_PROVIDER',
       'MY_LDAP_BIND_PASSWORD',
+      'MY_OAUTH_CLIENT_ID',
       'MY_S3_BUCKET',
       'DYNAMO_RESPONSES_BACKEND',
       'TA_SECURE_AUTH_STORAGE_MANAGER_CLASS',

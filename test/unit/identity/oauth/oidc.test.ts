@@ -222,6 +222,12 @@ describe('a login', () => {
     expect(server.asked.map(({ path }) => path)).toEqual(['/.well-known/openid-configuration']);
   });
 
+  test('is begun where the operator knows that a silent server does PKCE', async () => {
+    describeServer({ code_challenge_methods_supported: undefined });
+    const { asked } = await logIn(await provider({ login: { pkce: 'assumed' } }), good);
+    expect(asked.get('code_challenge_method')).toBe('S256');
+  });
+
   test('discovery is read once, and read again when it is old', async () => {
     verifies('S-63');
     const one = await provider({ login: {} });
