@@ -22,6 +22,8 @@ export interface CertificateWish {
   /** Extended key usages; empty: the extension is left out. */
   readonly usages?: readonly string[];
   readonly isAuthority?: boolean;
+  /** Authorities that may stand below it. */
+  readonly pathLength?: number;
   readonly notBefore?: Date;
   readonly notAfter?: Date;
   /** Hexadecimal. */
@@ -36,6 +38,8 @@ export interface Issued {
   /** PEM, PKCS #8. */
   readonly key: string;
   readonly der: Buffer;
+  /** Lets it sign certificates, whether it may or not. */
+  asIssuer(): Authority;
 }
 
 export interface Authority extends Issued {
@@ -59,7 +63,7 @@ function extensionsFor(wish: CertificateWish): x509.Extension[] {
   const usages = wish.usages ?? (wish.isAuthority === true ? [] : [CLIENT_AUTH]);
   const isAuthority = wish.isAuthority === true;
   return [
-    new x509.BasicConstraintsExtension(isAuthority, undefined, true),
+    new x509.BasicConstraintsExtension(isAuthority, wish.pathLength, true),
     new x509.KeyUsagesExtension(
       isAuthority
         ? x509.KeyUsageFlags.keyCertSign | x509.KeyUsageFlags.cRLSign
@@ -91,7 +95,13 @@ async function build(
   });
   const pkcs8 = Buffer.from(await webcrypto.subtle.exportKey('pkcs8', keys.privateKey)).toString('base64');
   const key = `-----BEGIN PRIVATE KEY-----\n${(pkcs8.match(/.{1,64}/g) ?? []).join('\n')}\n-----END PRIVATE KEY-----\n`;
-  const issued = { certificate, cert: `${certificate.toString('pem')}\n`, key, der: Buffer.from(certificate.rawData) };
+  const issued: Issued = {
+    certificate,
+    cert: `${certificate.toString('pem')}\n`,
+    key,
+    der: Buffer.from(certificate.rawData),
+    asIssuer: () => issuing(issued, keys),
+  };
   return { issued, keys };
 }
 
@@ -102,6 +112,10 @@ export async function createAuthority(
   parent: { readonly name: string; readonly key: webcrypto.CryptoKey } | null = null,
 ): Promise<Authority> {
   const { issued, keys } = await build(subject, { ...wish, isAuthority: true }, parent);
+  return issuing(issued, keys);
+}
+
+function issuing(issued: Issued, keys: webcrypto.CryptoKeyPair): Authority {
   const me = { name: issued.certificate.subject, key: keys.privateKey };
   return {
     ...issued,
@@ -116,7 +130,18 @@ export async function createAuthority(
         signingKey: me.key,
         entries: revoked.map((serialNumber) => ({ serialNumber, revocationDate: new Date() })),
       });
-      return `${crl.toString('pem')}\n`;
+      // The label that OpenSSL writes.
+      return `${crl.toString('pem').replaceAll(' CRL-', ' X509 CRL-')}\n`;
     },
   };
+}
+
+/** A client's certificate that nobody vouches for but itself. */
+export async function selfSigned(subject: string, wish: CertificateWish = {}): Promise<Issued> {
+  return (await build(subject, wish, null)).issued;
+}
+
+/** An extension of these bytes. The package needs the reflection API of this file, so it is imported nowhere else. */
+export function extension(oid: string, isCritical: boolean, value: Buffer): x509.Extension {
+  return new x509.Extension(oid, isCritical, new Uint8Array(value));
 }
