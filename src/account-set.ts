@@ -91,7 +91,11 @@ export async function buildAccounts(
   const local: LocalAccounts = {
     read: (token, now) => tokens.read(token, now),
     standing: (id) => sessionStore.standing(id),
-    isRevoked: (id) => isTokenRevoked(shared, tokens.issuer, id),
+    async isRevoked(id) {
+      const isRevoked = await isTokenRevoked(shared, tokens.issuer, id);
+      platform.metrics.sharedLookup(isRevoked ? 'hit' : 'miss');
+      return isRevoked;
+    },
     permissionsOf: (role) => roles.get(role)?.permissions ?? null,
     externalVersion: () => sessionStore.externalVersion(),
   };

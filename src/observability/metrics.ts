@@ -272,11 +272,14 @@ function approvalMetrics(make: Factory) {
 function accountMetrics(make: Factory) {
   const events = make.counter('account_events_total', 'What happened to accounts, sessions and their keys', ['event']);
   const refreshes = make.counter('token_refreshes_total', 'Refresh tokens shown', ['outcome']);
+  const lookups = make.counter('shared_lookups_total', 'Looks into the shared store for withdrawn tokens', ['result']);
   const kinds = ['user_registered', 'login_succeeded', 'login_failed', 'password_changed', 'api_key_created'];
   for (const event of [...kinds, 'api_key_revoked', 'permission_denied', 'token_revoked']) events.inc({ event }, 0);
   for (const outcome of ['ok', 'refused', 'reused']) refreshes.inc({ outcome }, 0);
   return {
     accountEvent: (event: string): void => events.inc({ event }),
+    /** `hit`: it was withdrawn. */
+    sharedLookup: (result: 'hit' | 'miss'): void => lookups.inc({ result }),
     tokenRefresh: (outcome: 'ok' | 'refused' | 'reused'): void => refreshes.inc({ outcome }),
   };
 }

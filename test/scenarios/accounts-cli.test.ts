@@ -1,0 +1,124 @@
+/** What docs/accounts.md shows, and `portcullis users` on the database of a running gateway. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { ACCOUNTS, type Auth, authClient, bearer, IDENTITY, PASSWORD } from '../helpers/accounts.ts';
+import type { TestGateway } from '../helpers/gateway.ts';
+import { ADMIN_TOKEN, startGateway, writeConfig } from '../helpers/gateway.ts';
+import { cleanEnv, MAIN, ROOT, runToEnd } from '../helpers/processes.ts';
+import { verifies } from '../helpers/verifies.ts';
+
+const config = { identity: IDENTITY, accounts: ACCOUNTS };
+let gateway: TestGateway;
+let auth: Auth;
+const shim = `portcullis() { "${process.execPath}" "${MAIN}" "$@"; }`;
+
+beforeAll(async () => {
+  gateway = await startGateway(config);
+  await writeConfig(gateway.home, config);
+  auth = authClient(gateway.url);
+});
+afterAll(() => gateway?.[Symbol.asyncDispose]());
+
+function shell(text: string, more: Record<string, string> = {}) {
+  const env = cleanEnv({ PORTCULLIS_URL: gateway.url, ...more });
+  return runToEnd('bash', ['-euc', `${shim}\n${text}`], { cwd: gateway.home, env });
+}
+
+const document = readFileSync(join(ROOT, 'docs/accounts.md'), 'utf8');
+const blocks = [...document.matchAll(/^```sh\n(.*?)^```$/gms)].map(([, text = '']) => text);
+
+describe('docs/accounts.md', () => {
+  test('makes the first administrator and administers accounts', { timeout: 60_000 }, async () => {
+    verifies('V-38');
+    const done = await shell(blocks[0] ?? '', { ADMIN_PASSWORD: PASSWORD });
+    expect(done.code, done.stderr).toBe(0);
+    expect(done.stdout).toContain('"role":"admin"');
+    expect(done.stdout).toMatch(/^maria {2}maria@example.com {2}user {2}active/m);
+    const login = await auth('POST', '/auth/login', { username: 'keeper', password: PASSWORD });
+    expect(login.body.role).toBe('admin');
+  });
+
+  test('registers, logs in, refreshes, asks, makes a key and logs out', { timeout: 60_000 }, async () => {
+    verifies('V-32');
+    const done = await shell(blocks[1] ?? '', { PASSWORD });
+    expect(done.code, done.stderr).toBe(0);
+    expect(done.stdout).toContain('"has_permission":false');
+    expect(done.stdout).toContain('"api_key":"vllm_dev_');
+  });
+});
+
+describe('portcullis users', () => {
+  test('imports in the order of the lines, and says which were no good', { timeout: 60_000 }, async () => {
+    const lines = [
+      JSON.stringify({ username: 'anna', email: 'anna@example.com', password: PASSWORD }),
+      'not json',
+      JSON.stringify({ username: 'ben', email: 'ben@example.com', password_hash: '$2b$12$abcdefghijklmnopqrstuv' }),
+      JSON.stringify({ username: 'cleo', email: 'cleo@example.com', role: 'viewer' }),
+      JSON.stringify({ username: 'dora', email: 'anna@example.com' }),
+    ];
+    const done = await shell(`portcullis users import <<'END'\n${lines.join('\n')}\nEND`);
+    expect(done.code).toBe(1);
+    const answers = done.stdout
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    expect(answers.map((answer) => answer.username ?? [answer.line, answer.error.code])).toEqual([
+      'anna',
+      [2, 'INVALID_REQUEST'],
+      [3, 'UNPROCESSABLE'],
+      'cleo',
+      [5, 'CONFLICT'],
+    ]);
+    expect((await auth('POST', '/auth/login', { username: 'anna', password: PASSWORD })).status).toBe(200);
+  });
+
+  test('disables an account on a running gateway, and gives a new password', { timeout: 60_000 }, async () => {
+    verifies('VF-17');
+    const user = { username: 'erik', email: 'erik@example.com', password: PASSWORD };
+    await auth('POST', '/auth/register', user);
+    const { body } = await auth('POST', '/auth/login', { username: 'erik', password: PASSWORD });
+    const me = async () => (await auth('GET', '/auth/me', undefined, bearer(body.access_token))).status;
+    expect(await me()).toBe(200);
+    expect((await shell('portcullis users disable erik')).code).toBe(0);
+    // The command takes longer than a gateway needs to notice.
+    expect(await me()).toBe(401);
+    expect((await shell('portcullis users enable ERIK')).code).toBe(0);
+    const next = 'Another-Lamp-Harbour-43';
+    expect((await shell(`printf '%s' ${next} | portcullis users password erik --password-stdin`)).code).toBe(0);
+    expect((await auth('POST', '/auth/login', { username: 'erik', password: PASSWORD })).status).toBe(401);
+    expect((await auth('POST', '/auth/login', { username: 'erik', password: next })).status).toBe(200);
+  });
+
+  test.each([
+    ['users', 2],
+    ['users create --username x', 2],
+    ['users create --username x --email bad', 2],
+    ['users delete anna', 2],
+    ['users disable nobody_at_all', 1],
+    ['users role keeper emperor', 1],
+    ['users list -c nowhere.yaml', 3],
+  ])('portcullis %s ends with %i', { timeout: 60_000 }, async (words, code) => {
+    const done = await shell(`portcullis ${words}`);
+    expect([done.code, done.stdout]).toEqual([code, '']);
+  });
+});
+
+test('the metrics tell of logins, refreshes, keys, failures, locks and times', async () => {
+  verifies('V-34');
+  const text = await (await fetch(`${gateway.admin}/metrics`, { headers: bearer(ADMIN_TOKEN) })).text();
+  for (const figure of [
+    /^portcullis_account_events_total\{event="login_succeeded"\} [1-9]/m,
+    /^portcullis_account_events_total\{event="login_failed"\} [1-9]/m,
+    /^portcullis_token_refreshes_total\{outcome="ok"\} [1-9]/m,
+    /^portcullis_account_events_total\{event="api_key_created"\} [1-9]/m,
+    /^portcullis_auth_results_total\{provider="accounts",result="authenticated"\} [1-9]/m,
+    /^portcullis_auth_duration_seconds_count\{provider="accounts"\} [1-9]/m,
+    /^portcullis_store_operation_seconds_count\{store="database",operation="select"\} [1-9]/m,
+    /^portcullis_shared_lookups_total\{result="miss"\} [1-9]/m,
+    /^# TYPE portcullis_suspicious_activity_total counter/m,
+    /^# TYPE portcullis_rate_limited_total counter/m,
+  ]) {
+    expect(text).toMatch(figure);
+  }
+});
