@@ -11,16 +11,18 @@ export const APPROVALS_HELP = `Usage: portcullis approvals list [--state STATE] 
        portcullis approvals approve ID... [--reason TEXT]
        portcullis approvals reject ID... --reason TEXT
 
-Reads requests for approval and decides on them, in your own name: with the key
-of a person who holds the permission approvals:decide and proved a second factor.
-Nobody decides on requests of their own.
+Reads requests for approval and decides on them, in your own name. Who decides
+holds the permission approvals:decide and proved a second factor: with a token
+(JWT), as an API key proves none, unless approvals.require_mfa is false in both
+the configuration and the policy's data. Nobody decides on requests of their own.
 
       --state STATE   pending (default), approved, rejected, expired, used or all
       --reason TEXT   what the requester will read; a rejection needs one
       --url URL       the gateway (default: $PORTCULLIS_URL, $PORTCULLIS_PORT,
                       the demo's, http://127.0.0.1:8080)
-      --key KEY       better: $PORTCULLIS_API_KEY or $PORTCULLIS_API_KEY_FILE;
-                      without one the demo's admin key is used for the demo
+      --key KEY       an API key or a JWT; better: $PORTCULLIS_API_KEY or
+                      $PORTCULLIS_API_KEY_FILE; without one the demo's admin key
+                      is used for the demo
       --json          print JSON
 `;
 
@@ -68,12 +70,16 @@ export async function approvalsCommand(argv: readonly string[], io: Io): Promise
   }
 }
 
+const STATES = ['pending', 'approved', 'rejected', 'expired', 'used', 'all'];
+
 async function list(gateway: KeyedGateway, values: Values, io: Io): Promise<number> {
   const state = values.state ?? 'pending';
+  if (!STATES.includes(state)) throw new UsageError(`--state is one of ${STATES.join(', ')}`);
   const query = state === 'all' ? '' : `?state=${encodeURIComponent(state)}`;
   const answer = good(await callGateway(gateway, 'GET', `/approvals${query}`, io));
   const items = Array.isArray(answer.items) ? answer.items.filter(isJsonObject) : [];
   if (values.json === true) line(io, JSON.stringify({ items }));
+  else if (items.length === 0) io.err(`No request${state === 'all' ? '' : ` is ${state}`} that this key may see.\n`);
   else for (const item of items) line(io, printable(summary(item)));
   return EXIT.ok;
 }
@@ -96,7 +102,9 @@ function summary(item: JsonObject): string {
 
 async function show(gateway: KeyedGateway, id: string, values: Values, io: Io): Promise<number> {
   // The token is for the requester's program, not for a screen.
-  const { token: _token, ...item } = good(await callGateway(gateway, 'GET', pathOf(id), io));
+  const answer = await callGateway(gateway, 'GET', pathOf(id), io);
+  if (answer.status === 404) throw new CommandError(`there is no request ${printable(id)} that this key may see`);
+  const { token: _token, ...item } = good(answer);
   if (values.json === true) {
     line(io, JSON.stringify(item));
     return EXIT.ok;

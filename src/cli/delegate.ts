@@ -21,8 +21,9 @@ and may then do what both of you may, in your name, until the token ends.
       --revoke TOKEN      take back a token and all that was made from it
       --url URL           the gateway (default: $PORTCULLIS_URL, $PORTCULLIS_PORT,
                           the demo's, http://127.0.0.1:8080)
-      --key KEY           better: $PORTCULLIS_API_KEY or $PORTCULLIS_API_KEY_FILE;
-                          without one the demo's admin key is used for the demo
+      --key KEY           an API key or a JWT; better: $PORTCULLIS_API_KEY or
+                          $PORTCULLIS_API_KEY_FILE; without one the demo's admin
+                          key is used for the demo
       --json              print JSON
 `;
 

@@ -1,8 +1,8 @@
-/** Calls to the data listener with an API key, for commands that a person runs in their own name. */
+/** Calls to the data listener with an API key or a token, for commands that a person runs in their own name. */
 import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { isLoopbackHost } from '../config/checks.ts';
-import { readVariable, SecretFiles } from '../config/references.ts';
+import { readVariable, SecretFiles, UnresolvedError } from '../config/references.ts';
 import { isJsonObject } from '../core/json.ts';
 import { Secret } from '../core/secret.ts';
 import { type AdminAnswer, findGateway } from './gateway-address.ts';
@@ -22,9 +22,17 @@ export function keyedGateway(
   io: Io,
 ) {
   const url = findGateway(options.url, io);
-  const key = options.key ?? readVariable('PORTCULLIS_API_KEY', io.env, new SecretFiles(io.cwd)) ?? demoKey(url, io);
+  const key = options.key ?? keyOfEnvironment(io) ?? demoKey(url, io);
   if (key === undefined) throw new CommandError('who asks? set PORTCULLIS_API_KEY or PORTCULLIS_API_KEY_FILE');
   return { url, key: new Secret(key) };
+}
+
+function keyOfEnvironment(io: Io): string | undefined {
+  try {
+    return readVariable('PORTCULLIS_API_KEY', io.env, new SecretFiles(io.cwd));
+  } catch (error) {
+    throw error instanceof UnresolvedError ? new UnreachableError(error.message) : error;
+  }
 }
 
 function demoKey(url: string, io: Io): string | undefined {
@@ -39,6 +47,13 @@ function demoKey(url: string, io: Io): string | undefined {
 }
 
 const TIMEOUT_MS = 10_000;
+
+const JWT = /^[\w-]+\.[\w-]+\.[\w-]+$/;
+
+/** A JWT goes where identity providers look for one; it alone proves a second factor. */
+function credential(text: string): Record<string, string> {
+  return JWT.test(text) ? { authorization: `Bearer ${text}` } : { 'x-api-key': text };
+}
 
 /** One call; `body` is sent as JSON, or as the form that it is. Throws UnreachableError (exit 3) when nobody answers, CommandError when the key is refused. */
 export async function callGateway(
@@ -56,7 +71,7 @@ export async function callGateway(
   const response = await fetch(url + path, {
     method,
     redirect: 'error',
-    headers: { 'x-api-key': key.reveal(), ...(isJson ? { 'content-type': 'application/json' } : {}) },
+    headers: { ...credential(key.reveal()), ...(isJson ? { 'content-type': 'application/json' } : {}) },
     ...(body === undefined ? {} : { body: isJson ? JSON.stringify(body) : (body as URLSearchParams) }),
     signal: AbortSignal.any([io.signal, AbortSignal.timeout(TIMEOUT_MS)]),
   }).catch((error: unknown) => {
@@ -64,8 +79,11 @@ export async function callGateway(
     const code = cause instanceof Error && 'code' in cause ? String(cause.code) : 'no answer';
     throw new UnreachableError(`no gateway answers at ${url} (${code})`);
   });
-  if (response.status === 401) throw new CommandError(`the gateway at ${url} refuses the key`);
   const text = await response.text();
+  if (response.status === 401) {
+    const why = text.includes('"TOKEN_EXPIRED"') ? ': it has expired' : '';
+    throw new CommandError(`the gateway at ${url} refuses the key${why}`);
+  }
   try {
     return { status: response.status, body: JSON.parse(text) as unknown };
   } catch {
