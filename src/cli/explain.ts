@@ -95,7 +95,7 @@ async function findPlaces(values: Values, io: Io): Promise<Places> {
     const beside = (path: string | undefined): string | null =>
       path === undefined ? null : resolve(dirname(file), path);
     places = {
-      bundleDir: beside(localBundle(policy.bundle)) ?? places.bundleDir,
+      bundleDir: beside(localBundle(policy.bundle, values)) ?? places.bundleDir,
       dataFile: beside(policy.data),
       log: beside(policy.decision_log?.file),
     };
@@ -112,9 +112,13 @@ async function findPlaces(values: Values, io: Io): Promise<Places> {
 }
 
 /** A bundle that comes from a service lies nowhere here: then --bundle has to name one. */
-function localBundle(bundle: Config['policy']['bundle']): string | undefined {
+function localBundle(bundle: Config['policy']['bundle'], values: Values): string | undefined {
   if (typeof bundle === 'string') return bundle;
-  return 'file' in bundle ? bundle.file : undefined;
+  if ('file' in bundle) return bundle.file;
+  if (values.bundle !== undefined) return undefined;
+  throw new UsageError(
+    'the policy comes from a service: name its directory with --bundle, or ask the gateway (POST /policy/explain)',
+  );
 }
 
 function ownOrHere(io: Io): string {

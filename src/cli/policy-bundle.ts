@@ -10,7 +10,7 @@ import { ALGORITHMS, type Algorithm, keyProblem } from '../policy/jws.ts';
 import { PolicyLoadError } from '../policy/wasm/program.ts';
 import { adminOf, callAdmin } from './gateway-address.ts';
 import type { Io } from './io.ts';
-import { CommandError, EXIT, line, UsageError } from './io.ts';
+import { CommandError, EXIT, line, UnreachableError, UsageError } from './io.ts';
 
 export interface BundleArguments {
   readonly bundle?: string | undefined;
@@ -32,9 +32,13 @@ function algorithmOf({ 'signing-alg': name = 'RS256' }: BundleArguments): Algori
   throw new UsageError(`--signing-alg is one of ${ALGORITHMS.join(', ')}`);
 }
 
+/** Whoever names no algorithm does not know which one is meant. */
+const hint = (values: BundleArguments): string =>
+  values['signing-alg'] === undefined ? '; name the algorithm with --signing-alg' : '';
+
 async function readKey(file: string, io: Io): Promise<Secret> {
   const text = await readFile(resolve(io.cwd, file), 'utf8').catch((error: NodeJS.ErrnoException) => {
-    throw new CommandError(`the key ${file} cannot be read: ${error.code}`);
+    throw new UnreachableError(`the key ${file} cannot be read: ${error.code}`);
   });
   return new Secret(text.replace(/\r?\n$/, ''));
 }
@@ -56,7 +60,7 @@ export async function writeBundle(
   const algorithm = algorithmOf(values);
   const key = file === undefined ? null : await readKey(file, io);
   const problem = key === null ? null : keyProblem(algorithm, key.reveal(), 'sign');
-  if (problem !== null) throw new CommandError(`the key ${file} cannot be used: ${problem}`);
+  if (problem !== null) throw new CommandError(`the key ${file} cannot be used: ${problem}${hint(values)}`);
   const signing = key === null ? null : { key: { algorithm, key }, keyid, scope };
   const archive = await makeBundle({
     dir,
@@ -78,13 +82,13 @@ export async function verifyCommand(rest: readonly string[], values: BundleArgum
   if (file === undefined || rest.length > 1)
     throw new UsageError('expected one bundle: policy verify FILE [--key FILE]');
   const archive = await readFile(resolve(io.cwd, file)).catch((error: NodeJS.ErrnoException) => {
-    throw new CommandError(`${file} cannot be read: ${error.code}`);
+    throw new UnreachableError(`${file} cannot be read: ${error.code}`);
   });
   const key = values.key === undefined ? null : await readKey(values.key, io);
   const id = values.keyid ?? 'default';
   const algorithm = algorithmOf(values);
   const problem = key === null ? null : keyProblem(algorithm, key.reveal(), 'verify');
-  if (problem !== null) throw new CommandError(`the key ${values.key} cannot be used: ${problem}`);
+  if (problem !== null) throw new CommandError(`the key ${values.key} cannot be used: ${problem}${hint(values)}`);
   const rules = key === null ? null : { keys: { [id]: { algorithm, key } }, keyid: values.keyid, scope: values.scope };
   try {
     const contents = await readContents(archive, rules);
@@ -109,7 +113,12 @@ export async function verifyCommand(rest: readonly string[], values: BundleArgum
 export async function rollbackCommand(values: BundleArguments, io: Io): Promise<number> {
   const answer = await callAdmin(await adminOf(values, io), 'POST', '/policy/rollback', io);
   line(io, JSON.stringify(answer.body));
-  if (answer.status < 300) return EXIT.ok;
+  if (answer.status < 300) {
+    // In an incident two people type this: the second must see what it did.
+    const { revision, bundle_revision: name } = isJsonObject(answer.body) ? answer.body : {};
+    io.err(`in force: ${String(name ?? revision)}; another rollback returns to the policy that was taken back\n`);
+    return EXIT.ok;
+  }
   if (isJsonObject(answer.body)) io.err('portcullis policy: not rolled back: there is no policy before this one\n');
   return EXIT.failed;
 }

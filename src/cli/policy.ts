@@ -29,7 +29,8 @@ export const POLICY_HELP = `Usage: portcullis policy build [DIR] [--out DIR] [--
 
   build   compiles the .rego files of DIR (default: ./policies where there is one,
           else the product's own) to DIR/bundle; --bundle also writes an archive
-          for a bundle service, signed with the private key of --signing-key
+          for a bundle service, signed with the private key of --signing-key (--signing-alg:
+          RS256 unless named, for verify as well)
   verify  opens a bundle archive as the gateway would, with the public key of --key
   check   compiles without writing, against the schema of the input, and says
           what is fragile: file:line:column, severity, code, what to do; exits

@@ -29,13 +29,21 @@ export function renderExplanation(one: Explanation): readonly string[] {
     for (const missed of one.missed) out.push(...renderMissed(missed, '  '));
   }
   out.push('fired:');
-  // What was found last depends on what was found first.
-  for (const { rule, at, value } of one.fired.toReversed().slice(0, MAX_FIRED)) {
+  for (const { rule, at, value } of mostTelling(one).slice(0, MAX_FIRED)) {
     out.push(`  ${at}  ${rule} = ${short(value)}`);
   }
   if (one.fired.length > MAX_FIRED) out.push(`  … ${one.fired.length - MAX_FIRED} more with --json`);
   if (!one.sources) out.push('(the sources are not at hand, or have changed since: only places are shown)');
   return out;
+}
+
+/** What was found last depends on what was found first. Before all stand the rules of the packages that denied. */
+function mostTelling({ fired, result }: Explanation): Explanation['fired'] {
+  const latest = fired.toReversed();
+  const deny = isJsonObject(result) && Array.isArray(result.deny) ? result.deny.filter(isJsonObject) : [];
+  const packages = new Set(deny.map((one) => one.package).filter((name) => name !== 'portcullis.main'));
+  const denied = (rule: string): boolean => packages.has(rule.slice(0, rule.lastIndexOf('.')));
+  return [...latest.filter(({ rule }) => denied(rule)), ...latest.filter(({ rule }) => !denied(rule))];
 }
 
 function renderMissed(missed: MissedRule, indent: string): readonly string[] {
