@@ -1,4 +1,5 @@
 /** Makes the approvals of one generation, and reports what happens to them: to audit, metrics and the webhook. */
+import { DECIDE } from './approvals/api.ts';
 import type { ApprovalEvent } from './approvals/approval.ts';
 import { Approvals } from './approvals/approvals.ts';
 import { MAX_SHOWN_LENGTH } from './approvals/showable.ts';
@@ -8,6 +9,7 @@ import type { Platform } from './assembly.ts';
 import type { AuditDraft } from './audit/event.ts';
 import { createRedactor } from './audit/redaction.ts';
 import type { Config } from './config/schema.ts';
+import type { Admitted } from './core/exchange.ts';
 import { scrubText } from './core/redaction.ts';
 import { EVERY_TENANT } from './stores/api-keys.ts';
 
@@ -76,6 +78,7 @@ export function approvalDraft({ type, approval, principal, origin }: ApprovalEve
     source_ip: origin?.source_ip ?? null,
     user_agent: agent === null ? null : scrubText(agent.slice(0, 256)),
     session_id: principal?.auth.session_id ?? null,
+    ...(principal?.actor ? { actor_id: principal.actor.id } : undefined),
     approval_id: approval.id,
     state: approval.state,
     requester_id: approval.requester.id,
@@ -91,5 +94,33 @@ export function approvalDraft({ type, approval, principal, origin }: ApprovalEve
     policy_revision: approval.call.policy_revision,
     requested_by_request: approval.context.request_id,
     expires_at: new Date(approval.expires_at).toISOString(),
+  };
+}
+
+/** One of several decisions in a request that was refused: the end of the request does not speak of it. */
+export function refusedDecisionDraft({ received, route, principal }: Admitted, id: string, why: string): AuditDraft {
+  return {
+    event_type: 'policy_violation',
+    request_id: received.id,
+    tenant_id: principal.tenant_id,
+    user_id: principal.id,
+    principal_type: principal.type,
+    auth_provider: principal.auth.provider,
+    key_id: principal.auth.key_id,
+    source_ip: received.peer.address,
+    user_agent: scrubText((received.headers['user-agent'] ?? '').slice(0, 256)),
+    session_id: principal.auth.session_id,
+    ...(principal.actor === null ? undefined : { actor_id: principal.actor.id }),
+    route: route.id,
+    method: received.method,
+    path: received.path,
+    action: DECIDE,
+    server_name: null,
+    tool_name: null,
+    policy_name: 'portcullis.approvals',
+    violation_reason: why,
+    attempted_action: DECIDE,
+    resource: `approval:${scrubText(id)}`,
+    severity: 'medium',
   };
 }

@@ -1,5 +1,6 @@
 /** Everything the gateway answers itself on the data listener, in one list. Each feature adds the endpoints it makes. */
 import { authEndpoints } from './account-set.ts';
+import { refusedDecisionDraft } from './approval-set.ts';
 import type { ApprovalsApiOptions } from './approvals/api.ts';
 import { approvalEndpoints, DECIDE } from './approvals/api.ts';
 import { GatewayError } from './core/errors.ts';
@@ -29,10 +30,11 @@ export function buildEndpoints(parts: ProtocolParts, shared: SharedParts): reado
   ];
 }
 
-function approvalsApi({ approvals, config, judge }: ProtocolParts): ApprovalsApiOptions {
+function approvalsApi({ approvals, config, judge, platform }: ProtocolParts): ApprovalsApiOptions {
   return {
     approvals,
     publicUrl: config.public_url ?? null,
+    onRefused: (exchange, id, why) => platform.audit.record(refusedDecisionDraft(exchange, id, why)),
     mayDecide(exchange) {
       const [decision] = judge(exchange, [endpointCall(exchange, '/approvals', { allOf: [DECIDE] })]);
       return decision !== undefined && isPermission(decision);

@@ -23,6 +23,8 @@ export interface ApprovalsApiOptions {
   mayDecide(exchange: Admitted): boolean;
   /** Asks the policy about one request for approval. Throws the refusal. */
   requireDecision(exchange: Admitted, call: Call): void;
+  /** Told of each refusal among several decisions in one request; alone it is the end of the request. */
+  onRefused(exchange: Admitted, id: string, why: string): void;
 }
 
 const reasonBody = z.strictObject({ reason: z.string().max(2000).optional() });
@@ -121,7 +123,7 @@ function decisionCall({ principal }: Admitted, id: string, record: ApprovalRecor
 }
 
 async function decideMany(
-  { approvals, requireDecision }: ApprovalsApiOptions,
+  { approvals, requireDecision, onRefused }: ApprovalsApiOptions,
   { exchange, body }: EndpointRequest<BatchBody>,
 ): Promise<EndpointReply> {
   const { principal } = exchange;
@@ -136,6 +138,7 @@ async function decideMany(
     } catch (thrown) {
       const { code, message, status } = toGatewayError(thrown);
       if (status >= 500) throw thrown;
+      onRefused(exchange, approval_id, message);
       results.push({ approval_id, error: { code, message } });
     }
   }

@@ -21,6 +21,7 @@ function who({ received, principal }: Authenticated) {
     source_ip: received.peer.address,
     user_agent: agent === undefined ? null : scrubText(agent.slice(0, MAX_AGENT)),
     session_id: principal.auth.session_id,
+    ...(principal.actor === null ? undefined : { actor_id: principal.actor.id }),
   };
 }
 

@@ -296,6 +296,14 @@ describe('requests for approval', () => {
         { error: { code: 'NOT_FOUND' } },
       ],
     });
+    const own = await askFor('DROP TABLE batch_own');
+    await post(admin, '/approvals/decide', { decisions: [{ approval_id: own.approval_id, action: 'approve' }] });
+    const resource = `approval:${own.approval_id}`;
+    const refused = { event_type: 'policy_violation', user_id: 'user-admin', attempted_action: 'approvals:decide' };
+    const events = await gateway.audited((all) =>
+      all.some((event) => 'resource' in event && event.resource === resource),
+    );
+    expect(events).toContainEqual(expect.objectContaining({ ...refused, resource }));
     expect((await post(engineer, '/approvals/decide', { decisions })).status).toBe(403);
     const rejected = await invoke(admin, 'DROP TABLE batch_two');
     expect(rejected.body).toMatchObject({
