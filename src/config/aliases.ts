@@ -321,7 +321,7 @@ export const ALIASES: readonly Alias[] = [
 export const OTHER_VARIABLES: Readonly<Record<string, string>> = {
   PORTCULLIS_CONFIG: 'the configuration file when no -c is given',
   PORTCULLIS_HOME: 'where the demo and client commands keep their files (default ./.portcullis)',
-  PORTCULLIS_URL: 'the data listener that client commands will talk to; none does yet',
+  PORTCULLIS_URL: 'the data listener that client commands (`approvals`, `delegate`) talk to',
   PORTCULLIS_ADMIN_URL: 'the administration listener that client commands talk to',
   HOKUSAI_ADMIN_TOKEN: 'the credential with which `keys` manages keys of an external service; secret',
   HOKUSAI_API_KEY: 'the key that `auth validate` asks about; secret',
