@@ -270,11 +270,22 @@ export function assembleBundle(parts: BundleParts): Bundle {
 }
 
 function parseJson(bytes: Buffer, name: string): JsonValue {
+  const text = bytes.toString();
   try {
-    return JSON.parse(bytes.toString()) as JsonValue;
+    return (MAYBE_ENDLESS.test(text) ? JSON.parse(text, finite) : JSON.parse(text)) as JsonValue;
   } catch (cause) {
     throw new PolicyLoadError(`${name} is no JSON: ${(cause as Error).message}`, { cause });
   }
+}
+
+/** Large exponents, or hundreds of digits; in texts too, which costs a slower look and no more. */
+const MAYBE_ENDLESS = /[eE]\+?\d{3}|\d{300}/;
+
+/** What is beyond all numbers would become null on its way to the module: a limit that is none. */
+function finite(_: string, value: unknown): unknown {
+  if (typeof value === 'number' && !Number.isFinite(value))
+    throw new Error('it has a number beyond all that can be held');
+  return value;
 }
 
 /** A JSON object out of a file. Throws PolicyLoadError that names it. */

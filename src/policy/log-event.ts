@@ -44,6 +44,7 @@ interface Copying {
   readonly masked: string[];
   left: number;
 }
+const NONE: ReadonlySet<string> = new Set();
 const LABELS = { id: hostname(), version: GATEWAY_VERSION, app: 'portcullis' };
 
 /** Masked places are named in `masked`, as OPA does. The event shares nothing with the request that could be changed. */
@@ -68,11 +69,7 @@ export function eventOf(logged: LoggedDecision): LogEvent {
     bundles: { portcullis: { revision: decision.revision } },
     path: entrypoint,
     input: document,
-    result: structuredClone({
-      allow: decision.allow,
-      deny: decision.deny,
-      obligations: decision.obligations,
-    }) as unknown as JsonValue,
+    result: resultOf(decision, masked),
     ...(masked.length === 0 ? {} : { masked }),
     ...(decision.failure === null ? {} : { error: { code: decision.failure } }),
     ...(request.mode === 'report' ? { custom: { mode: 'report', would_deny: !decision.allow } } : {}),
@@ -85,6 +82,18 @@ export function eventOf(logged: LoggedDecision): LogEvent {
     req_id: request.facts.request_id,
     nd_builtin_cache: { 'time.now_ns': { '[]': request.facts.now * 1e6 } },
   };
+}
+
+/** Messages and obligations may have been made of the request, or of a secret in the policy's data. */
+function resultOf({ allow, deny, obligations }: Decision, masked: string[]): JsonObject {
+  const copying: Copying = { sensitive: NONE, masked, left: MAX_VALUES };
+  const shown = obligations.map((one, at) => {
+    if (one.type !== 'set_header' || !isSensitiveName(one.name)) return one;
+    masked.push(`/result/obligations/${at}/value`);
+    return { ...one, value: REDACTED };
+  });
+  const result = { allow, deny, obligations: shown } as unknown as JsonObject;
+  return copy(result, '/result', copying, 0) as JsonObject;
 }
 
 /** A policy may keep a call's arguments out of the records. */
