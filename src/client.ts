@@ -11,6 +11,11 @@ export interface ClientOptions {
   /** An account of the gateway, with `password`; logged in when first needed. */
   readonly username?: string;
   readonly password?: string;
+  /**
+   * A section of `~/.hokusai/config` with `auth_service_url` and `api_key`; default: `HOKUSAI_PROFILE`. Options win over it,
+   * and it wins over the other variables.
+   */
+  readonly profile?: string;
   /** Milliseconds for one request. Default 30,000; the client's own questions take 5,000 at most. */
   readonly timeoutMs?: number;
   /** Instead of the global one. */
@@ -108,14 +113,19 @@ export class PortcullisClient {
 
   /** Throws TypeError without an address or a credential, and for plain http to another machine. */
   constructor(options: ClientOptions = {}) {
-    this.#url = checkedUrl(options.url ?? variable('PORTCULLIS_URL') ?? variable('HOKUSAI_AUTH_SERVICE_URL'));
+    const name = options.profile ?? variable('HOKUSAI_PROFILE');
+    const profile = name === undefined ? null : readProfile(name, variable('HOME') ?? '');
+    const named = options.url ?? profile?.auth_service_url;
+    this.#url = checkedUrl(named ?? variable('PORTCULLIS_URL') ?? variable('HOKUSAI_AUTH_SERVICE_URL'));
     const { username, password } = options;
+    // The key of a profile is for the service of the profile.
+    const kept = options.url === undefined ? profile?.api_key : undefined;
     if ((username === undefined) !== (password === undefined)) throw new TypeError('give a username and a password');
     this.#account = username === undefined || password === undefined ? null : { username, password };
     if (this.#account !== null && options.apiKey !== undefined) {
       throw new TypeError('give either an API key or an account');
     }
-    const key = options.apiKey ?? variable('PORTCULLIS_API_KEY') ?? variable('HOKUSAI_API_KEY') ?? null;
+    const key = options.apiKey ?? kept ?? variable('PORTCULLIS_API_KEY') ?? variable('HOKUSAI_API_KEY') ?? null;
     this.#apiKey = this.#account === null ? key : null;
     if (this.#account === null && key === null) throw new TypeError('give an API key or an account');
     this.#timeoutMs = options.timeoutMs ?? TIMEOUT_MS;
@@ -268,6 +278,45 @@ export class PortcullisClient {
 function variable(name: string): string | undefined {
   const value = typeof process === 'undefined' ? undefined : process.env[name];
   return value === '' ? undefined : value;
+}
+
+/** Settings of one profile; others in the file are left unread. */
+export interface Profile {
+  readonly auth_service_url?: string;
+  readonly api_key?: string;
+  readonly admin_token?: string;
+}
+
+const PROFILE_SETTINGS: ReadonlySet<string> = new Set(['auth_service_url', 'api_key', 'admin_token']);
+
+/**
+ * One section of `.hokusai/config` in the home directory: `[name]`, then lines `setting = value`. Throws TypeError when the
+ * file or the section is not there, or others than its owner may read the file: it holds secrets.
+ */
+export function readProfile(name: string, home: string): Profile {
+  const files = process.getBuiltinModule('node:fs');
+  const path = `${home}/.hokusai/config`;
+  let text: string;
+  try {
+    if ((files.statSync(path).mode & 0o077) !== 0) throw new TypeError(`${path}: others may read it; chmod 600 it`);
+    text = files.readFileSync(path, 'utf8');
+  } catch (error) {
+    throw error instanceof TypeError ? error : new TypeError(`${path}: cannot be read`);
+  }
+  const found = new Map<string, string>();
+  let isOurs = false;
+  let isThere = false;
+  for (const line of text.split(/\r?\n/)) {
+    const section = /^\s*\[([^\]]+)\]\s*$/.exec(line)?.[1];
+    if (section !== undefined) {
+      isOurs = section.trim() === name;
+      isThere ||= isOurs;
+    }
+    const [, setting = '', value = ''] = /^\s*([a-z_]+)\s*=\s*(.*?)\s*$/.exec(line) ?? [];
+    if (isOurs && PROFILE_SETTINGS.has(setting) && value !== '') found.set(setting, value);
+  }
+  if (!isThere) throw new TypeError(`${path}: there is no profile [${name}]`);
+  return Object.fromEntries(found);
 }
 
 function checkedUrl(text: string | undefined): URL {

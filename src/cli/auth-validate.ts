@@ -2,11 +2,12 @@
 import { parseArgs } from 'node:util';
 import { Secret } from '../core/secret.ts';
 import { CommandError, EXIT, type Io, line, UnreachableError, UsageError } from './io.ts';
-import { callKeyService, findKeyService, variable } from './key-service-calls.ts';
+import { callKeyService, findKeyService, secretFor } from './key-service-calls.ts';
 
 const OPTIONS = {
   key: { type: 'string' },
   service: { type: 'string' },
+  profile: { type: 'string' },
   'service-id': { type: 'string' },
   'allow-unverified': { type: 'boolean' },
   json: { type: 'boolean' },
@@ -16,9 +17,9 @@ const OPTIONS = {
 export async function authValidate(argv: readonly string[], io: Io): Promise<number> {
   const { values, positionals } = parseArgs({ args: [...argv], options: OPTIONS, allowPositionals: true });
   if (positionals.length > 0) throw new UsageError('auth validate takes no argument; name a key with --key');
-  const url = findKeyService(values.service, io);
+  const url = findKeyService(values, io);
   if (url === null) throw new UsageError('which service? give --service or set HOKUSAI_AUTH_SERVICE_URL');
-  const key = values.key ?? variable('HOKUSAI_API_KEY', io);
+  const key = values.key ?? secretFor(values, 'api_key', 'HOKUSAI_API_KEY', io);
   if (key === undefined)
     throw new CommandError('which key? give --key, or set HOKUSAI_API_KEY or HOKUSAI_API_KEY_FILE');
   if (!/^[\w.~+/=-]{1,512}$/.test(key)) throw new CommandError('this cannot be a key');

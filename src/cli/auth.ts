@@ -7,6 +7,7 @@ export const AUTH_HELP = `Usage: portcullis auth validate [--key KEY] [--service
 validate: asks a key service whether a key is good. Exit code 0: it is; 1: it is not; 3: nobody can say.
   --key KEY            default: $HOKUSAI_API_KEY, or the file $HOKUSAI_API_KEY_FILE names
   --service URL        default: $HOKUSAI_AUTH_SERVICE_URL
+  --profile NAME       a section of ~/.hokusai/config (default: $HOKUSAI_PROFILE)
   --service-id NAME    what the key has to be for (default: ml-platform)
   --allow-unverified   exit 0, with a warning, when nobody can say
   --json               print the answer

@@ -1,4 +1,5 @@
 /** Calls to an external key service, for `keys` and `auth validate`. Source: acceptance H-02, H-07, H-11, HF-07, HF-10. */
+import { type Profile, readProfile } from '../client.ts';
 import { isLoopbackHost } from '../config/checks.ts';
 import { readVariable, SecretFiles, UnresolvedError } from '../config/references.ts';
 import { isJsonObject, type JsonObject } from '../core/json.ts';
@@ -17,11 +18,39 @@ export function variable(name: string, io: Io): string | undefined {
   }
 }
 
-/** `--service`, then `HOKUSAI_AUTH_SERVICE_URL`; null: none. Keys go to nobody by default. */
-export function findKeyService(option: string | undefined, io: Io): string | null {
-  const named = option ?? variable('HOKUSAI_AUTH_SERVICE_URL', io);
+export interface ServiceOptions {
+  readonly service?: string | undefined;
+  readonly profile?: string | undefined;
+}
+
+/** `--profile`, then `HOKUSAI_PROFILE`: a section of `~/.hokusai/config`; null: none is named. */
+function profileOf({ profile }: ServiceOptions, io: Io): Profile | null {
+  const name = profile ?? variable('HOKUSAI_PROFILE', io);
+  if (name === undefined) return null;
+  try {
+    return readProfile(name, io.env.HOME ?? '');
+  } catch (error) {
+    throw error instanceof TypeError ? new CommandError(error.message) : error;
+  }
+}
+
+/** The variable, or what the profile says. A profile's secrets are for the service of the profile. */
+export function secretFor(
+  options: ServiceOptions,
+  setting: 'admin_token' | 'api_key',
+  name: string,
+  io: Io,
+): string | undefined {
+  const profile = options.service === undefined ? profileOf(options, io) : null;
+  return profile?.[setting] ?? variable(name, io);
+}
+
+/** `--service`, the profile, then `HOKUSAI_AUTH_SERVICE_URL`; null: none. Keys go to nobody by default. */
+export function findKeyService(options: ServiceOptions, io: Io): string | null {
+  const { service: option } = options;
+  const named = option ?? profileOf(options, io)?.auth_service_url ?? variable('HOKUSAI_AUTH_SERVICE_URL', io);
   if (named === undefined) return null;
-  const from = option === undefined ? 'HOKUSAI_AUTH_SERVICE_URL' : '--service';
+  const from = option === undefined ? 'the address of the key service' : '--service';
   const url = URL.parse(named);
   if (url === null || !/^https?:$/.test(url.protocol) || url.username !== '' || url.search !== '' || url.hash !== '') {
     throw new UsageError(`${from} is not an http or https address`);

@@ -2,7 +2,7 @@
 import type { JsonObject, JsonValue } from '../core/json.ts';
 import { Secret } from '../core/secret.ts';
 import { CommandError, EXIT, type Io, line, UsageError } from './io.ts';
-import { callKeyService, type ServiceReply, variable } from './key-service-calls.ts';
+import { callKeyService, type ServiceReply, secretFor } from './key-service-calls.ts';
 import type { KeysValues } from './keys.ts';
 import { printable } from './printable.ts';
 
@@ -32,7 +32,7 @@ export async function remoteKeys(
   );
   if (unknown !== undefined) throw new UsageError(`--${unknown} means nothing to a key service`);
   const body = command === 'create' ? creation(values) : null;
-  const token = variable('HOKUSAI_ADMIN_TOKEN', io);
+  const token = secretFor(values, 'admin_token', 'HOKUSAI_ADMIN_TOKEN', io);
   if (token === undefined) {
     io.err('Error: HOKUSAI_ADMIN_TOKEN required\n');
     return EXIT.failed;

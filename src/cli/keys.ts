@@ -43,6 +43,7 @@ list:
   --format table|json    default: table
 with a key service (--service URL or $HOKUSAI_AUTH_SERVICE_URL, unless -c is given), as $HOKUSAI_ADMIN_TOKEN:
   --service URL          where it is
+  --profile NAME         a section of ~/.hokusai/config (default: $HOKUSAI_PROFILE)
   --service-id NAME      what the new key is for (default: ml-platform)
   --environment ENV      production (default), test or development
 everywhere:
@@ -68,6 +69,7 @@ const OPTIONS = {
   'rate-limit': { type: 'string' },
   'grace-hours': { type: 'string' },
   service: { type: 'string' },
+  profile: { type: 'string' },
   'service-id': { type: 'string' },
   environment: { type: 'string' },
   format: { type: 'string' },
@@ -123,7 +125,7 @@ export async function keysCommand(argv: readonly string[], io: Io): Promise<numb
 
 /** A configuration that is named is meant, whatever the environment says. */
 function serviceOf(values: Values, io: Io): string | null {
-  if (values.config === undefined) return findKeyService(values.service, io);
+  if (values.config === undefined) return findKeyService(values, io);
   if (values.service !== undefined) throw new UsageError('give either --service or -c');
   return null;
 }

@@ -324,6 +324,7 @@ export const OTHER_VARIABLES: Readonly<Record<string, string>> = {
   PORTCULLIS_URL: 'the data listener that client commands (`approvals`, `delegate`) talk to',
   PORTCULLIS_ADMIN_URL: 'the administration listener that client commands talk to',
   HOKUSAI_ADMIN_TOKEN: 'the credential with which `keys` manages keys of an external service; secret',
+  HOKUSAI_PROFILE: 'the section of ~/.hokusai/config that `keys`, `auth validate` and the client read',
   HOKUSAI_API_KEY: 'the key that `auth validate` asks about; secret',
   OPA_BIN: 'the opa program that compiles policies',
 };

@@ -1,12 +1,14 @@
 /** The client of the package against a real gateway. */
+import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { PortcullisClient, PortcullisError } from '../../src/client.ts';
 import { ACCOUNTS, IDENTITY, PASSWORD, steppedClock } from '../helpers/accounts.ts';
 import { startGateway, type TestGateway } from '../helpers/gateway.ts';
 import { call } from '../helpers/gateway-calls.ts';
-import { freePorts } from '../helpers/processes.ts';
+import { freePorts, temporaryDirectory } from '../helpers/processes.ts';
 import { type Service, startService } from '../helpers/upstreams.ts';
 import { verifies } from '../helpers/verifies.ts';
 
@@ -162,6 +164,28 @@ describe('before anything is sent', () => {
     } finally {
       delete process.env.HOKUSAI_AUTH_SERVICE_URL;
       delete process.env.HOKUSAI_API_KEY;
+    }
+  });
+
+  test('a profile names both, and is read only when nobody else may', async () => {
+    verifies('H-16');
+    using place = temporaryDirectory();
+    mkdirSync(join(place.path, '.hokusai'));
+    const file = join(place.path, '.hokusai/config');
+    const key = await gateway.key('developer');
+    writeFileSync(file, `[other]\napi_key = no\n[dev]\n  auth_service_url=${gateway.url}\napi_key = ${key}\n`, {
+      mode: 0o600,
+    });
+    const { HOME } = process.env;
+    process.env.HOME = place.path;
+    try {
+      expect(await new PortcullisClient({ profile: 'dev' }).validate()).toBe(true);
+      expect(() => new PortcullisClient({ profile: 'absent' })).toThrow(/no profile/);
+      expect(() => new PortcullisClient({ profile: 'dev', url: 'https://elsewhere.example.com' })).toThrow(/API key/);
+      chmodSync(file, 0o644);
+      expect(() => new PortcullisClient({ profile: 'dev' })).toThrow(/others may read it/);
+    } finally {
+      process.env.HOME = HOME;
     }
   });
 

@@ -1,6 +1,6 @@
 /** Keys that an external service keeps: an API protected with them, and their life from the command line. */
 import { spawn } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Redis } from 'ioredis';
 import { describe, expect, test } from 'vitest';
@@ -231,6 +231,20 @@ describe('H3, the life of a key from the command line', () => {
     const { items } = JSON.parse(listed.stdout) as { items: { key_id: string }[] };
     expect(items.map(({ key_id }) => key_id)).toContain(key.key_id);
     expect(listed.stdout).not.toContain(key.api_key);
+    const home = join(place.path, 'home');
+    mkdirSync(join(home, '.hokusai'), { recursive: true });
+    const profile = `[dev]\nauth_service_url = ${service.url}\nadmin_token = ${token}\napi_key = ${key.api_key}\n[odd]\n`;
+    writeFileSync(join(home, '.hokusai/config'), profile, { mode: 0o600 });
+    const own = { HOME: home, ...nobody };
+    expect((await portcullis(['keys', 'list', '--profile', 'dev', '--json'], own)).stdout).toBe(listed.stdout);
+    expect((await portcullis(['auth', 'validate'], { ...own, HOKUSAI_PROFILE: 'dev' })).code).toBe(0);
+    // Secrets of a profile are for its own service.
+    const elsewhere = ['keys', 'list', '--profile', 'dev', '--service', 'http://127.0.0.1:1'];
+    expect(await portcullis(elsewhere, own)).toMatchObject({
+      code: 1,
+      stderr: 'Error: HOKUSAI_ADMIN_TOKEN required\n',
+    });
+    expect((await portcullis(['keys', 'list', '--profile', 'absent'], own)).stderr).toContain('no profile [absent]');
     const rotated = await portcullis(['keys', 'rotate', key.key_id], admin);
     expect([rotated.code, rotated.stdout]).toEqual([0, expect.stringMatching(/^hok_dev_\w+\n$/)]);
     expect(rotated.stderr).toMatch(/shown this once.*\nScopes: model:read\. Expires: 20\d\d-/);
