@@ -4,6 +4,8 @@ import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { GatewayError } from '../../../../src/core/errors.ts';
 import { Secret } from '../../../../src/core/secret.ts';
+import { type BrowserLogin, loginEndpoints } from '../../../../src/identity/oauth/login-endpoints.ts';
+import { SessionCookie } from '../../../../src/identity/oauth/session-cookie.ts';
 import type { IdentityProvider } from '../../../../src/identity/provider.ts';
 import { browserLogin, oidc } from '../../../../src/identity/providers/oidc.ts';
 import { GATEWAY_CLIENT } from '../../../helpers/authorization-server.ts';
@@ -220,6 +222,33 @@ describe('a login', () => {
     const error = await logIn(await provider({ login: {} }), good).catch((thrown: unknown) => thrown);
     expect(error).toMatchObject({ code: 'AUTH_UNAVAILABLE' });
     expect(server.asked.map(({ path }) => path)).toEqual(['/.well-known/openid-configuration']);
+  });
+
+  test('of one provider cannot be finished at another (mix-up)', async () => {
+    verifies('SF-50');
+    const entry = oidc.schema.parse({ kind: 'oidc', issuer: server.url, ...GATEWAY_CLIENT, login: {} });
+    const [honest, other] = await Promise.all([
+      oidc.create(entry, around.env),
+      oidc.create(entry, { ...around.env, name: 'partners' }),
+    ]);
+    const now = around.env.clock.now();
+    const begun = await browserLogin(honest)?.begin('https://gateway.example/auth/oauth/callback/staff', '/', now);
+    const finish = browserLogin(other)?.finish(`?code=c&state=${begun?.state}`, begun?.sealed ?? null, now);
+    await expect(finish).rejects.toMatchObject({ code: 'INVALID_REQUEST' });
+    expect(server.asked.map(({ path }) => path)).not.toContain('/token');
+  });
+
+  test('has an address of its own for each of several providers, and one that can be guessed for one', () => {
+    const cookie = new SessionCookie('https://gateway.example');
+    const named = (provider: string) => ({ provider }) as BrowserLogin;
+    const paths = (...names: string[]) =>
+      loginEndpoints(names.map(named), cookie, 'https://gateway.example').map(({ path }) => path);
+    expect(paths('a')).toEqual(['/auth/oauth/start', '/auth/oauth/logout', '/auth/oauth/callback']);
+    expect(paths('a', 'b').slice(2)).toEqual(['/auth/oauth/callback/a', '/auth/oauth/callback/b']);
+    expect(cookie.name).toBe('__Host-portcullis');
+    expect(cookie.line(cookie.name, 'x', 60)).toBe(
+      '__Host-portcullis=x; Path=/; Max-Age=60; HttpOnly; Secure; SameSite=Lax',
+    );
   });
 
   test('is begun where the operator knows that a silent server does PKCE', async () => {
