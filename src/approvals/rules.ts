@@ -15,16 +15,22 @@ export function actorsOf(principal: Principal): readonly string[] {
 /** The requester as it is kept. */
 export function requesterOf(principal: Principal): ApprovalRequester {
   const { id, type, username, email, roles, auth } = principal;
-  return { id, type, username, email, roles, key_id: auth.key_id, actors: actorsOf(principal) };
+  const asked = { id, type, username, email, roles, key_id: auth.key_id, actors: actorsOf(principal) };
+  // The first party is the requester.
+  const acting = (principal.parties ?? []).slice(1).flatMap((party) => [party.username, party.email]);
+  const actor_names = acting.filter((name) => name !== null && name !== '') as string[];
+  return actor_names.length === 0 ? asked : { ...asked, actor_names };
 }
 
 /**
  * Two pairs of eyes: true when the approver is the requester, is (or acts for) somebody of its chain, or is the same
- * person under another id of another identity provider.
+ * person as one of these under another id of another identity provider.
  */
 export function isSamePerson(requester: ApprovalRequester, approver: Principal): boolean {
   const asked = new Set([requester.id, ...requester.actors]);
   if ([approver.id, ...actorsOf(approver)].some((id) => asked.has(id))) return true;
+  const isActing = (name: string): boolean => same(name, approver.email) || same(name, approver.username);
+  if (requester.actor_names?.some(isActing)) return true;
   return same(requester.email, approver.email) || same(requester.username, approver.username);
 }
 

@@ -19,6 +19,8 @@ export interface ApprovalRequester {
   readonly key_id: string | null;
   /** Ids of those who act for the requester, outermost first. */
   readonly actors: readonly string[];
+  /** User names and addresses of those who act, as far as they are known: none of them may decide either. */
+  readonly actor_names?: readonly string[];
 }
 
 /** The one call that is asked for. A call that differs in any of these is another call. */

@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest';
-import { isPerson, isSamePerson, mismatch } from '../../../src/approvals/rules.ts';
+import { isPerson, isSamePerson, mismatch, requesterOf } from '../../../src/approvals/rules.ts';
 import type { Principal, PrincipalFacts } from '../../../src/core/principal.ts';
 import { makePrincipal } from '../../../src/core/principal.ts';
+import { joinParties } from '../../../src/identity/delegation-rights.ts';
 import { verifies } from '../../helpers/verifies.ts';
 import { approvalRecord } from './records.ts';
 
@@ -21,6 +22,16 @@ describe('two pairs of eyes', () => {
 
   test('who acted for the requester is the same person too', () => {
     expect(isSamePerson({ ...requester, actors: ['agent-1', 'bob'] }, who({ id: 'bob' }))).toBe(true);
+  });
+
+  test('who acted for the requester is so by another way of signing in as well', () => {
+    const [boss, bob] = [who({ id: 'boss', email: 'boss@example.com' }), who({ id: 'bob', email: 'bob@example.com' })];
+    const actor = { id: 'bob', type: 'user', actor: null } as const;
+    const kept = requesterOf(joinParties([boss, bob], { token_id: 'dlg_1', expires_at: 2_000_000_000, actor }));
+    expect(isSamePerson(kept, who({ id: 'idp|bob', email: 'Bob@Example.com' }))).toBe(true);
+    expect(isSamePerson(kept, who({ id: 'idp|boss', email: 'boss@example.com' }))).toBe(true);
+    expect(isSamePerson(kept, who({ id: 'carol', email: 'carol@example.com', username: 'carol' }))).toBe(false);
+    expect(requesterOf(boss)).not.toHaveProperty('actor_names');
   });
 
   test('another person is not, also where names are not known', () => {
