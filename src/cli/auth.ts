@@ -1,8 +1,10 @@
 /** `portcullis auth`: what a person or a script asks in its own name. Each verb lives in a file of its own. */
+import { authLogin } from './auth-login.ts';
 import { authValidate } from './auth-validate.ts';
 import { EXIT, type Io, UsageError } from './io.ts';
 
 export const AUTH_HELP = `Usage: portcullis auth validate [--key KEY] [--service URL]
+       portcullis auth login --username NAME [--url URL]
 
 validate: asks a key service whether a key is good. Exit code 0: it is; 1: it is not; 3: nobody can say.
   --key KEY            default: $HOKUSAI_API_KEY, or the file $HOKUSAI_API_KEY_FILE names
@@ -11,11 +13,16 @@ validate: asks a key service whether a key is good. Exit code 0: it is; 1: it is
   --service-id NAME    what the key has to be for (default: ml-platform)
   --allow-unverified   exit 0, with a warning, when nobody can say
   --json               print the answer
+
+login: reads the password of an account from standard input and prints its access token.
+  --username NAME
+  --url URL            the gateway; default: $PORTCULLIS_URL, or the demo's
+  --json               print both tokens and what is said of them
 `;
 
 type Verb = (argv: readonly string[], io: Io) => Promise<number>;
 
-const VERBS: Readonly<Record<string, Verb>> = { validate: authValidate };
+const VERBS: Readonly<Record<string, Verb>> = { login: authLogin, validate: authValidate };
 
 /** Runs one verb; resolves with the exit code. */
 export async function authCommand(argv: readonly string[], io: Io): Promise<number> {

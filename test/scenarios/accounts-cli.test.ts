@@ -46,6 +46,18 @@ describe('docs/accounts.md', () => {
     expect(done.stdout).toContain('"has_permission":false');
     expect(done.stdout).toContain('"api_key":"vllm_dev_');
   });
+
+  test('logs in on the command line', { timeout: 60_000 }, async () => {
+    const done = await shell(blocks[2] ?? '', { PASSWORD });
+    expect(done.code, done.stderr).toBe(0);
+    expect(JSON.parse(done.stdout)).toMatchObject({ username: 'john_doe', role: 'user' });
+    const wrong = await shell('echo wrong | portcullis auth login --username john_doe');
+    expect(wrong).toMatchObject({
+      code: 1,
+      stdout: '',
+      stderr: expect.stringContaining('Invalid username or password'),
+    });
+  });
 });
 
 describe('portcullis users', () => {
