@@ -40,6 +40,7 @@ describe('config/', () => {
       'llm.yaml',
       'mcp.yaml',
       'minimal.yaml',
+      'mtls.yaml',
       'oidc.yaml',
       'production.yaml',
       'swarm.yaml',
@@ -56,7 +57,16 @@ describe('config/', () => {
     const protocols = new Set(configs.flatMap((config) => config?.routes.map(({ protocol }) => protocol) ?? []));
     const json = JSON.stringify(configJsonSchema(IDENTITY_SCHEMA));
     for (const kind of kinds) expect(json).toContain(`"const":"${kind}"`);
-    expect([...kinds].toSorted()).toEqual(['api-key', 'introspection', 'jwt', 'ldap', 'local', 'oidc', 'remote-key']);
+    expect([...kinds].toSorted()).toEqual([
+      'api-key',
+      'introspection',
+      'jwt',
+      'ldap',
+      'local',
+      'mtls',
+      'oidc',
+      'remote-key',
+    ]);
     expect([...protocols].toSorted()).toEqual(['http', 'llm', 'mcp', 'tools']);
   });
 

@@ -19,12 +19,15 @@ export function certificateCredential(
     if (headers[name] !== undefined) return shown(headers);
   }
   const link = linkOf(facts.incoming);
-  const chain = link?.chain;
-  if (link == null || chain == null) return null;
+  const certificate = link?.certificate;
+  if (link == null || certificate == null) return null;
   const known = own.get(link);
   if (known !== undefined) return known;
-  const text = chain.map((der) => der.toString('base64')).join(' ');
-  const credential: Credential = { kind: 'client-cert', value: new Secret(text), source: 'tls' };
+  const credential: Credential = {
+    kind: 'client-cert',
+    value: new Secret(certificate.toString('base64')),
+    source: 'tls',
+  };
   own.set(link, credential);
   return credential;
 }

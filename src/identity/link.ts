@@ -2,12 +2,10 @@
  * The connection a request came on, whatever a proxy in front says about the client: only what TLS itself proved.
  * Source: RFC 8446 4.4.2, RFC 8705 3, acceptance HF-14.
  */
-import { hash, type X509Certificate } from 'node:crypto';
+import { hash } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
-
-const MAX_CHAIN = 8;
 
 /** One per connection, made when first asked for. */
 export class Link {
@@ -15,7 +13,7 @@ export class Link {
   /** Of the other end of the socket: the client, or the last proxy. IPv4-mapped IPv6 is shown as IPv4. */
   readonly address: string;
   readonly isEncrypted: boolean;
-  #chain: readonly Buffer[] | null | undefined;
+  #certificate: Buffer | null | undefined;
   #thumbprint: string | null | undefined;
 
   constructor(socket: Socket) {
@@ -24,10 +22,12 @@ export class Link {
     this.isEncrypted = isTls(socket);
   }
 
-  /** DER of the certificate whose key the other end proved to hold, then of those it sent along; null: none. */
-  get chain(): readonly Buffer[] | null {
-    this.#chain ??= isTls(this.#socket) ? chainOf(this.#socket) : null;
-    return this.#chain;
+  /** DER of the certificate whose key the other end proved to hold; null: none. What came along Node does not tell. */
+  get certificate(): Buffer | null {
+    if (this.#certificate === undefined) {
+      this.#certificate = isTls(this.#socket) ? (this.#socket.getPeerX509Certificate()?.raw ?? null) : null;
+    }
+    return this.#certificate;
   }
 
   /** Whether TLS found the certificate good. Asked each time: it also holds for a session that was taken up again. */
@@ -37,26 +37,14 @@ export class Link {
 
   /** base64url SHA-256 of the certificate (RFC 8705 3.1); null: none, or not a good one. */
   get thumbprint(): string | null {
-    const leaf = this.isAuthorized ? this.chain?.[0] : undefined;
-    if (leaf === undefined) return null;
+    const leaf = this.isAuthorized ? this.certificate : null;
+    if (leaf === null) return null;
     this.#thumbprint ??= hash('sha256', leaf, 'base64url');
     return this.#thumbprint;
   }
 }
 
 const isTls = (socket: Socket): socket is TLSSocket => 'encrypted' in socket && socket.encrypted === true;
-
-function chainOf(socket: TLSSocket): readonly Buffer[] | null {
-  const chain: Buffer[] = [];
-  for (
-    let at: X509Certificate | undefined = socket.getPeerX509Certificate();
-    at !== undefined && chain.length < MAX_CHAIN;
-    at = at.issuerCertificate
-  ) {
-    chain.push(at.raw);
-  }
-  return chain.length === 0 ? null : chain;
-}
 
 const links = new WeakMap<Socket, Link>();
 

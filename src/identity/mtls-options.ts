@@ -24,7 +24,9 @@ export const ID_SOURCES = ['uri', 'email', 'upn', 'dns', 'cn'] as const;
 /** The options of an `mtls` provider as they stand in the config file. */
 export const mtlsSchema = z.strictObject({
   kind: z.literal('mtls'),
-  ca: files.describe('PEM bundles of the authorities whose certificates are accepted; read again when they change'),
+  ca: files.describe(
+    'PEM bundles of the roots whose certificates are accepted, and of authorities between; read again when they change',
+  ),
   crl: files.optional().describe('PEM revocation lists; with them the issuer of each client must have a current one'),
   proxies: z
     .array(z.string())

@@ -98,7 +98,7 @@ class MtlsProvider implements IdentityProvider {
   }
 
   #judge(source: Credential['source'], text: string, now: number) {
-    const chain = source === 'tls' ? text.split(' ').map((one) => Buffer.from(one, 'base64')) : this.#fromHeader(text);
+    const chain = source === 'tls' ? [Buffer.from(text, 'base64')] : this.#fromHeader(text);
     const [der, ...others] = chain ?? [];
     if (der === undefined) return NOT_APPLICABLE;
     const certificate = readCertificate(der);
