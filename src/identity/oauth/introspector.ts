@@ -64,6 +64,9 @@ const OF_THE_TOKEN = [
   'sid',
 ];
 
+/** Questions at once: a flood of made-up tokens must not become a flood at the authorization server. */
+const MAX_ASKING = 100;
+
 interface Refused {
   readonly result: AuthResult;
   /** Epoch milliseconds. */
@@ -93,6 +96,7 @@ export class Introspector {
     if (refused !== undefined && now < refused.until) return refused.result;
     const running = this.#asking.get(key);
     if (running !== undefined) return running;
+    if (this.#asking.size >= MAX_ASKING) return UNAVAILABLE;
     const asking = this.#ask(token, route, key, now).finally(() => this.#asking.delete(key));
     this.#asking.set(key, asking);
     return asking;

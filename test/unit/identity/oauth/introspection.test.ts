@@ -229,6 +229,22 @@ describe('an outage', () => {
     expect(await one.health?.()).toEqual({ state: 'ok' });
   });
 
+  test('made by a flood of tokens stays here', async () => {
+    const one = await provider();
+    const held: (() => void)[] = [];
+    const { promise: full, resolve } = Promise.withResolvers<void>();
+    server.at('/introspect', (_asked, response) => {
+      held.push(() => response.writeHead(200, { 'content-type': 'application/json' }).end('{"active":false}'));
+      if (held.length === 100) resolve();
+    });
+    const asked = Array.from({ length: 100 }, (_, at) => ask(one, `made-up-${at}`));
+    await full;
+    expect(await ask(one, 'one-more')).toEqual({ kind: 'rejected', reason: 'unavailable' });
+    for (const answering of held) answering();
+    for (const result of await Promise.all(asked)) expect(result).toMatchObject({ reason: 'invalid' });
+    expect(server.asked).toHaveLength(100);
+  });
+
   test('is not seen by tokens that are known', async () => {
     const one = await provider();
     await ask(one);
