@@ -237,6 +237,17 @@ describe('time and standing', () => {
   });
 });
 
+test('a reload keeps sessions, and what it changes of roles counts at once', async () => {
+  const { auth, user, login, gateway, config } = await start();
+  await auth('POST', '/auth/register', user);
+  const { body } = await login('maria', PASSWORD);
+  const me = () => auth('GET', '/auth/me', undefined, bearer(body.access_token));
+  expect((await me()).body.permissions).toContain('tasks.delete');
+  const roles = { user: { permissions: ['tasks.read'], own_only: true } };
+  await gateway.reload({ ...config, accounts: { ...config.accounts, roles } });
+  expect((await me()).body.permissions).toEqual(['tasks.read']);
+});
+
 describe('the first administrator', () => {
   test('comes from a token that is good once, for an hour, and only while there is none', async () => {
     verifies('V-38', 'VF-14');
