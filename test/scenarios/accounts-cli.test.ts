@@ -40,7 +40,6 @@ describe('docs/accounts.md', () => {
   });
 
   test('registers, logs in, refreshes, asks, makes a key and logs out', { timeout: 60_000 }, async () => {
-    verifies('V-32');
     const done = await shell(blocks[1] ?? '', { PASSWORD });
     expect(done.code, done.stderr).toBe(0);
     expect(done.stdout).toContain('"has_permission":false');
