@@ -61,6 +61,8 @@ export interface CredentialFacts {
   readonly issuer: string | null;
   /** How long a credential is accepted beyond its expiry. */
   readonly graceMs: number;
+  /** Its keys are in no database of ours. */
+  readonly keysElsewhere?: boolean;
 }
 
 /** Options of the many kinds of providers, of which only these two matter here. */
@@ -76,6 +78,7 @@ export function credentialFacts(
   return {
     issuer: typeof issuer === 'string' ? issuer : null,
     graceMs: typeof skew === 'number' ? skew * 1000 : 0,
+    keysElsewhere: identity[provider]?.kind === 'remote-key',
   };
 }
 
@@ -171,6 +174,7 @@ function openSwitches(database: Database, platform: () => OpenPlatform, watched:
 function runningExchanges(platform: () => OpenPlatform): RunningExchanges {
   return new RunningExchanges({
     graceMs: (provider) => platform().credentialFacts(provider).graceMs,
+    keysElsewhere: (provider) => platform().credentialFacts(provider).keysElsewhere === true,
     onCut: ({ code }) => platform().metrics.exchangeCut(code),
     onTunnelCut: (cut) => reportTunnelCut(platform(), cut),
   });

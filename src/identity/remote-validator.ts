@@ -36,6 +36,7 @@ export class RemoteValidator {
   readonly #options: RemoteValidatorOptions;
   readonly #pool: Pool;
   readonly #path: string;
+  #isClosed = false;
 
   constructor(options: RemoteValidatorOptions) {
     const { origin, pathname } = new URL(options.url);
@@ -71,6 +72,7 @@ export class RemoteValidator {
   /** One try, if the breaker lets it pass. */
   #guarded(key: Secret, clientIp: string | null, deadline: AbortSignal): Promise<RemoteVerdict> {
     const { breaker } = this.#options;
+    if (this.#isClosed) return Promise.resolve(unavailable('the provider was replaced', false));
     if (breaker.refusal() !== null) return Promise.resolve(unavailable('the service is failing', false));
     const { promise, resolve } = Promise.withResolvers<RemoteVerdict>();
     breaker.run({
@@ -122,8 +124,9 @@ export class RemoteValidator {
 
   /** Waits for what is under way. */
   async close(): Promise<void> {
-    this.#options.breaker.close();
+    this.#isClosed = true;
     await this.#pool.close();
+    this.#options.breaker.close();
   }
 }
 

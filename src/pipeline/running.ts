@@ -5,7 +5,7 @@
 import type { CancelListener } from '../core/cancel.ts';
 import { GatewayError } from '../core/errors.ts';
 import type { Message, Received } from '../core/exchange.ts';
-import { everyAuth, type Principal } from '../core/principal.ts';
+import { type AuthFacts, everyAuth, type Principal } from '../core/principal.ts';
 import type { Switchboard } from './switchboard.ts';
 
 /** A tunnel that was cut; its end as a request was reported when it began. */
@@ -17,6 +17,8 @@ export interface TunnelCut {
 export interface RunningOptions {
   /** Milliseconds that this provider accepts a credential beyond its expiry. */
   graceMs(provider: string): number;
+  /** Whether keys of this provider are kept elsewhere, so that our database says nothing of them. Absent: none are. */
+  keysElsewhere?(provider: string): boolean;
   /** Told of each exchange that was cut. */
   onCut(error: GatewayError): void;
   onTunnelCut(cut: TunnelCut): void;
@@ -127,9 +129,13 @@ export class RunningExchanges {
   keyIds(): readonly string[] {
     const ids = new Set<string>();
     for (const { principal } of this.#entries) {
-      for (const { key_id } of everyAuth(principal)) if (key_id !== null) ids.add(key_id);
+      for (const auth of everyAuth(principal)) if (this.#isOurs(auth)) ids.add(auth.key_id);
     }
     return [...ids];
+  }
+
+  #isOurs(auth: AuthFacts): auth is AuthFacts & { readonly key_id: string } {
+    return auth.key_id !== null && this.#options.keysElsewhere?.(auth.provider) !== true;
   }
 
   /** Applies how keys stand now: `standing` has an entry for each of `asked` that exists. */
@@ -137,9 +143,9 @@ export class RunningExchanges {
     return this.cut((entry) => {
       // A delegation has an end of its own, which no key puts off.
       const isLent = entry.principal.parties !== undefined;
-      for (const { key_id } of everyAuth(entry.principal)) {
-        if (key_id === null || !asked.has(key_id)) continue;
-        const state = standing.get(key_id);
+      for (const auth of everyAuth(entry.principal)) {
+        if (!this.#isOurs(auth) || !asked.has(auth.key_id)) continue;
+        const state = standing.get(auth.key_id);
         if (state === undefined || state.revoked_at !== null) return new GatewayError('TOKEN_REVOKED');
         entry.expiresAt = isLent ? earlier(entry.expiresAt, state.expires_at) : state.expires_at;
       }
