@@ -56,15 +56,15 @@ export async function approvalsCommand(argv: readonly string[], io: Io): Promise
   switch (command) {
     case 'list':
       if (ids.length > 0) throw new UsageError('approvals list takes no argument');
-      return list(keyedGateway(values, io), values, io);
+      return list(keyedGateway(values, io, 'approver'), values, io);
     case 'show':
       if (ids.length !== 1) throw new UsageError('approvals show needs one id');
-      return show(keyedGateway(values, io), ids[0] ?? '', values, io);
+      return show(keyedGateway(values, io, 'approver'), ids[0] ?? '', values, io);
     case 'approve':
     case 'reject':
       if (ids.length === 0) throw new UsageError(`approvals ${command} needs an id`);
       if (command === 'reject' && !values.reason?.trim()) throw new UsageError('approvals reject needs --reason');
-      return decide(keyedGateway(values, io), command, ids, values, io);
+      return decide(keyedGateway(values, io, 'approver'), command, ids, values, io);
     default:
       throw new UsageError('approvals needs list, show, approve or reject');
   }

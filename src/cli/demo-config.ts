@@ -14,6 +14,8 @@ export interface DemoFile {
   readonly model: string;
   readonly keys: {
     readonly admin: string;
+    /** A second admin, who can approve what the first one asks for. */
+    readonly approver: string;
     readonly developer: string;
     readonly analyst: string;
     readonly guest: string;

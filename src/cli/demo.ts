@@ -165,6 +165,8 @@ async function demoAdministrator(configuration: string, earlier: DemoFile['accou
 /** The least of what each role needs to be tried out; the admin's stands for a person who passed MFA on a managed device. */
 const KEY_FACTS = {
   admin: { roles: ['admin'], permissions: ['*'], mfa_verified: true, device_compliant: true, tenure_months: 24 },
+  /** A second person like that: nobody approves their own call. */
+  approver: { roles: ['admin'], mfa_verified: true, device_compliant: true, tenure_months: 24 },
   developer: { roles: ['developer'], tenure_months: 6 },
   analyst: { roles: ['analyst'] },
   guest: { roles: [] },

@@ -14,15 +14,16 @@ export interface KeyedGateway {
 }
 
 /**
- * Where the gateway is and who asks: `--key`, then `PORTCULLIS_API_KEY` (or `_FILE`), then the demo's admin key, which is
- * only used for the demo's own address.
+ * Where the gateway is and who asks: `--key`, then `PORTCULLIS_API_KEY` (or `_FILE`), then the demo's key of `who`,
+ * which is only used for the demo's own address.
  */
 export function keyedGateway(
   options: { readonly url?: string | undefined; readonly key?: string | undefined },
   io: Io,
+  who: 'admin' | 'approver' = 'admin',
 ) {
   const url = findGateway(options.url, io);
-  const key = options.key ?? keyOfEnvironment(io) ?? demoKey(url, io);
+  const key = options.key ?? keyOfEnvironment(io) ?? demoKey(url, io, who);
   if (key === undefined) throw new CommandError('who asks? set PORTCULLIS_API_KEY or PORTCULLIS_API_KEY_FILE');
   return { url, key: new Secret(key) };
 }
@@ -35,12 +36,13 @@ function keyOfEnvironment(io: Io): string | undefined {
   }
 }
 
-function demoKey(url: string, io: Io): string | undefined {
+function demoKey(url: string, io: Io, who: 'admin' | 'approver'): string | undefined {
   try {
     const home = resolve(io.cwd, io.env.PORTCULLIS_HOME ?? '.portcullis');
     const demo: unknown = JSON.parse(readFileSync(join(home, 'demo.json'), 'utf8'));
     if (!isJsonObject(demo) || demo.gateway !== url || !isJsonObject(demo.keys)) return undefined;
-    return typeof demo.keys.admin === 'string' ? demo.keys.admin : undefined;
+    const key = demo.keys[who];
+    return typeof key === 'string' ? key : undefined;
   } catch {
     return undefined;
   }

@@ -114,11 +114,12 @@ export async function rollbackCommand(values: BundleArguments, io: Io): Promise<
   const answer = await callAdmin(await adminOf(values, io), 'POST', '/policy/rollback', io);
   line(io, JSON.stringify(answer.body));
   if (answer.status < 300) {
-    // In an incident two people type this: the second must see what it did.
     const { revision, bundle_revision: name } = isJsonObject(answer.body) ? answer.body : {};
-    io.err(`in force: ${String(name ?? revision)}; another rollback returns to the policy that was taken back\n`);
+    io.err(`in force: ${String(name ?? revision)}; "portcullis policy reload" takes what is served now\n`);
     return EXIT.ok;
   }
-  if (isJsonObject(answer.body)) io.err('portcullis policy: not rolled back: there is no policy before this one\n');
+  if (isJsonObject(answer.body)) {
+    io.err('portcullis policy: not rolled back: it was already, or there is no policy before this one\n');
+  }
   return EXIT.failed;
 }

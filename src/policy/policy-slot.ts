@@ -40,6 +40,8 @@ export class PolicySlot {
   #lastError: string | null = null;
   /** Content that was taken back and must not return by itself. */
   #pinned: string | null;
+  /** What is in force came back by a rollback, and nothing has come since. */
+  #isRolledBack = false;
   #turn: Promise<unknown> = Promise.resolve();
 
   constructor(options: PolicySlotOptions) {
@@ -164,22 +166,25 @@ export class PolicySlot {
   #swap(next: ActivePolicy, undo: readonly PatchOperation[] | null): void {
     this.#previous = this.#active === null ? null : { policy: this.#active, undo };
     this.#active = next;
+    this.#isRolledBack = false;
     this.#activatedAt = this.#options.clock.now();
     this.#options.onSwap();
   }
 
   /**
    * Back to what was in force before, at once; false when there is none. What is taken back does not return by itself:
-   * only another content does, or a reload that a person asks for.
+   * only another content does, or a reload that a person asks for. It goes one step: a second one would bring back what
+   * was just taken back, which two people in one incident must not do to each other.
    */
   rollback(): boolean {
     const { source, logger } = this.#options;
-    if (this.#previous === null || this.#active === null) return false;
+    if (this.#previous === null || this.#active === null || this.#isRolledBack) return false;
     const from = this.#active;
     const { policy, undo } = this.#previous;
     this.#pinned = contentOf(from.bundle.wasm, from.document.text());
     const redo = undo === null ? null : patch(from, undo);
     this.#swap(policy, redo);
+    this.#isRolledBack = true;
     this.#lastError = null;
     logger.warn({ revision: policy.revision, from: from.revision }, 'policy rolled back');
     void source

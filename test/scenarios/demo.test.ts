@@ -85,7 +85,7 @@ describe('the demo, as a stranger tries it', () => {
         { name: 'everything' },
       ],
     });
-    expect(Object.keys(file.keys)).toEqual(['admin', 'developer', 'analyst', 'guest']);
+    expect(Object.keys(file.keys)).toEqual(['admin', 'approver', 'developer', 'analyst', 'guest']);
     for (const key of Object.values(file.keys)) {
       expect((await call(`${file.gateway}/v1/models`, { key })).status).toBe(200);
       const bearer = await call(`${file.gateway}/v1/models`, { headers: { authorization: `Bearer ${key}` } });

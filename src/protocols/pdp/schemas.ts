@@ -12,7 +12,7 @@ const depth = z.int().min(0).max(16);
 
 /** Somebody else, as the caller knows them. Members besides these mean nothing. */
 export const person = z
-  .object({
+  .strictObject({
     id: line(256),
     type: z.enum(['user', 'service', 'agent']).optional(),
     tenant_id: line(128).nullish().describe('if given, the caller’s own tenant'),
@@ -50,7 +50,7 @@ export const ASKABLE = [
 export type Askable = (typeof ASKABLE)[number];
 
 export const authorizeRequest = z
-  .object({
+  .strictObject({
     action: z.enum(ASKABLE),
     server_name: line(64).nullish().describe('needed for everything but models'),
     tool_name: line(256).nullish().describe('needed for gateway:tool:*'),
@@ -66,7 +66,7 @@ export const authorizeRequest = z
 export type AuthorizeRequest = z.output<typeof authorizeRequest>;
 
 const agent = z
-  .object({
+  .strictObject({
     id: line(256),
     name: line(256).nullish(),
     trust_level: line(64).nullish(),
@@ -76,7 +76,7 @@ const agent = z
 export type Agent = z.output<typeof agent>;
 
 export const authorizeA2aRequest = z
-  .object({
+  .strictObject({
     action: z.enum(['a2a:invoke', 'a2a:delegate']).default('a2a:invoke'),
     source_agent: agent.nullish(),
     target_agent: agent.nullish(),
@@ -85,7 +85,7 @@ export const authorizeA2aRequest = z
     tool_name: line(256).nullish().describe('the capability that is asked of the target'),
     parameters: jsonObject.nullish(),
     context: z
-      .object({
+      .strictObject({
         workflow_id: line(256).nullish(),
         user_id: line(256).nullish(),
         delegation_depth: depth.nullish(),
