@@ -160,7 +160,7 @@ describe.skipIf(NO_REDIS !== null)(
 
 describe('H-09 and HW-05, as the caller sees them', () => {
   test('an outage is 503, no balance 402, a limit 429, each with what to do', async () => {
-    verifies('H-09', 'HF-03', 'HF-13', 'HW-05', 'HW-11');
+    verifies('H-09', 'HF-03', 'HW-05');
     await using service = await startKeyService();
     await using api = await startService((_request, response) => response.end('[]'));
     await using gateway = await startGateway({
