@@ -2,12 +2,16 @@
 import { parseArgs } from 'node:util';
 import { configFile, requireConfig } from './config-file.ts';
 import { EXIT, type Io, line, UsageError } from './io.ts';
+import { testProvider } from './providers-test.ts';
 
 export const PROVIDERS_HELP = `Usage: portcullis providers [list] [-c FILE] [--json]
+       portcullis providers test NAME [--username USER] [-c FILE] [--json]
 
-Lists the identity providers of a configuration and the routes that ask them.
+Lists the identity providers of a configuration and the routes that ask them. test asks one whether it works; with
+--username it logs in with the password on standard input and prints who that is.
 
   -c, --config FILE   default: $PORTCULLIS_CONFIG, portcullis.yaml, or the demo's
+  --username USER     of test: whom to log in
   --json              print JSON
 `;
 
@@ -17,6 +21,7 @@ export async function providersCommand(argv: readonly string[], io: Io): Promise
     options: {
       config: { type: 'string', short: 'c' },
       json: { type: 'boolean' },
+      username: { type: 'string' },
       help: { type: 'boolean', short: 'h' },
     },
     allowPositionals: true,
@@ -25,8 +30,16 @@ export async function providersCommand(argv: readonly string[], io: Io): Promise
     io.out(PROVIDERS_HELP);
     return EXIT.ok;
   }
-  if (positionals.length > 1 || (positionals[0] ?? 'list') !== 'list') throw new UsageError('expected list');
-  const { config } = await requireConfig(configFile(values.config, io), io);
+  const [verb = 'list', name, ...more] = positionals;
+  const isTest = verb === 'test';
+  if ((verb !== 'list' && !isTest) || more.length > 0 || (name !== undefined) !== isTest) {
+    throw new UsageError('expected list, or test and the name of a provider');
+  }
+  const { config, baseDir } = await requireConfig(configFile(values.config, io), io);
+  if (name !== undefined) {
+    await testProvider(config, baseDir, { name, username: values.username, json: values.json === true }, io);
+    return EXIT.ok;
+  }
   const providers = Object.entries(config.identity).map(([name, { kind }]) => ({
     name,
     kind,
