@@ -18,6 +18,7 @@ import type { ErrorCode, GatewayError } from './core/errors.ts';
 import type { Logger } from './core/module.ts';
 import { scrubText } from './core/redaction.ts';
 import type { DoorRefusal } from './http/server.ts';
+import { REVOKED } from './identity/revocations.ts';
 import type { Logging } from './observability/logger.ts';
 import { createLogging } from './observability/logger.ts';
 import type { Metrics } from './observability/metrics.ts';
@@ -93,7 +94,9 @@ export async function openPlatform(config: Config, options: PlatformOptions): Pr
   const database = cleanup.use(
     await openDatabase(config.stores.database, { baseDir, clock, onQuery: countQuery(metrics), onConnectionError }),
   );
-  const shared = cleanup.use(await openShared(config.stores.shared, { clock, onError: onConnectionError }));
+  const shared = cleanup.use(
+    await openShared(config.stores.shared, { clock, database, kept: [REVOKED], onError: onConnectionError }),
+  );
   const counters = insuredCounters(shared, clock, () => metrics.storeError('shared'));
   const audit = cleanup.use(
     (config.audit.mode === 'off' ? createSilentRecorder : createAuditRecorder)({

@@ -8,8 +8,11 @@ import type { Shared } from '../stores/shared.ts';
 const TOKENS = 'identity:token-revoked';
 const KEYS = 'identity:key-revoked';
 
+/** Before the keys of values that say what was revoked. */
+export const REVOKED = 'revoked:';
+
 function tokenKey(issuer: string, tokenId: string): string {
-  return `revoked:${hash('sha256', `${issuer}\n${tokenId}`, 'base64url')}`;
+  return `${REVOKED}${hash('sha256', `${issuer}\n${tokenId}`, 'base64url')}`;
 }
 
 /** True when the token with this `jti` was revoked. Rejects when the store cannot say: the caller must refuse then. */

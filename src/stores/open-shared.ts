@@ -1,16 +1,23 @@
 /** Opens the shared state that a configuration names, and keeps counting possible while it is away. */
 import type { Clock } from '../core/clock.ts';
+import type { Database } from './database.ts';
+import { createDurableShared } from './durable-shared.ts';
 import { createMemoryShared } from './memory-shared.ts';
 import type { Shared } from './shared.ts';
 
 export interface SharedOptions {
   readonly clock: Clock;
+  /** Where `memory` keeps what must not be lost. */
+  readonly database: Database;
+  /** Keys that begin with one of these must not be lost. */
+  readonly kept: readonly string[];
   readonly onError: (error: Error) => void;
 }
 
 /** `memory`, or a Redis URL. Rejects when Redis cannot be reached. */
-export async function openShared(url: string, { clock, onError }: SharedOptions): Promise<Shared> {
-  if (url === 'memory') return createMemoryShared({ clock });
+export async function openShared(url: string, options: SharedOptions): Promise<Shared> {
+  const { clock, onError } = options;
+  if (url === 'memory') return createDurableShared({ ...options, memory: createMemoryShared({ clock }) });
   // The driver is loaded only where it is used.
   const { openRedisShared } = await import('./redis-shared.ts');
   return openRedisShared({ url, onError, onListenerError: (error) => onError(error as Error) });

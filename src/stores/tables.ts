@@ -124,6 +124,19 @@ export interface KeyUsageRow {
   uses: number;
 }
 
+export interface SharedValueRow {
+  key: string;
+  value: string;
+  until: number;
+}
+
+export interface SharedMessageRow {
+  id: string;
+  channel: string;
+  message: string;
+  sent_at: number;
+}
+
 export interface Tables {
   portcullis_migrations: MigrationRow;
   api_keys: ApiKeyRow;
@@ -137,4 +150,6 @@ export interface Tables {
   account_sessions: AccountSessionRow;
   signing_keys: SigningKeyRow;
   key_usage: KeyUsageRow;
+  shared_values: SharedValueRow;
+  shared_messages: SharedMessageRow;
 }

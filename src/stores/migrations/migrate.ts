@@ -8,10 +8,19 @@ import { switches } from './0003-switches.ts';
 import { accounts } from './0004-accounts.ts';
 import { keyUsage } from './0005-key-usage.ts';
 import { approvalIndexes } from './0006-approval-indexes.ts';
+import { sharedState } from './0007-shared.ts';
 import type { Migration } from './migration.ts';
 
 /** All of them, ascending. */
-export const MIGRATIONS: readonly Migration[] = [apiKeys, approvals, switches, accounts, keyUsage, approvalIndexes];
+export const MIGRATIONS: readonly Migration[] = [
+  apiKeys,
+  approvals,
+  switches,
+  accounts,
+  keyUsage,
+  approvalIndexes,
+  sharedState,
+];
 
 export interface MigrateOptions {
   /** Run first and last in the transaction: what a kind of database needs besides. */

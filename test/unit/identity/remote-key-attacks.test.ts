@@ -6,7 +6,8 @@ import { Secret } from '../../../src/core/secret.ts';
 import type { AuthResult, IdentityProvider } from '../../../src/identity/provider.ts';
 import { type RemoteKeyOptions, remoteKey } from '../../../src/identity/providers/remote-key.ts';
 import { SharedKeyCache } from '../../../src/identity/remote-key-cache.ts';
-import { openShared } from '../../../src/stores/open-shared.ts';
+import { createMemoryShared } from '../../../src/stores/memory-shared.ts';
+import { openRedisShared } from '../../../src/stores/redis-shared.ts';
 import type { Shared } from '../../../src/stores/shared.ts';
 import { Breaker } from '../../../src/upstreams/breaker.ts';
 import { goodKey, type KeyService, startKeyService } from '../../helpers/key-service.ts';
@@ -150,7 +151,8 @@ describe.each(STORES)('entries in a store somebody else writes to: %s', (kind) =
   beforeAll(async () => {
     if (kind === 'redis' && NO_REDIS !== null) return;
     redis = kind === 'redis' ? await startRedis() : null;
-    shared = await openShared(redis?.url ?? 'memory', { clock: around.env.clock, onError: () => {} });
+    const { clock } = around.env;
+    shared = redis === null ? createMemoryShared({ clock }) : await openRedisShared({ url: redis.url });
   });
   afterAll(async () => {
     await shared?.[Symbol.asyncDispose]();
