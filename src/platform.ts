@@ -99,17 +99,7 @@ export async function openPlatform(config: Config, options: PlatformOptions): Pr
   );
   const counters = insuredCounters(shared, clock, () => metrics.storeError('shared'));
   const audit = cleanup.use(
-    (config.audit.mode === 'off' ? createSilentRecorder : createAuditRecorder)({
-      file: resolve(baseDir, config.audit.file),
-      redact: config.audit.redact,
-      maxValueBytes: config.audit.max_value_bytes,
-      clock,
-      logger: logging.component('audit'),
-      sensitiveParams: (server, tool) => platform.sensitiveParams(server, tool),
-      onDrop: metrics.auditDropped,
-      onEvent: metrics.auditEvent,
-      onWriteFailure: metrics.auditWriteFailed,
-    }),
+    openAudit(config, baseDir, clock, logging, metrics, (...names) => platform.sensitiveParams(...names)),
   );
   const pepper = loadPepper(config.stores.database, baseDir, config.stores.pepper);
   const keys = createApiKeyStore(database);
@@ -150,6 +140,27 @@ export async function openPlatform(config: Config, options: PlatformOptions): Pr
 function reportApproval({ audit, metrics }: OpenPlatform, event: ApprovalEvent): void {
   metrics.approvalStep(event.type);
   audit.record(approvalDraft(event));
+}
+
+function openAudit(
+  { audit }: Config,
+  baseDir: string,
+  clock: Clock,
+  logging: Logging,
+  metrics: Metrics,
+  sensitiveParams: OpenPlatform['sensitiveParams'],
+): FileAuditRecorder {
+  return (audit.mode === 'off' ? createSilentRecorder : createAuditRecorder)({
+    file: resolve(baseDir, audit.file),
+    redact: audit.redact,
+    maxValueBytes: audit.max_value_bytes,
+    clock,
+    logger: logging.component('audit'),
+    sensitiveParams,
+    onDrop: metrics.auditDropped,
+    onEvent: metrics.auditEvent,
+    onWriteFailure: metrics.auditWriteFailed,
+  });
 }
 
 /** At most one line in ten seconds: an outage tells of itself with every try. */
