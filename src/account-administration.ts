@@ -35,6 +35,8 @@ export interface AdministeredAccount extends Omit<NewAccount, 'password'> {
   readonly password_hash?: string;
 }
 
+type IsOver = Parameters<typeof revokeKeysOf>[3];
+
 export class AccountAdministration {
   readonly #options: AccountAdministrationOptions;
   readonly #store: AccountStore;
@@ -144,12 +146,12 @@ export class AccountAdministration {
     await this.#store.delete(account.id);
   }
 
-  async #withdraw(account: AccountRecord, keys: (permissions: readonly string[]) => boolean): Promise<void> {
+  async #withdraw(account: AccountRecord, keys: IsOver): Promise<void> {
     await this.#sessions.revokeAll(account.id, null, this.#options.clock.now());
     await this.#revokeKeys(account, keys);
   }
 
-  #revokeKeys({ id, tenant_id }: AccountRecord, isOver: (permissions: readonly string[]) => boolean): Promise<number> {
+  #revokeKeys({ id, tenant_id }: AccountRecord, isOver: IsOver): Promise<number> {
     const { clock } = this.#options;
     return revokeKeysOf({ keys: this.#keys, clock, shared: null }, tenant_id, id, isOver);
   }

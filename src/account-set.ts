@@ -4,7 +4,7 @@ import { Accounts } from './accounts/accounts.ts';
 import { accountEndpoints } from './accounts/api.ts';
 import { checkEndpoints } from './accounts/checks-api.ts';
 import { Guard } from './accounts/guard.ts';
-import { keyEndpoints } from './accounts/keys-api.ts';
+import { keyEndpoints, keysOf } from './accounts/keys-api.ts';
 import { Passwords } from './accounts/passwords.ts';
 import { coversAll, type Roles, rolesOf } from './accounts/roles.ts';
 import { Sessions } from './accounts/sessions.ts';
@@ -24,6 +24,7 @@ import { openSigningRing, secretRing } from './identity/signing-ring.ts';
 import { identityHeaders } from './pipeline/stages/forward.ts';
 import type { Endpoint } from './protocols/endpoint.ts';
 import { type AccountStore, createAccountStore } from './stores/accounts.ts';
+import type { ApiKeyRecord } from './stores/api-keys.ts';
 import type { Database } from './stores/database.ts';
 import { createSessionStore, type SessionStore } from './stores/sessions.ts';
 import { createSigningKeyStore, type SigningKeyStore } from './stores/signing-keys.ts';
@@ -163,7 +164,7 @@ export function authEndpoints({ config, platform, service, isPermitted }: AuthEn
   return [
     ...checks,
     ...accountEndpoints({
-      ...{ accounts, sessions, providers, defaultRole: config.accounts.default_role },
+      ...{ accounts, sessions, providers, defaultRole: config.accounts.default_role, tenant: config.accounts.tenant },
       published: (now) => tokens.published(now),
       async remove(id, origin) {
         await sessions.endAll(id, null, origin, 'account deleted');
@@ -180,25 +181,29 @@ export function authEndpoints({ config, platform, service, isPermitted }: AuthEn
   ];
 }
 
+/** What a key may do, as far as its owner gave it. */
+type KeyRights = Pick<ApiKeyRecord['facts'], 'permissions' | 'scopes' | 'roles'>;
+
 /** Withdraws keys of an owner that go beyond `isOver`; gives how many. */
 export async function revokeKeysOf(
   issuing: Omit<KeyIssuing, 'pepper' | 'environment'>,
   tenant: string,
   owner: string,
-  isOver: (permissions: readonly string[]) => boolean,
+  isOver: (rights: KeyRights) => boolean,
 ): Promise<number> {
   let count = 0;
-  const records = await issuing.keys.list(tenant, { owner_id: owner, limit: 1000 });
-  for (const { id, facts, revoked_at } of records) {
-    if (revoked_at === null && isOver(facts.permissions) && (await revokeKey(issuing, tenant, id))) count += 1;
+  // Page by page: who has made and withdrawn a thousand keys must not keep the next one.
+  for await (const { id, facts, revoked_at } of keysOf(issuing.keys, tenant, owner)) {
+    if (revoked_at === null && isOver(facts) && (await revokeKey(issuing, tenant, id))) count += 1;
   }
   return count;
 }
 
-/** Whether a key goes beyond what a role may. */
-export function exceeds(roles: Roles, role: string): (permissions: readonly string[]) => boolean {
+/** Whether a key goes beyond what a role may: by what it may do, or by a role its owner does not have any more. */
+export function exceeds(roles: Roles, role: string): (rights: KeyRights) => boolean {
   const held = roles.get(role)?.permissions ?? [];
-  return (permissions) => !coversAll(held, permissions);
+  return ({ permissions, scopes, roles: given }) =>
+    !coversAll(held, [...permissions, ...scopes]) || given.some((one) => one !== role);
 }
 
 function createReports({ audit, metrics }: Platform): AccountReports {

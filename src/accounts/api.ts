@@ -16,6 +16,8 @@ export interface AccountsApiOptions {
   readonly accounts: Accounts;
   readonly sessions: Sessions;
   readonly defaultRole: string;
+  /** Of every account. */
+  readonly tenant: string;
   /** Names of the providers whose principals are our own accounts. */
   readonly providers: ReadonlySet<string>;
   /** Removes the account with everything that belongs to it. */
@@ -23,7 +25,7 @@ export interface AccountsApiOptions {
   published(now: number): Promise<PublicKeys>;
 }
 
-/** What an administrator holds, or whoever may make accounts for others. */
+/** What an administrator holds, or whoever may make accounts for others of the role that everybody gets. */
 const CREATE_ACCOUNTS = 'users.create';
 
 /** A password is looked at by its rules, which answer in words; here only what no password can be. */
@@ -123,7 +125,7 @@ function jwks(options: AccountsApiOptions, path: string): Endpoint {
 }
 
 async function register(
-  { accounts, defaultRole }: AccountsApiOptions,
+  { accounts, defaultRole, tenant }: AccountsApiOptions,
   { exchange, body }: EndpointRequest<z.output<typeof registerBody>>,
 ): Promise<EndpointReply> {
   const { role, bootstrap_token, full_name = null, ...facts } = body;
@@ -133,12 +135,19 @@ async function register(
     return { status: 201, body: viewOf(await accounts.bootstrap(wanted, bootstrap_token, origin)) };
   }
   const { principal } = exchange;
-  const isAdmin = principal.actor === null && coversAll(principal.permissions, [CREATE_ACCOUNTS]);
-  if (role !== undefined && role !== defaultRole && !isAdmin) {
+  // An administrator of another tenant is nobody here.
+  const mayCreate =
+    principal.actor === null && principal.tenant_id === tenant && coversAll(principal.permissions, [CREATE_ACCOUNTS]);
+  if (role !== undefined && role !== defaultRole && !(mayCreate && mayGive(principal, role))) {
     throw new GatewayError('FORBIDDEN', { message: 'Permission denied: roles are given by an administrator' });
   }
-  const by = isAdmin ? { role: role ?? null } : null;
+  const by = mayCreate ? { role: role ?? null } : null;
   return { status: 201, body: viewOf(await accounts.register(wanted, by, origin)) };
+}
+
+/** Nobody makes somebody who may do more: policies know roles by name, so that comparing permissions would not do. */
+function mayGive({ permissions, roles }: Principal, role: string): boolean {
+  return permissions.includes('*') || roles.includes(role);
 }
 
 async function logout(options: AccountsApiOptions, exchange: Admitted): Promise<EndpointReply> {

@@ -79,18 +79,18 @@ async function create(
 ): Promise<EndpointReply> {
   const { principal, received } = exchange;
   requireMaker(options, exchange);
-  if (
-    !coversAll(principal.permissions, body.permissions) ||
-    !body.roles.every((one) => principal.roles.includes(one))
-  ) {
+  if (!isWithin(body, principal)) {
     throw denied(options, exchange, 'A key cannot do more than who makes it', body.permissions);
   }
   const days = body.expires_in_days ?? Math.min(90, options.maxDays);
   if (days > options.maxDays) {
     throw new GatewayError('UNPROCESSABLE', { message: `expires_in_days: at most ${options.maxDays}` });
   }
-  const own = await options.keys.list(principal.tenant_id, { owner_id: principal.id, limit: 1000 });
-  if (own.filter((record) => isLive(record, received.receivedAt)).length >= MAX_KEYS) {
+  let live = 0;
+  for await (const record of keysOf(options.keys, principal.tenant_id, principal.id)) {
+    if (isLive(record, received.receivedAt)) live += 1;
+  }
+  if (live >= MAX_KEYS) {
     throw new GatewayError('CONFLICT', { message: `There are ${MAX_KEYS} keys already: withdraw one first` });
   }
   // A key that a key makes ends with it.
@@ -110,6 +110,26 @@ async function create(
   });
   report(options, exchange, 'api_key_created', issued.record, {});
   return { status: 201, body: shownOnce(issued) };
+}
+
+type Rights = Pick<Principal, 'permissions' | 'roles'>;
+
+/** True when `wanted` is nothing that `held` does not have. */
+const isWithin = (wanted: Rights, held: Rights): boolean =>
+  coversAll(held.permissions, wanted.permissions) && wanted.roles.every((one) => held.roles.includes(one));
+
+/** All keys of an owner, ended ones as well. */
+export async function* keysOf(
+  keys: Pick<ApiKeyStore, 'list'>,
+  tenant: string,
+  owner_id: string,
+): AsyncGenerator<ApiKeyRecord> {
+  for (let after: string | undefined; ; ) {
+    const page = await keys.list(tenant, { owner_id, limit: MAX_PAGE, ...(after === undefined ? {} : { after }) });
+    yield* page;
+    after = page.at(-1)?.id;
+    if (page.length < MAX_PAGE) return;
+  }
 }
 
 /** Who acts for somebody makes no keys, and a key only where it was given that right. */
@@ -177,7 +197,7 @@ async function rotate(options: KeysApiOptions, request: EndpointRequest<unknown>
   const record = await findManaged(options, request);
   const { principal } = exchange;
   // Whoever has fewer rights by now does not get a new key with the old ones.
-  if (record.owner_id === principal.id && !coversAll(principal.permissions, record.facts.permissions)) {
+  if (record.owner_id === principal.id && !isWithin(record.facts, principal)) {
     throw denied(options, exchange, 'A key cannot do more than who makes it', record.facts.permissions);
   }
   const issued = await options.rotate(record.tenant_id, record.id);
