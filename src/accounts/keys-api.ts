@@ -35,6 +35,8 @@ export interface AccountKeyRequest {
   readonly roles: readonly string[];
   readonly permissions: readonly string[];
   readonly expires_at: number;
+  readonly allowed_ips: readonly string[];
+  readonly rate_limit_per_hour: number | null;
   readonly prefix: string;
 }
 
@@ -93,8 +95,10 @@ async function create(
   if (live >= MAX_KEYS) {
     throw new GatewayError('CONFLICT', { message: `There are ${MAX_KEYS} keys already: withdraw one first` });
   }
-  // A key that a key makes ends with it.
-  const parentEnd = principal.auth.key_id === null ? null : principal.auth.expires_at;
+  // A key that a key makes ends with it, and is bound to the same addresses and rate.
+  const { key_id } = principal.auth;
+  const parent = key_id === null ? null : await options.keys.find(key_id);
+  const parentEnd = key_id === null ? null : principal.auth.expires_at;
   const wanted = received.receivedAt + days * DAY_MS;
   const issued = await options.issue({
     name: body.name,
@@ -105,6 +109,8 @@ async function create(
     email: principal.email,
     roles: body.roles,
     permissions: [...new Set(body.permissions)],
+    allowed_ips: parent?.facts.allowed_ips ?? [],
+    rate_limit_per_hour: parent?.facts.rate_limit_per_hour ?? null,
     expires_at: parentEnd === null ? wanted : Math.min(wanted, parentEnd * 1000),
     prefix: ACCOUNT_KEY_PREFIX,
   });

@@ -8,7 +8,7 @@ import type { Admitted } from '../core/exchange.ts';
 import type { Principal } from '../core/principal.ts';
 import type { PermissionRule } from '../core/route.ts';
 import type { Endpoint, EndpointReply, EndpointRequest } from '../protocols/endpoint.ts';
-import type { ApiKeyRecord } from '../stores/api-keys.ts';
+import type { ApiKeyFacts, ApiKeyRecord } from '../stores/api-keys.ts';
 import type { KeyUsageStore } from '../stores/key-usage.ts';
 import { addressList, type IssuedKey, issueKey, type KeyIssuing, revokeKey, rotateKey } from './key-issuing.ts';
 
@@ -128,9 +128,8 @@ async function create(
     scopes: body.scopes,
     permissions: body.permissions,
     roles: body.roles,
-    ...restrictions,
     metadata: { service_id: body.service_id ?? options.serviceId },
-    expires_at: expiryOf(body, issuing.clock.now()),
+    ...restrictions,
   });
   return { status: 201, body: withText(issued) };
 }
@@ -152,13 +151,13 @@ function requireWithin(options: KeyServiceOptions, exchange: Admitted, isAdmin: 
   throw new GatewayError('FORBIDDEN', { message: 'A key cannot have roles, permissions or scopes you do not have' });
 }
 
-/** A key that is bound to addresses or to a rate makes no key that is not. */
+/** A key that is bound to addresses or to a rate, or ends, makes no key that is not or that stays. */
 async function restrictionsOf(
   { issuing }: KeyServiceOptions,
   principal: Principal,
   isAdmin: boolean,
   body: Creation,
-): Promise<{ readonly allowed_ips: readonly string[]; readonly rate_limit_per_hour: number }> {
+): Promise<Pick<ApiKeyFacts, 'allowed_ips' | 'rate_limit_per_hour'> & Pick<ApiKeyRecord, 'expires_at'>> {
   checkAddresses(body.allowed_ips);
   const { key_id } = principal.auth;
   const asking = isAdmin || key_id === null ? null : await issuing.keys.find(key_id);
@@ -171,7 +170,10 @@ async function restrictionsOf(
   if (rate_limit_per_hour > most) {
     throw new GatewayError('FORBIDDEN', { message: `Your own key has ${most} requests an hour` });
   }
-  return { allowed_ips: body.allowed_ips.length === 0 ? bound : body.allowed_ips, rate_limit_per_hour };
+  const wanted = expiryOf(body, issuing.clock.now());
+  const last = asking?.expires_at ?? null;
+  const expires_at = last === null ? wanted : Math.min(last, wanted ?? last);
+  return { allowed_ips: body.allowed_ips.length === 0 ? bound : body.allowed_ips, rate_limit_per_hour, expires_at };
 }
 
 function checkAddresses(ranges: readonly string[]): void {

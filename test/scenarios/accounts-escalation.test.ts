@@ -65,6 +65,20 @@ describe('making accounts', () => {
   });
 });
 
+describe('a key that makes keys', () => {
+  test('hands on what it is bound to', { timeout: 60_000 }, async () => {
+    const rights = ['--permission', 'api_keys.create', '--permission', 'tasks.read'];
+    const bounds = ['--allowed-ip', '127.0.0.1', '--allowed-ip', '::1', '--rate-limit', '77'];
+    const key = await run('keys', 'create', '--name', 'bound', ...rights, ...bounds);
+    const headers = { 'x-api-key': key.split('\n')[0] ?? '' };
+    const made = await auth('POST', '/auth/api-keys', { name: 'child', permissions: ['tasks.read'] }, headers);
+    expect(made.status).toBe(201);
+    await using database = await openDatabase('sqlite:./portcullis.db', { baseDir: gateway.home });
+    const record = await createApiKeyStore(database).find(made.body.key_id);
+    expect(record?.facts).toMatchObject({ allowed_ips: ['127.0.0.1', '::1'], rate_limit_per_hour: 77 });
+  });
+});
+
 describe('keys of somebody who was an administrator', () => {
   test('end with the role, also those that hold the role and no permission', { timeout: 60_000 }, async () => {
     verifies('VF-09');

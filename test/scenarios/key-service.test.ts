@@ -127,6 +127,15 @@ describe('managing keys', () => {
     expect((await make({ rate_limit_per_hour: 51 })).status).toBe(403);
   });
 
+  test('a key that ends makes none that stays', async () => {
+    const maker = await issue({ name: 'for a day', permissions: ['keys:create'], expires_in_days: 1 });
+    const eternal = await issue({ name: 'eternal' }, maker.api_key);
+    const long = await issue({ name: 'long', expires_in_days: 300 }, maker.api_key);
+    expect([eternal.expires_at, long.expires_at]).toEqual([maker.expires_at, maker.expires_at]);
+    const short = new Date(Date.now() + 60_000).toISOString();
+    expect((await issue({ name: 'short', expires_at: short }, maker.api_key)).expires_at).toBe(short);
+  });
+
   test('keys of others are not there', async () => {
     const dev = await service.key('dev2', {
       permissions: ['keys:list', 'keys:revoke', 'keys:rotate'],
