@@ -131,6 +131,11 @@ export class Accounts {
       await store.rehash(account.id, account.password_hash, await passwords.hash(password));
     }
     const { pair, session_id } = await sessions.begin(account, source, origin.now);
+    // A change of the password in the meantime ended the sessions that were there: this one began by the old password.
+    if ((await store.find(account.id))?.updated_at !== account.updated_at) {
+      await sessions.end(session_id, account.id, origin, 'the account changed during the login');
+      throw wrongPassword();
+    }
     await store.noteLogin(account.id, origin.now);
     this.#report('login_succeeded', account, origin, { username }, session_id);
     return pair;

@@ -1,0 +1,57 @@
+import { expect, test } from 'vitest';
+import { AccountAdministration } from '../../../src/account-administration.ts';
+import { Accounts } from '../../../src/accounts/accounts.ts';
+import { Guard } from '../../../src/accounts/guard.ts';
+import { Passwords } from '../../../src/accounts/passwords.ts';
+import { rolesOf } from '../../../src/accounts/roles.ts';
+import { Sessions } from '../../../src/accounts/sessions.ts';
+import { Secret } from '../../../src/core/secret.ts';
+import { AccountTokens } from '../../../src/identity/account-tokens.ts';
+import { secretRing } from '../../../src/identity/signing-ring.ts';
+import { createAccountStore } from '../../../src/stores/accounts.ts';
+import { openDatabase } from '../../../src/stores/database.ts';
+import { createMemoryShared } from '../../../src/stores/memory-shared.ts';
+import { createSessionStore, type SessionStore } from '../../../src/stores/sessions.ts';
+import { ACCOUNTS, IDENTITY, PASSWORD } from '../../helpers/accounts.ts';
+import { scenarioConfig } from '../../helpers/gateway.ts';
+import { temporaryDirectory } from '../../helpers/processes.ts';
+
+test('a login whose password is replaced while it runs leaves no session', async () => {
+  using directory = temporaryDirectory();
+  await using database = await openDatabase('sqlite:./a.db', { baseDir: directory.path });
+  const { accounts: config } = scenarioConfig({ identity: IDENTITY, accounts: ACCOUNTS }, directory.path);
+  const pepper = new Secret('p'.repeat(43));
+  let now = 1_800_000_000_000;
+  const administration = new AccountAdministration({ config, database, pepper, clock: { now: () => now } });
+  const facts = { username: 'alice', email: 'alice@example.com', full_name: null, role: 'user' };
+  const account = await administration.create({ ...facts, password: PASSWORD });
+  const stored = createSessionStore(database);
+  let began = '';
+  const sessionStore: SessionStore = {
+    ...stored,
+    async insert(record) {
+      if (began === '') await administration.setPassword(account, 'Another-Harbour-Lamp-43');
+      began = record.id;
+      await stored.insert(record);
+    },
+  };
+  const store = createAccountStore(database);
+  const shared = createMemoryShared();
+  const { limits, lockout, tenant } = config;
+  const guard = new Guard({ shared, store, pepper, limits, lockout });
+  const reports = { event() {}, suspicious() {}, refreshed() {} };
+  const ring = secretRing(new Secret('s'.repeat(43)));
+  const tokens = new AccountTokens({ ring, pepper, issuer: 'urn:a', audience: 'urn:a', accessSeconds: 900 });
+  const told = { revokeToken: async () => {}, announce: async () => {} };
+  const sessions = new Sessions({ store: sessionStore, tokens, guard, reports, lifeMs: 3_600_000, tenant, ...told });
+  const passwords = new Passwords(config.password);
+  const roles = rolesOf(config);
+  const accounts = new Accounts({ config, store, sessionStore, sessions, passwords, guard, roles, reports });
+  now += 1000;
+  const origin = { request_id: null, source_ip: '192.0.2.1', user_agent: null, now };
+  await expect(accounts.login('alice', PASSWORD, origin)).rejects.toMatchObject({ code: 'INVALID_CREDENTIALS' });
+  expect((await stored.standing(began))?.revoked_at).toBe(now);
+  const { username } = await accounts.login('alice', 'Another-Harbour-Lamp-43', origin);
+  expect(username).toBe('alice');
+  await shared[Symbol.asyncDispose]();
+});
