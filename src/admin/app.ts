@@ -159,7 +159,8 @@ function rollbackRoute(app: AdminHono, parts: AdminParts): void {
     const status = parts.policy.status();
     const details = { revision: status.revision, from };
     parts.onAction({ received, operation: 'policy:rollback', outcome: done ? 'allowed' : 'failed', details });
-    if (!done) throw new Failure('CONFLICT', { message: 'It was rolled back already, or there is no policy before this one' });
+    if (!done)
+      throw new Failure('CONFLICT', { message: 'It was rolled back already, or there is no policy before this one' });
     return c.json(status);
   });
 }
