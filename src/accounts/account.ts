@@ -1,4 +1,5 @@
 /** The words of the account service: what callers see of an account, and what it reports. Source: contracts 6, acceptance V-06, V-07, V-35. */
+import type { AccountEvent as AuditEvent } from '../audit/event.ts';
 import type { AccountRecord } from '../stores/accounts.ts';
 
 /** Where a request came from, for the audit. */
@@ -10,15 +11,7 @@ export interface Origin {
   readonly now: number;
 }
 
-export type AccountEventType =
-  | 'user_registered'
-  | 'login_succeeded'
-  | 'login_failed'
-  | 'password_changed'
-  | 'api_key_created'
-  | 'api_key_revoked'
-  | 'permission_denied'
-  | 'token_revoked';
+export type AccountEventType = AuditEvent['event_type'];
 
 /** One thing that happened. `account`: whose it is, null where the name belongs to nobody. */
 export interface AccountEvent {
