@@ -2,6 +2,7 @@
  * `portcullis keys`: API keys in the database that the configuration names, or at an external key service. Source:
  * contracts 5, acceptance HW-07, HW-09.
  */
+
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -17,6 +18,7 @@ import { CommandError, EXIT, type Io, line, UnreachableError, UsageError } from 
 import { findKeyService } from './key-service-calls.ts';
 import { remoteKeys } from './keys-remote.ts';
 import { rolesOfPolicy, unknownRoles } from './policy-roles.ts';
+import { USUAL_OPTIONS } from './usual-options.ts';
 
 export const KEYS_HELP = `Usage: portcullis keys create --name NAME [options]
        portcullis keys list [--tenant T] [--owner ID]
@@ -52,9 +54,7 @@ everywhere:
 `;
 
 const OPTIONS = {
-  config: { type: 'string', short: 'c' },
-  json: { type: 'boolean' },
-  help: { type: 'boolean', short: 'h' },
+  ...USUAL_OPTIONS,
   yes: { type: 'boolean' },
   name: { type: 'string' },
   role: { type: 'string', multiple: true },

@@ -2,6 +2,7 @@
  * `portcullis switch`: principals, keys, tenants, servers and tools off and on, in the database that the configuration
  * names. Every gateway on that database notices within a second, and it works while none answers. Source: contracts 5.
  */
+
 import { userInfo } from 'node:os';
 import { parseArgs } from 'node:util';
 import { shownSwitch } from '../admin/switches.ts';
@@ -14,6 +15,7 @@ import { switchWarnings } from '../switch-warnings.ts';
 import { configFile, requireConfig } from './config-file.ts';
 import { CommandError, EXIT, type Io, line, UsageError } from './io.ts';
 import { printable } from './printable.ts';
+import { USUAL_OPTIONS } from './usual-options.ts';
 
 export const SWITCH_HELP = `Usage: portcullis switch off TARGET [--reason TEXT] [--until TIME]
        portcullis switch on TARGET | --id ID
@@ -39,9 +41,7 @@ everywhere:
 `;
 
 const OPTIONS = {
-  config: { type: 'string', short: 'c' },
-  json: { type: 'boolean' },
-  help: { type: 'boolean', short: 'h' },
+  ...USUAL_OPTIONS,
   principal: { type: 'string' },
   tenant: { type: 'string' },
   key: { type: 'string' },

@@ -1,4 +1,5 @@
 /** `portcullis users`: accounts in the database that the configuration names. Source: acceptance V-25, V-38, VF-14. */
+
 import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
 import { z } from 'zod';
@@ -13,6 +14,7 @@ import { loadPepper } from '../stores/pepper.ts';
 import { configFile, requireConfig } from './config-file.ts';
 import { CommandError, EXIT, type Io, line, UsageError } from './io.ts';
 import { printable } from './printable.ts';
+import { USUAL_OPTIONS } from './usual-options.ts';
 
 export const USERS_HELP = `Usage: portcullis users bootstrap
        portcullis users create --username NAME --email ADDRESS [options]
@@ -46,9 +48,7 @@ everywhere:
 `;
 
 const OPTIONS = {
-  config: { type: 'string', short: 'c' },
-  json: { type: 'boolean' },
-  help: { type: 'boolean', short: 'h' },
+  ...USUAL_OPTIONS,
   yes: { type: 'boolean' },
   username: { type: 'string' },
   email: { type: 'string' },
