@@ -135,7 +135,8 @@ describe.skipIf(NO_COMPILER !== null)('a candidate policy', () => {
     await settled(gateway, ({ revision }) => revision !== null);
     const during = await measure(gateway);
     expect(during.bodies).toEqual(before.bodies);
-    const status = await shadowOf(gateway);
+    // The candidate's thread has the lowest priority: on a busy machine its turn comes later.
+    const status = await settled(gateway, ({ differences }) => differences.failure > 0);
     expect(status.differences.failure).toBeGreaterThan(0);
     // A request that waited for one evaluation of the candidate would have taken its whole time limit.
     expect(during.p50).toBeLessThan(Math.max(25, before.p50 * 5));
