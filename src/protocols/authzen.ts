@@ -29,8 +29,8 @@ export function authZenEndpoints(options: AuthZenOptions): readonly Endpoint[] {
 
 const EVALUATION = '/access/v1/evaluation';
 const EVALUATIONS = '/access/v1/evaluations';
-/** Evaluations between two turns of the event loop. */
-const TURN = 4;
+/** UTF-16 units of all evaluations with what they share written out: what is sent once is looked at for each of them. */
+const WRITTEN_OUT_LIMIT = 4 * QUESTION_LIMIT;
 
 function evaluationEndpoint(options: AuthZenOptions): Endpoint<Evaluation> {
   return {
@@ -111,12 +111,13 @@ async function answerEvaluations(
     // Without a list it is a single question, as the standard says.
     return echoed(exchange, await evaluate(options, exchange, checked(evaluation, defaults, 'INVALID_REQUEST')));
   }
+  refuseExcess(defaults, evaluations);
   const semantic = wanted?.evaluations_semantic ?? 'execute_all';
   const results: EvaluationResult[] = [];
   const counted = new Map<string, Admitted>();
   for (const [at, one] of evaluations.entries()) {
     // Long statements take long to classify: others must get their turn, and nobody may be left to read the answer.
-    if (at > 0 && at % TURN === 0) await setImmediate();
+    if (at > 0) await setImmediate();
     if (exchange.received.cancel.aborted) throw new GatewayError('CLIENT_CLOSED');
     const result = await evaluateOrSay(options, exchange, { ...defaults, ...one }, counted);
     results.push(result);
@@ -124,6 +125,21 @@ async function answerEvaluations(
     if (semantic === 'permit_on_first_permit' && result.decision) break;
   }
   return echoed(exchange, { evaluations: results });
+}
+
+const SHARED = ['subject', 'action', 'resource', 'context'] as const;
+
+/** Throws PAYLOAD_TOO_LARGE where little that is sent would be much work. */
+function refuseExcess(defaults: Omit<EvaluationsRequest, 'evaluations' | 'options'>, all: readonly object[]): void {
+  let length = 0;
+  for (const name of SHARED) {
+    if (defaults[name] === undefined) continue;
+    const heirs = all.filter((one) => !Object.hasOwn(one, name)).length;
+    length += heirs * JSON.stringify(defaults[name]).length;
+  }
+  if (length <= WRITTEN_OUT_LIMIT) return;
+  const message = `Written out with what they share, the evaluations are longer than ${WRITTEN_OUT_LIMIT} characters: ask for fewer at once`;
+  throw new GatewayError('PAYLOAD_TOO_LARGE', { message, details: { limit: WRITTEN_OUT_LIMIT } });
 }
 
 /** A bad entry is a deny that says why; the others keep their answers. */

@@ -23,8 +23,8 @@ export interface PdpOptions extends KnownTargets {
   onReport(exchange: Admitted, report: AuditRequest): void;
 }
 
-/** Bytes of a question: parameters are as long as those of the call itself. */
-export const QUESTION_LIMIT = 10_485_760;
+/** Bytes of a question. It is answered in one go while others wait, so it may hold less than a call that is made. */
+export const QUESTION_LIMIT = 1_048_576;
 const MAX_DEPTH = 16;
 
 /** The permission that lets a caller ask for others; null where it needs none. */

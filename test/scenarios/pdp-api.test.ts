@@ -10,6 +10,7 @@ import {
   serverList,
   toolList,
 } from '../../src/protocols/pdp/schemas.ts';
+import { publishedApi } from '../helpers/described.ts';
 import type { TestGateway } from '../helpers/gateway.ts';
 import { ADMIN_TOKEN, startGateway } from '../helpers/gateway.ts';
 import type { Answer } from '../helpers/gateway-calls.ts';
@@ -55,9 +56,23 @@ afterAll(async () => {
   await orders?.crash();
 });
 
+const published = publishedApi();
+const answered = new Set<string>();
+
+/** Each answer of this file is held against the published document. */
+async function described(method: 'GET' | 'POST', path: string, calling: Promise<Answer>): Promise<Answer> {
+  const answer = await calling;
+  const { status, headers, body } = answer;
+  const [plain = ''] = path.split('?');
+  expect(published.fault(method, plain, status, headers.get('content-type'), body)).toBeNull();
+  if (status < 300) answered.add(`${method} ${plain}`);
+  return answer;
+}
+
 const post = (path: string, who: string, json: unknown, init: RequestInit = {}): Promise<Answer> =>
-  call(`${gateway.url}${path}`, { key: keys[who] ?? '', json, ...init });
-const get = (path: string, who: string): Promise<Answer> => call(`${gateway.url}${path}`, { key: keys[who] ?? '' });
+  described('POST', path, call(`${gateway.url}${path}`, { key: keys[who] ?? '', json, ...init }));
+const get = (path: string, who: string): Promise<Answer> =>
+  described('GET', path, call(`${gateway.url}${path}`, { key: keys[who] ?? '' }));
 const authorize = (who: string, json: unknown) => post('/api/v1/gateway/authorize', who, json);
 
 const select = {
@@ -555,6 +570,47 @@ describe('OpenID AuthZEN', () => {
     );
   });
 
+  test('is not asked more than it answers beside others', async () => {
+    const long = (length: number) => ({ name: 'invoke', properties: { parameters: { query: 'x'.repeat(length) } } });
+    for (const [path, json] of [
+      ['/api/v1/gateway/authorize', { ...select, parameters: { query: 'x'.repeat(1_048_577) } }],
+      ['/access/v1/evaluation', { subject, action: long(1_048_577), resource }],
+      ['/access/v1/evaluations', { subject, action: long(1_048_577), resource, evaluations: [{}] }],
+    ] as const) {
+      const answer = await post(path, 'asker', json);
+      expect(answer.body).toMatchObject({
+        error: { code: 'PAYLOAD_TOO_LARGE', details: { limit_bytes: 1_048_576 } },
+      });
+    }
+    const shared = { subject, action: long(60_000), resource };
+    const few = Array.from({ length: 60 }, () => ({}));
+    expect(results(await evaluateAll({ ...shared, evaluations: few }))).toHaveLength(60);
+    const many = await evaluateAll({ ...shared, evaluations: [...few, ...few.slice(20)] });
+    expect(many.status).toBe(413);
+    expect(many.text).toContain('ask for fewer at once');
+    // What an entry has of its own is not written out.
+    const own = few.map(() => ({ action: long(10) }));
+    expect(results(await evaluateAll({ ...shared, evaluations: [...own, ...own.slice(20)] }))).toHaveLength(100);
+  });
+
+  test('lets others be answered between two evaluations', async () => {
+    const statement = `SELECT ${'a, b, '.repeat(6000)} c FROM orders`;
+    const long = { name: 'invoke', properties: { parameters: { query: statement } } };
+    let isOver = false;
+    const all = evaluateAll({ subject, action: long, resource, evaluations: Array.from({ length: 100 }, () => ({})) });
+    const over = all.finally(() => {
+      isOver = true;
+    });
+    let others = 0;
+    while (!isOver) {
+      const { status } = await call(`${gateway.url}/.well-known/authzen-configuration`);
+      expect(status).toBe(200);
+      if (!isOver) others++;
+    }
+    expect(results(await over)).toHaveLength(100);
+    expect(others).toBeGreaterThan(3);
+  });
+
   test('says where it is, to everyone', async () => {
     const answer = await call(`${gateway.url}/.well-known/authzen-configuration`);
     expect(answer.status).toBe(200);
@@ -564,6 +620,12 @@ describe('OpenID AuthZEN', () => {
       access_evaluations_endpoint: `${gateway.url}/access/v1/evaluations`,
     });
   });
+});
+
+test('every operation of the published document answered, as it says', async () => {
+  await get('/api/v1/version', 'viewer');
+  await get('/.well-known/authzen-configuration', 'viewer');
+  expect([...answered].sort()).toEqual([...published.operations].sort());
 });
 
 describe('docs/pdp-api.md', () => {

@@ -112,7 +112,7 @@ interface OperationParts {
 function operation(operationId: string, summary: string, parts: OperationParts): object {
   const { body, answer, status = '200', parameters, isOpen = false } = parts;
   const problem = { description: 'Refused', content: { 'application/problem+json': { schema: ref('Problem') } } };
-  const codes = ['400', '401', '403', '404', '429', '500', '503'];
+  const codes = ['400', '401', '403', '404', ...(body === undefined ? [] : ['413', '415']), '429', '500', '503'];
   return {
     operationId,
     summary,
