@@ -202,12 +202,15 @@ async function findBy({ queries }: Database, tenant: string, column: 'id' | 'ope
 }
 
 async function insert(database: Database, record: ApprovalRecord, maxPending: number) {
+  const { tenant_id, requester } = record;
   return database.queries.transaction().execute(async (transaction) => {
+    // Two that count at once would both find room.
+    await database.inTurn(transaction, JSON.stringify(['approvals', tenant_id, requester.id]));
     const { waiting } = await transaction
       .selectFrom('approvals')
       .select((e) => e.fn.countAll<number | bigint | string>().as('waiting'))
-      .where('tenant_id', '=', record.tenant_id)
-      .where('requester_id', '=', record.requester.id)
+      .where('tenant_id', '=', tenant_id)
+      .where('requester_id', '=', requester.id)
       .where('state', '=', 'pending')
       .where('expires_at', '>', record.created_at)
       .executeTakeFirstOrThrow();
@@ -221,31 +224,32 @@ async function insert(database: Database, record: ApprovalRecord, maxPending: nu
   });
 }
 
+/** One statement, however many are due: of several processes that sweep at once one ends each, and reports it. */
 async function expire(
   { queries }: Database,
   tenant: string | typeof EVERY_TENANT,
   at: number,
   id?: string,
 ): Promise<ApprovalRecord[]> {
-  let due = queries.selectFrom('approvals').selectAll().where('expires_at', '<=', at).where('open_key', 'is not', null);
+  let due = queries
+    .selectFrom('approvals')
+    .select('id')
+    .where('expires_at', '<=', at)
+    .where('open_key', 'is not', null);
   if (tenant !== EVERY_TENANT) due = due.where('tenant_id', '=', tenant);
   if (id !== undefined) due = due.where('id', '=', id);
-  const ended: ApprovalRecord[] = [];
-  for (const row of await due.limit(SWEEP).execute()) {
+  const ended = await queries
+    .updateTable('approvals')
     // What was rejected stays so; it only no longer answers for the next call of that kind.
-    const state = row.state === 'rejected' ? 'rejected' : 'expired';
-    const result = await queries
-      .updateTable('approvals')
-      .set({ state, open_key: null })
-      .where('tenant_id', '=', row.tenant_id)
-      .where('id', '=', row.id)
-      .where('state', '=', row.state)
-      .where('open_key', 'is not', null)
-      .executeTakeFirst();
-    // Of several processes that sweep at once one reports it.
-    if (result.numUpdatedRows === 1n && state === 'expired') ended.push({ ...fromRow(row), state, open_key: null });
-  }
-  return ended;
+    .set(({ case: when }) => ({
+      state: when().when('state', '=', 'rejected').then('rejected').else('expired').end(),
+      open_key: null,
+    }))
+    .where('id', 'in', due.limit(SWEEP))
+    .where('open_key', 'is not', null)
+    .returningAll()
+    .execute();
+  return ended.filter(({ state }) => state === 'expired').map(fromRow);
 }
 
 async function countPending({ queries }: Database, tenant: string | typeof EVERY_TENANT, at: number): Promise<number> {

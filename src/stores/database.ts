@@ -18,12 +18,18 @@ export interface Database extends AsyncDisposable {
    * notice a revocation made by a command line beside the gateway. Costs a few microseconds.
    */
   externalVersion(): number | null;
+  /**
+   * Waits until no other transaction, of any process, holds this name, and holds it until the given one ends: for rules
+   * over several rows, such as a highest count. One name per transaction, so that none waits for another for ever.
+   */
+  inTurn(transaction: Queries, name: string): Promise<void>;
 }
 
 /** What a kind of database has to give. */
 export interface Backend {
   readonly dialect: Dialect;
   externalVersion(): number | null;
+  inTurn(transaction: Queries, name: string): Promise<void>;
   /** Called first in the transaction that changes the schema: of processes that start together one goes first. */
   lockSchema(transaction: Queries): Promise<void>;
   /** Called last in that transaction. */
@@ -36,6 +42,8 @@ export interface DatabaseOptions {
   /** Directory that a relative file name is relative to. */
   readonly baseDir: string;
   readonly clock?: Clock;
+  /** Instead of what the URL names. */
+  readonly backend?: Backend | undefined;
   /** Milliseconds to wait for another process's write lock, or for a connection. */
   readonly busyTimeoutMs?: number;
   /** Told of every query after it ended: its kind, the seconds it took, and whether it succeeded. */
@@ -72,7 +80,7 @@ export function databaseFile(url: string, baseDir: string): string | null {
 
 /** Opens the database a URL names and brings its schema up to date. Throws when it cannot, or when it is newer than this program. */
 export async function openDatabase(url: string, options: DatabaseOptions): Promise<Database> {
-  const backend = await openBackend(url, options);
+  const backend = options.backend ?? (await openBackend(url, options));
   const { onQuery } = options;
   const log = ({ level, query, queryDurationMillis }: LogEvent) =>
     onQuery?.(OPERATIONS[query.query.kind] ?? 'other', queryDurationMillis / 1000, level === 'query');
@@ -89,6 +97,7 @@ export async function openDatabase(url: string, options: DatabaseOptions): Promi
   return {
     queries,
     externalVersion: () => backend.externalVersion(),
+    inTurn: (transaction, name) => backend.inTurn(transaction, name),
     async [Symbol.asyncDispose]() {
       await queries.destroy();
       await backend.close();

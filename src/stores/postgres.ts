@@ -47,6 +47,10 @@ export async function openPostgres(url: string, { patience, onConnectionError }:
   return {
     dialect: new PostgresDialect({ pool }),
     externalVersion: () => listener.version(),
+    // One figure where the schema's lock has two: neither is ever taken for the other.
+    async inTurn(transaction, name) {
+      await sql`select pg_advisory_xact_lock(hashtextextended(${name}, 0))`.execute(transaction);
+    },
     ...watchedSchema(),
     async close() {
       await listener.close();

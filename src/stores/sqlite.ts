@@ -28,6 +28,7 @@ export function openSqlite(file: string | null, patience: number): Backend {
       dialect: sqliteDialect(connection, patience),
       externalVersion: () => Number(version.get()?.data_version ?? 0),
       // A transaction that writes takes the lock at its start: nothing else is needed.
+      inTurn: async () => {},
       lockSchema: async () => {},
       started: async () => {},
       close: async () => {

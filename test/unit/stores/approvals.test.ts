@@ -96,6 +96,20 @@ describe('stored approvals', () => {
     expect(await store.purge(EVERY_TENANT, NOW + 900_001)).toBe(3);
   });
 
+  test('end in one statement, however many are due', async () => {
+    const queries: string[] = [];
+    await using database = await openDatabase('sqlite::memory:', {
+      baseDir: '.',
+      onQuery: (operation) => queries.push(operation),
+    });
+    const store = createApprovalStore(database);
+    for (let at = 0; at < 510; at++) await store.insert(pending(`a${at}`), 1000);
+    queries.length = 0;
+    expect(await store.expire(EVERY_TENANT, NOW + 900_000)).toHaveLength(500);
+    expect(queries).toEqual(['update']);
+    expect(await store.expire('default', NOW + 900_000)).toHaveLength(10);
+  });
+
   test('are listed newest first, page by page', async () => {
     await using database = await open();
     const store = createApprovalStore(database);

@@ -1,12 +1,14 @@
 /** The stores on real servers: the same contracts as the embedded ones, and what only servers can do wrong. */
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
-import { createApiKeyStore } from '../../../src/stores/api-keys.ts';
+import { createApiKeyStore, EVERY_TENANT } from '../../../src/stores/api-keys.ts';
+import { createApprovalStore } from '../../../src/stores/approvals.ts';
 import { type Database, openDatabase } from '../../../src/stores/database.ts';
 import { openRedisShared } from '../../../src/stores/redis-shared.ts';
 import { apiKeyRecord, apiKeysContract } from '../../contract/api-keys.ts';
 import { sharedContract } from '../../contract/shared.ts';
 import type { StoreServer } from '../../helpers/processes-stores.ts';
 import { NO_POSTGRES, NO_REDIS, startPostgres, startRedis } from '../../helpers/processes-stores.ts';
+import { approvalRecord } from '../approvals/records.ts';
 
 const options = { baseDir: '/' };
 let count = 0;
@@ -66,6 +68,25 @@ describe.skipIf(NO_POSTGRES !== null)('Postgres', () => {
     );
     expect(won.filter(Boolean)).toHaveLength(1);
     expect(await createApiKeyStore(one).list('acme')).toHaveLength(2);
+  });
+
+  test('no requester waits for more approvals than may be, and each end is told once', async () => {
+    const url = await fresh();
+    await using one = await openDatabase(url, options);
+    await using two = await openDatabase(url, options);
+    const stores = [createApprovalStore(one), createApprovalStore(two)] as const;
+    const at = (i: number) => stores[i % 2 === 0 ? 0 : 1];
+    const outcomes = await Promise.all(
+      Array.from({ length: 24 }, (_, i) =>
+        at(i).insert(approvalRecord({ id: `a${i}`, open_key: `k${i}`, state: 'pending' }), 5),
+      ),
+    );
+    expect(outcomes.filter((outcome) => outcome === 'inserted')).toHaveLength(5);
+    expect(outcomes.filter((outcome) => outcome === 'too-many')).toHaveLength(19);
+    const due = (await stores[0].list('default'))[0]?.expires_at ?? 0;
+    expect(await stores[0].countPending('default', due - 1)).toBe(5);
+    const ends = await Promise.all(Array.from({ length: 8 }, (_, i) => at(i).expire(EVERY_TENANT, due)));
+    expect(ends.flat()).toHaveLength(5);
   });
 
   test('a table of somebody else is left alone', async () => {
