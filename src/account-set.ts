@@ -20,7 +20,7 @@ import { AccountTokens } from './identity/account-tokens.ts';
 import type { LocalAccounts } from './identity/env.ts';
 import { findGoodKey, issueKey, type KeyIssuing, revokeKey, rotateKey } from './identity/key-issuing.ts';
 import { isTokenRevoked, revokeToken } from './identity/revocations.ts';
-import { openSigningRing, secretRing } from './identity/signing-ring.ts';
+import type { SigningRing } from './identity/signing-ring.ts';
 import { identityHeaders } from './pipeline/stages/forward.ts';
 import type { Endpoint } from './protocols/endpoint.ts';
 import { type AccountStore, createAccountStore } from './stores/accounts.ts';
@@ -60,17 +60,18 @@ export interface AccountService {
 const SWEEP_MS = 600_000;
 const KEPT_MS = 30 * 86_400_000;
 
-/** Null while `accounts.enabled` is false. Rejects when the signing keys cannot be read. */
+/** Null without a ring, which is while `accounts.enabled` is false. */
 export async function buildAccounts(
   config: Config,
   platform: Platform,
+  ring: SigningRing | null,
   cleanup: AsyncDisposableStack,
 ): Promise<AccountService | null> {
   const { accounts: options } = config;
-  if (!options.enabled) return null;
+  if (ring === null) return null;
   const { shared, pepper, clock } = platform;
   const { store, sessions: sessionStore } = platform.accounts;
-  const tokens = await openTokens(config, platform);
+  const tokens = openTokens(config, ring, pepper);
   const reports = createReports(platform);
   const guard = new Guard({ shared, store, pepper, limits: options.limits, lockout: options.lockout });
   const roles = rolesOf(options);
@@ -103,21 +104,8 @@ export async function buildAccounts(
   return { accounts, sessions, tokens, guard, roles, reports, local };
 }
 
-async function openTokens(
-  config: Config,
-  { pepper, clock, accounts: { signingKeys } }: Platform,
-): Promise<AccountTokens> {
-  const { algorithm, secret, access_seconds, rotate_days, audience } = config.accounts.tokens;
-  const ring =
-    algorithm === 'HS256' && secret !== undefined
-      ? secretRing(secret)
-      : await openSigningRing(
-          {
-            ...{ algorithm: algorithm === 'HS256' ? 'EdDSA' : algorithm, store: signingKeys, pepper },
-            ...{ rotateMs: rotate_days * 86_400_000, tokenMs: access_seconds * 1000 },
-          },
-          clock.now(),
-        );
+function openTokens(config: Config, ring: SigningRing, pepper: Platform['pepper']): AccountTokens {
+  const { access_seconds, audience } = config.accounts.tokens;
   const issuer = accountIssuer(config);
   return new AccountTokens({ ring, pepper, issuer, audience: audience ?? issuer, accessSeconds: access_seconds });
 }
@@ -144,7 +132,7 @@ export interface AuthEndpointParts {
   isPermitted(exchange: Admitted, call: Call): boolean;
 }
 
-/** Everything below `/auth`, and the public keys. */
+/** Everything below `/auth` but the public keys. */
 export function authEndpoints({ config, platform, service, isPermitted }: AuthEndpointParts): readonly Endpoint[] {
   const { keys, pepper, clock, shared } = platform;
   const accountStore = platform.accounts.store;
@@ -160,12 +148,11 @@ export function authEndpoints({ config, platform, service, isPermitted }: AuthEn
     identityHeaders,
   });
   if (service === null) return checks;
-  const { accounts, sessions, tokens, reports } = service;
+  const { accounts, sessions, reports } = service;
   return [
     ...checks,
     ...accountEndpoints({
       ...{ accounts, sessions, providers, defaultRole: config.accounts.default_role, tenant: config.accounts.tenant },
-      published: (now) => tokens.published(now),
       async remove(id, origin) {
         await sessions.endAll(id, null, origin, 'account deleted');
         await revokeKeysOf(issuing, config.accounts.tenant, id, () => true);

@@ -47,11 +47,13 @@ import { buildProtocols } from './protocol-set.ts';
 import { problem } from './protocols/problem.ts';
 import type { Protocol } from './protocols/protocol.ts';
 import { buildRoutes, serverFacts } from './routes.ts';
+import { openSigning } from './signing.ts';
 import type { ApiKeyStore } from './stores/api-keys.ts';
 import type { ApprovalStore } from './stores/approvals.ts';
 import type { KeyUsageStore } from './stores/key-usage.ts';
 import type { Counters } from './stores/open-shared.ts';
 import type { Shared } from './stores/shared.ts';
+import { buildUpstreamIdentities, type UpstreamIdentities } from './upstream-identity.ts';
 import type { Upstreams } from './upstream-set.ts';
 import { buildUpstreams, createTunnel, credentialsByRoute, upstreamOf } from './upstream-set.ts';
 
@@ -107,7 +109,9 @@ export async function assemble(config: Config, platform: Platform): Promise<Gene
   const judge: Judge = createJudge(classify, facts, engine, platform.switches);
   const admission = buildAdmission(config, platform);
   const routes = buildRoutes(config);
-  const accounts = await buildAccounts(config, platform, cleanup);
+  const signing = await openSigning(config, platform);
+  const identities = await buildUpstreamIdentities(config, platform, signing, cleanup);
+  const accounts = await buildAccounts(config, platform, signing.accounts, cleanup);
   const providers = await buildProviders(config, platform, accounts, cleanup);
   const guard = failureGuard(config, platform);
   const oauth = routeOAuth(config, routes, providers);
@@ -118,8 +122,8 @@ export async function assemble(config: Config, platform: Platform): Promise<Gene
   const { authenticators, endpoints } = delegating(config, platform, plain, cleanup);
   const approvals = buildApprovals(config, platform, cleanup);
   const protocols = buildProtocols({
-    ...{ config, platform, servers, upstreams, judge, classify, admission },
-    ...{ approvals, accounts, endpoints: [...endpoints, ...oauthEndpoints(config, routes, providers)] },
+    ...{ config, platform, servers, upstreams, identities, judge, classify, admission, approvals, accounts },
+    endpoints: [...endpoints, ...oauthEndpoints(config, routes, providers), ...signing.endpoints],
   });
   const parts: PipelineParts = {
     routes: new RouteTable(routes, (route, path) => protocols[route.protocol].serves?.(path) ?? true),
@@ -131,7 +135,7 @@ export async function assemble(config: Config, platform: Platform): Promise<Gene
     facts,
     engine,
     performing: performingBy(protocols, platform),
-    forwarding: forwardingTo(config, platform, upstreams, protocols),
+    forwarding: forwardingTo(config, platform, { upstreams, identities, protocols }),
     running: platform.running,
     approvals,
     onEnd: (end) => platform.onEnd(end),
@@ -152,8 +156,11 @@ export async function assemble(config: Config, platform: Platform): Promise<Gene
 function forwardingTo(
   config: Config,
   platform: Platform,
-  upstreams: Upstreams,
-  protocols: Readonly<Record<ProtocolName, Protocol>>,
+  {
+    upstreams,
+    identities,
+    protocols,
+  }: Pick<Generation, 'upstreams' | 'protocols'> & { identities: UpstreamIdentities },
 ): Forwarding {
   const credentials = credentialsByRoute(config);
   return {
@@ -161,6 +168,7 @@ function forwardingTo(
     credential: ({ route }, plan) => credentials.get(`${route.protocol}:${plan.upstream}`) ?? null,
     streamError: (permitted, error) =>
       protocols[permitted.route.protocol].encodeStreamError?.(error, {
+    ...(identities.tokens.size > 0 ? { identity: signedIdentity(identities) } : null),
         requestId: permitted.received.id,
         decisionId: permitted.decisions[0]?.decision_id ?? null,
         rpcId: permitted.message.rpcId,
@@ -171,6 +179,14 @@ function forwardingTo(
 
 function buildAdmission({ rate_limit }: Config, { counters, switches }: Platform): Admission {
   const rules = rate_limit.limits.map(({ limit, window_seconds, ...rule }) => ({
+function signedIdentity({ tokens, headers }: UpstreamIdentities): NonNullable<Forwarding['identity']> {
+  return {
+    names: headers,
+    headers: ({ route, principal, received }, plan) =>
+      tokens.get(`${route.protocol}:${plan.upstream}`)?.headers(principal, received.id) ?? null,
+  };
+}
+
     ...rule,
     bucket: { limit, windowMs: window_seconds * 1000 },
   }));

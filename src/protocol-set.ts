@@ -24,6 +24,7 @@ import { problem } from './protocols/problem.ts';
 import type { Protocol } from './protocols/protocol.ts';
 import { createToolsProtocol } from './protocols/tools-api.ts';
 import { credentialHeaders } from './routes.ts';
+import type { UpstreamIdentities } from './upstream-identity.ts';
 import type { Upstreams } from './upstream-set.ts';
 
 export interface ProtocolParts {
@@ -31,6 +32,7 @@ export interface ProtocolParts {
   readonly platform: Platform;
   readonly servers: ReadonlyMap<string, ServerFacts>;
   readonly upstreams: Upstreams;
+  readonly identities: UpstreamIdentities;
   readonly judge: Judge;
   readonly classify: Classify;
   readonly admission: Admission;
@@ -63,13 +65,15 @@ export function buildProtocols(parts: ProtocolParts): Readonly<Record<ProtocolNa
   };
 }
 
-function mcpServers({ config, servers, upstreams }: ProtocolParts): ReadonlyMap<string, McpServer> {
+function mcpServers({ config, servers, upstreams, identities }: ProtocolParts): ReadonlyMap<string, McpServer> {
   const found = new Map<string, McpServer>();
   for (const [name, facts] of servers) {
     const server = config.servers[name];
     const upstream = upstreams.mcp.get(name);
     if (server === undefined || upstream === undefined) continue;
+    const tokens = identities.tokens.get(`mcp:${name}`);
     found.set(name, {
+      ...(tokens === undefined ? null : { identity: (who, request) => tokens.headers(who, request) }),
       facts,
       upstream,
       credential: credentialHeaders(server.credential),

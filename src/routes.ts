@@ -20,7 +20,7 @@ export function buildRoutes(config: Config): Route[] {
   const identity = Object.keys(config.identity);
   const add = (match: string, protocol: 'tools' | 'api', anonymous: boolean) => {
     if (taken.has(match)) return;
-    const common = { match, identity, anonymous, tenant_header: false, scopes: [] };
+    const common = { match, identity, anonymous, tenant_header: false, user_header: false, scopes: [] };
     const route: RouteConfig = protocol === 'api' ? { ...common, protocol } : { ...common, protocol, mode: 'enforce' };
     routes.push(buildRoute(route, config));
   };
@@ -51,6 +51,7 @@ function buildRoute(route: RouteConfig, config: Config): Route {
     permissions: route.protocol === 'http' ? permissionsOf(route.permissions) : {},
     denial: route.protocol === 'mcp' ? route.denial : 'error',
     tenant_header: route.tenant_header,
+    user_header: route.user_header,
     scopes: route.scopes,
     mode: route.protocol === 'api' ? 'enforce' : route.mode,
     limits: { body_bytes: route.body_bytes ?? config.limits.body_bytes, ...timeouts(route, config) },

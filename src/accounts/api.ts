@@ -3,7 +3,6 @@ import { z } from 'zod';
 import { GatewayError } from '../core/errors.ts';
 import type { Admitted } from '../core/exchange.ts';
 import type { Principal } from '../core/principal.ts';
-import type { PublicKeys } from '../identity/signing-ring.ts';
 import type { Endpoint, EndpointReply, EndpointRequest } from '../protocols/endpoint.ts';
 import type { Origin } from './account.ts';
 import { viewOf } from './account.ts';
@@ -22,7 +21,6 @@ export interface AccountsApiOptions {
   readonly providers: ReadonlySet<string>;
   /** Removes the account with everything that belongs to it. */
   remove(accountId: string, origin: Origin): Promise<void>;
-  published(now: number): Promise<PublicKeys>;
 }
 
 /** What an administrator holds, or whoever may make accounts for others of the role that everybody gets. */
@@ -88,8 +86,6 @@ export function accountEndpoints(options: AccountsApiOptions): readonly Endpoint
       await options.remove(account_id, originOf(exchange));
       return { status: 204 };
     }),
-    jwks(options, '/.well-known/jwks.json'),
-    jwks(options, '/auth/jwks.json'),
   ];
 }
 
@@ -106,21 +102,6 @@ export function post<Body>(
     access,
     body: { schema, encoding: 'either' },
     answer: (request) => answer(request as EndpointRequest<Body>),
-  };
-}
-
-/** Public keys change rarely and are for everybody; ten minutes is less than a new key waits before it signs. */
-function jwks(options: AccountsApiOptions, path: string): Endpoint {
-  return {
-    method: 'GET',
-    path,
-    access: 'anyone',
-    body: null,
-    answer: async ({ exchange }) => ({
-      status: 200,
-      body: await options.published(exchange.received.receivedAt),
-      headers: { 'content-type': 'application/jwk-set+json', 'cache-control': 'public, max-age=600' },
-    }),
   };
 }
 

@@ -69,7 +69,12 @@ function tokens(secret: z.ZodType<Secret, string | Secret>) {
     refresh_seconds: z.int().min(3600).max(31_536_000).default(2_592_000).describe('life of a session'),
     issuer: z.string().min(1).max(512).optional().describe('default: public_url, or a name of the database’s pepper'),
     audience: z.string().min(1).max(512).optional().describe('default: the issuer'),
-    rotate_days: z.int().min(1).max(3650).default(30).describe('age at which a signing key is replaced'),
+    rotate_days: z
+      .int()
+      .min(1)
+      .max(3650)
+      .default(30)
+      .describe('age at which a signing key is replaced, those of identity tokens too'),
   });
 }
 

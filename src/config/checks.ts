@@ -223,6 +223,53 @@ function checkAccounts({ accounts, identity, listen }: Config, report: Report): 
 }
 
 /** Everything that follows from the whole configuration rather than from one value. */
+/** Signed identities: somebody has to be their issuer, nothing else may go into their header, and each is for one upstream. */
+function checkIdentityTokens(config: Config, report: Report): void {
+  const upstreams = [
+    ...Object.entries(config.servers).map(([name, entry]) => ({ path: ['servers', name], entry })),
+    ...Object.entries(config.models).map(([name, entry]) => ({ path: ['models', name], entry })),
+    ...config.routes.flatMap((entry, index) => (entry.protocol === 'http' ? [{ path: ['routes', index], entry }] : [])),
+  ];
+  const audiences = new Map<string, { readonly origin: string; readonly at: string }>();
+  for (const { path, entry } of upstreams) {
+    const { identity_token: token, credential, url } = entry;
+    if (token === undefined) continue;
+    const at = [...path, 'identity_token'];
+    if (config.public_url === undefined) report(at, 'needs public_url: it is the issuer, and where the keys are found');
+    if (credential !== undefined && headerOf(credential) === token.header) {
+      report([...at, 'header'], `the credential of this upstream is sent in ${token.header} already`);
+    }
+    const isOpen = url.startsWith('http:') && !isLoopbackHost(new URL(url).hostname);
+    if (config.mode === 'production' && isOpen) {
+      report(at, 'identity tokens for this upstream travel in the clear: use https', 'warning');
+    }
+    const audience = token.audience ?? url;
+    const { origin } = new URL(url);
+    const first = audiences.get(audience);
+    if (first !== undefined && first.origin !== origin) {
+      report([...at, 'audience'], `${first.at} has the same: each can use what the other is sent`, 'warning');
+    }
+    audiences.set(audience, first ?? { origin, at: at.join('.') });
+  }
+}
+
+function headerOf(credential: NonNullable<Config['servers'][string]['credential']>): string {
+  return 'header' in credential ? credential.header.toLowerCase() : 'authorization';
+}
+
+/** Who gave it to an upstream must not meet it as a credential. */
+function checkProviders({ identity, public_url }: Config, report: Report): void {
+  for (const [name, entry] of Object.entries(identity)) {
+    const options = new Map<string, unknown>(Object.entries(entry));
+    const types = options.get('typ');
+    if (!Array.isArray(types) || options.get('issuer') !== public_url) continue;
+    for (const [index, type] of types.entries()) {
+      if (!/^(application\/)?portcullis-identity\+jwt$/i.test(String(type))) continue;
+      report(['identity', name, 'typ', index], 'these are tokens for upstreams of this gateway: none may come back');
+    }
+  }
+}
+
 export function checkConfig(config: Config, places: Places): Problem[] {
   const problems: Problem[] = [];
   const report: Report = (path, message, severity = 'error') => {
@@ -235,6 +282,8 @@ export function checkConfig(config: Config, places: Places): Problem[] {
   checkBundle(config, report);
   checkAccounts(config, report);
   if (config.mode === 'production') checkProduction(config, report);
+  checkIdentityTokens(config, report);
+  checkProviders(config, report);
   return problems;
 }
 

@@ -42,6 +42,8 @@ export interface Route {
   readonly denial: 'error' | 'result';
   /** Send X-Tenant-ID upstream. */
   readonly tenant_header: boolean;
+  /** Send X-User-ID upstream, besides X-Auth-User. Absent: no. */
+  readonly user_header?: boolean;
   /** OAuth scopes that every caller must have been granted. Absent: none. */
   readonly scopes?: readonly string[];
   /** `report`: what the policy refuses is recorded and let through. Absent: it is refused. */

@@ -9,7 +9,7 @@ import { makeId } from '../core/ids.ts';
 import type { Secret } from '../core/secret.ts';
 import { takeApart } from './jwt-claims.ts';
 import { isSignatureGood } from './signature.ts';
-import type { PublicKeys, SigningRing } from './signing-ring.ts';
+import type { SigningRing } from './signing-ring.ts';
 
 /** `typ` of the header (RFC 9068 2.1). */
 const TYPE = 'at+jwt';
@@ -86,10 +86,6 @@ export class AccountTokens {
 
   get accessSeconds(): number {
     return this.#options.accessSeconds;
-  }
-
-  published(now: number): Promise<PublicKeys> {
-    return this.#options.ring.published(now);
   }
 
   /** @param until Unix seconds beyond which no token of the session goes */

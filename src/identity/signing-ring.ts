@@ -1,5 +1,5 @@
 /**
- * The keys that sign access tokens: made here, kept in the database with the private half encrypted, replaced in time.
+ * The keys that sign the gateway's tokens: made here, kept in the database with the private half encrypted, replaced in time.
  * A new key is published before it signs and an old one stays until the last of its tokens has ended, so that nobody
  * meets a token whose key is not there. Source: acceptance VF-01, VF-02; RFC 7517.
  */
@@ -205,7 +205,7 @@ function openBox({ kid, private_box }: SigningKeyRecord, pepper: Secret): KeyObj
     const key = Buffer.concat([decipher.update(box.subarray(tagEnd)), decipher.final()]);
     return createPrivateKey({ key, format: 'der', type: 'pkcs8' });
   } catch (cause) {
-    throw new Error('the signing keys of accounts were encrypted with another pepper: restore stores.pepper', {
+    throw new Error('the signing keys were encrypted with another pepper: restore stores.pepper', {
       cause,
     });
   }

@@ -1,4 +1,4 @@
-/** The keys that sign access tokens. The private half is encrypted before it comes here. Source: acceptance VF-01, VF-02. */
+/** The keys that sign the gateway's tokens. The private half is encrypted before it comes here. Source: acceptance VF-01, VF-02. */
 import type { Database } from './database.ts';
 import type { SigningKeyRow } from './tables.ts';
 

@@ -15,10 +15,19 @@ export interface Forwarding {
   upstream(permitted: Permitted, plan: UpstreamPlan): Upstream;
   /** Headers with the gateway's own credential for this upstream; the caller's never leaves. */
   credential(permitted: Permitted, plan: UpstreamPlan): Readonly<Record<string, string>> | null;
+  /** Absent: no upstream is told in a signed token who the caller is. */
+  readonly identity?: SignedIdentity;
   /** An error event in the caller's dialect for a stream that broke off, or null to cut the connection. */
   streamError(permitted: Permitted, error: GatewayError): string | null;
   /** Joins the client's socket to the upstream's; null when the request is no WebSocket upgrade. */
   tunnel(permitted: Permitted, path: string, headers: Readonly<Record<string, string>>): Promise<number> | null;
+}
+
+export interface SignedIdentity {
+  /** Headers that carry a token to some upstream, lower case: nobody else fills them. */
+  readonly names: readonly string[];
+  /** The header with the caller's token for this upstream; null where there is none to be sent. */
+  headers(permitted: Permitted, plan: UpstreamPlan): Readonly<Record<string, string>> | null;
 }
 
 /** Resolves with the status that was sent; rejects with a GatewayError only while nothing was sent yet. */
@@ -94,8 +103,11 @@ function upstreamHeaders(
   addIdentity(headers, permitted);
   const obliged = obligedHeaders(permitted.decisions);
   if (obliged !== null) Object.assign(headers, obliged);
+  if (forwarding.identity !== undefined) for (const name of forwarding.identity.names) delete headers[name];
   const credential = forwarding.credential(permitted, plan);
   if (credential !== null) Object.assign(headers, credential);
+  const identity = forwarding.identity?.headers(permitted, plan) ?? null;
+  if (identity !== null) Object.assign(headers, identity);
   return headers;
 }
 
@@ -109,9 +121,12 @@ export function identityHeaders(exchange: Authenticated): Record<string, string>
 function addIdentity(headers: Record<string, string>, { received, principal, route }: Authenticated): void {
   headers['x-request-id'] = received.id;
   headers['x-auth-user'] = headerText(principal.id);
-  headers['x-auth-roles'] = rolesHeader(principal);
+  // No header rather than an empty one: what an upstream makes of that is anybody's guess.
+  const roles = rolesHeader(principal);
+  if (roles !== '') headers['x-auth-roles'] = roles;
   if (principal.actor !== null) headers['x-auth-actor'] = headerText(principal.actor.id);
   if (route.tenant_header) headers['x-tenant-id'] = headerText(principal.tenant_id);
+  if (route.user_header === true) headers['x-user-id'] = headerText(principal.id);
 }
 
 const VISIBLE_ASCII = /^[\x21-\x24\x26-\x7e]*$/;

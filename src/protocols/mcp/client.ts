@@ -184,6 +184,7 @@ export class McpClient {
         ...headers,
         ...caller.headers,
         ...server.credential,
+        ...server.identity?.(caller.principal, caller.headers['x-request-id'] ?? ''),
       },
       body: Buffer.from(JSON.stringify(message)),
       headersTimeoutMs: server.headersTimeoutMs,

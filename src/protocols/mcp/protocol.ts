@@ -216,7 +216,7 @@ class McpProtocol implements Protocol {
       lists: reading.lists,
       session: reading.session,
       sessionEffect: reading.sessionEffect,
-      refuse: (id, session) => this.#refuseUpstream(server, received, id, session),
+      refuse: (id, session) => this.#refuseUpstream(server, exchange, id, session),
     };
     const token = reading.approvalToken;
     return {
@@ -238,13 +238,15 @@ class McpProtocol implements Protocol {
   }
 
   /** The upstream waits for an answer to its own request; without one it would hang. */
-  #refuseUpstream(server: McpServer, received: Received, id: JsonValue, session: string | null): void {
+  #refuseUpstream(server: McpServer, exchange: Admitted, id: JsonValue, session: string | null): void {
+    const { received, principal } = exchange;
     const headers: Record<string, string> = {
       'content-type': 'application/json',
       accept: 'application/json, text/event-stream',
       'mcp-protocol-version': received.headers['mcp-protocol-version'] ?? '2025-03-26',
       'x-request-id': received.id,
       ...server.credential,
+      ...server.identity?.(principal, received.id),
     };
     if (session !== null) headers['mcp-session-id'] = session;
     const request = {
