@@ -15,6 +15,9 @@ export interface Effort {
   readonly rounds: number;
 }
 
+/** After 2 s the compiler's threads still take a third of a gateway's CPU, and the first round would measure them. */
+const WARM_UP_SECONDS = 10;
+
 interface Entry {
   readonly contender: Contender;
   readonly payload: Payload;
@@ -87,7 +90,7 @@ async function measure(
   say: (line: string) => void,
 ): Promise<Row[]> {
   const samples = new Map<Contender, Sample[]>(entries.map(({ contender }) => [contender, []]));
-  for (const { contender, payload } of entries) await load(contender, payload, 2);
+  for (const { contender, payload } of entries) await load(contender, payload, WARM_UP_SECONDS);
   for (let round = 1; round <= effort.rounds; round++) {
     say(`${lane}: round ${round} of ${effort.rounds}`);
     for (const { contender, payload } of entries) {
