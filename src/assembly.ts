@@ -166,9 +166,9 @@ function forwardingTo(
   return {
     upstream: ({ route }, plan) => upstreamOf(upstreams, route, plan.upstream),
     credential: ({ route }, plan) => credentials.get(`${route.protocol}:${plan.upstream}`) ?? null,
+    ...(identities.tokens.size > 0 ? { identity: signedIdentity(identities) } : null),
     streamError: (permitted, error) =>
       protocols[permitted.route.protocol].encodeStreamError?.(error, {
-    ...(identities.tokens.size > 0 ? { identity: signedIdentity(identities) } : null),
         requestId: permitted.received.id,
         decisionId: permitted.decisions[0]?.decision_id ?? null,
         rpcId: permitted.message.rpcId,
@@ -177,8 +177,6 @@ function forwardingTo(
   };
 }
 
-function buildAdmission({ rate_limit }: Config, { counters, switches }: Platform): Admission {
-  const rules = rate_limit.limits.map(({ limit, window_seconds, ...rule }) => ({
 function signedIdentity({ tokens, headers }: UpstreamIdentities): NonNullable<Forwarding['identity']> {
   return {
     names: headers,
@@ -187,6 +185,8 @@ function signedIdentity({ tokens, headers }: UpstreamIdentities): NonNullable<Fo
   };
 }
 
+function buildAdmission({ rate_limit }: Config, { counters, switches }: Platform): Admission {
+  const rules = rate_limit.limits.map(({ limit, window_seconds, ...rule }) => ({
     ...rule,
     bucket: { limit, windowMs: window_seconds * 1000 },
   }));

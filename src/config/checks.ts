@@ -222,7 +222,6 @@ function checkAccounts({ accounts, identity, listen }: Config, report: Report): 
   }
 }
 
-/** Everything that follows from the whole configuration rather than from one value. */
 /** Signed identities: somebody has to be their issuer, nothing else may go into their header, and each is for one upstream. */
 function checkIdentityTokens(config: Config, report: Report): void {
   const upstreams = [
@@ -270,6 +269,21 @@ function checkProviders({ identity, public_url }: Config, report: Report): void 
   }
 }
 
+/** Agents are told where to log in by its name, and anybody has to be able to check what it signs. */
+function checkAuthorizationServer({ accounts, public_url, mode }: Config, report: Report): void {
+  const { enabled, issuer = public_url } = accounts.authorization_server;
+  if (!enabled) return;
+  const path = ['accounts', 'authorization_server'];
+  if (!accounts.enabled) report(path, 'there are no accounts to log in with: set accounts.enabled: true');
+  if (public_url === undefined) report(path, 'set public_url: agents are sent there, and tokens are for it');
+  if (accounts.tokens.algorithm === 'HS256')
+    report(path, 'who can check HS256 can sign: take another accounts.tokens.algorithm');
+  if (mode !== 'production' || issuer === undefined) return;
+  if (issuer.startsWith('http:') && !isLoopbackHost(new URL(issuer).hostname))
+    report([...path, 'issuer'], 'production needs an https address here');
+}
+
+/** Everything that follows from the whole configuration rather than from one value. */
 export function checkConfig(config: Config, places: Places): Problem[] {
   const problems: Problem[] = [];
   const report: Report = (path, message, severity = 'error') => {
@@ -281,9 +295,10 @@ export function checkConfig(config: Config, places: Places): Problem[] {
   checkStores(config, report);
   checkBundle(config, report);
   checkAccounts(config, report);
-  if (config.mode === 'production') checkProduction(config, report);
+  checkAuthorizationServer(config, report);
   checkIdentityTokens(config, report);
   checkProviders(config, report);
+  if (config.mode === 'production') checkProduction(config, report);
   return problems;
 }
 

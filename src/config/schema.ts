@@ -9,8 +9,8 @@ import { accountsSchema } from './accounts-schema.ts';
 import { approvalsSchema } from './approvals-schema.ts';
 import { bundleFileSchema, bundleServiceSchema } from './bundle-schema.ts';
 import { decisionLogSchema, shadowSchema } from './decision-log-schema.ts';
-import { keyServiceSchema } from './key-service-schema.ts';
 import { identityTokenSchema } from './identity-token-schema.ts';
+import { keyServiceSchema } from './key-service-schema.ts';
 
 const name = z
   .string()
@@ -90,8 +90,8 @@ const upstreamOptions = {
   breaker: breaker.prefault({}),
   pool: pool.prefault({}),
   ca: z.string().optional().describe('PEM bundle of the upstream’s certificate authority'),
-};
   identity_token: identityTokenSchema.optional(),
+};
 
 const sensitivity = z.enum(SENSITIVITIES);
 
@@ -176,8 +176,8 @@ const routeBase = {
   anonymous: z.boolean().default(false).describe('let requests without any credential pass as anonymous'),
   entrypoint: z.string().optional().describe('the policy entrypoint of this route instead of policy.entrypoint'),
   tenant_header: z.boolean().default(false).describe('tells the upstream the caller’s tenant in X-Tenant-Id'),
-  body_bytes: z.int().min(1).optional().describe('instead of limits.body_bytes'),
   user_header: z.boolean().default(false).describe('tells the upstream the caller’s id in X-User-Id as well'),
+  body_bytes: z.int().min(1).optional().describe('instead of limits.body_bytes'),
   scopes: z
     .array(z.string().regex(/^[\x21\x23-\x5b\x5d-\x7e]{1,128}$/, 'one scope, without spaces and quotes'))
     .max(50)
