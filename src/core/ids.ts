@@ -1,10 +1,9 @@
 /** Ids that sort by time and cannot be guessed: 48 bits of milliseconds, 80 random bits, Crockford base 32 (ULID layout). */
-import { randomFillSync } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 
 const ALPHABET = '0123456789ABCDEFGHJKMNPQRSTVWXYZ';
-/** Random bytes are drawn in blocks: one system call per 400 ids instead of one per id. */
-const pool = Buffer.allocUnsafe(10 * 400);
-let offset = pool.length;
+const RANDOM_LENGTH = 16;
+const IDS_IN_BLOCK = 256;
 
 function timePart(now: number): string {
   let text = '';
@@ -16,6 +15,16 @@ function timePart(now: number): string {
   return text;
 }
 
+/** Random characters for many ids at once: one system call, and a slice an id instead of sixteen concatenations. */
+function randomBlock(): string {
+  const bytes = randomBytes(RANDOM_LENGTH * IDS_IN_BLOCK);
+  // 256 is a multiple of 32, so the lower five bits of a byte are as even as the byte.
+  for (let i = 0; i < bytes.length; i++) bytes[i] = ALPHABET.charCodeAt((bytes[i] ?? 0) & 31);
+  return bytes.toString('latin1');
+}
+
+let block = '';
+let offset = 0;
 let lastTime = -1;
 let lastPart = '';
 
@@ -25,18 +34,10 @@ export function makeId(prefix: string, now: number): string {
     lastTime = now;
     lastPart = timePart(now);
   }
-  if (offset === pool.length) {
-    randomFillSync(pool);
+  if (offset === block.length) {
+    block = randomBlock();
     offset = 0;
   }
-  let text = '';
-  for (let i = 0; i < 10; i += 5) {
-    const a = pool.readUInt32BE(offset + i);
-    const b = pool[offset + i + 4] ?? 0;
-    for (let shift = 27; shift >= 2; shift -= 5) text += ALPHABET[(a >>> shift) & 31];
-    text += ALPHABET[((a & 3) << 3) | (b >>> 5)];
-    text += ALPHABET[b & 31];
-  }
-  offset += 10;
-  return prefix + lastPart + text;
+  offset += RANDOM_LENGTH;
+  return prefix + lastPart + block.slice(offset - RANDOM_LENGTH, offset);
 }
