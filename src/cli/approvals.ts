@@ -21,8 +21,8 @@ the configuration and the policy's data. Nobody decides on requests of their own
       --url URL       the gateway (default: $PORTCULLIS_URL, $PORTCULLIS_PORT,
                       the demo's, http://127.0.0.1:8080)
       --key KEY       an API key or a JWT; better: $PORTCULLIS_API_KEY or
-                      $PORTCULLIS_API_KEY_FILE; without one the demo's admin key
-                      is used for the demo
+                      $PORTCULLIS_API_KEY_FILE, or "portcullis auth login";
+                      without one the demo's approver key is used for the demo
       --json          print JSON
 `;
 
@@ -56,15 +56,15 @@ export async function approvalsCommand(argv: readonly string[], io: Io): Promise
   switch (command) {
     case 'list':
       if (ids.length > 0) throw new UsageError('approvals list takes no argument');
-      return list(keyedGateway(values, io, 'approver'), values, io);
+      return list(await keyedGateway(values, io, 'approver'), values, io);
     case 'show':
       if (ids.length !== 1) throw new UsageError('approvals show needs one id');
-      return show(keyedGateway(values, io, 'approver'), ids[0] ?? '', values, io);
+      return show(await keyedGateway(values, io, 'approver'), ids[0] ?? '', values, io);
     case 'approve':
     case 'reject':
       if (ids.length === 0) throw new UsageError(`approvals ${command} needs an id`);
       if (command === 'reject' && !values.reason?.trim()) throw new UsageError('approvals reject needs --reason');
-      return decide(keyedGateway(values, io, 'approver'), command, ids, values, io);
+      return decide(await keyedGateway(values, io, 'approver'), command, ids, values, io);
     default:
       throw new UsageError('approvals needs list, show, approve or reject');
   }

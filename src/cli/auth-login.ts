@@ -1,7 +1,8 @@
-/** `portcullis auth login`: a token for an account of the gateway. */
+/** `portcullis auth login`: for an account of the gateway with its password, else at the issuer of its tokens. */
 import { parseArgs } from 'node:util';
 import { isLoopbackHost } from '../config/checks.ts';
 import { isJsonObject } from '../core/json.ts';
+import { oauthLogin } from './auth-oauth.ts';
 import { findGateway } from './gateway-address.ts';
 import { CommandError, EXIT, type Io, line, UnreachableError, UsageError } from './io.ts';
 import { printable } from './printable.ts';
@@ -11,6 +12,15 @@ const OPTIONS = {
   url: { type: 'string' },
   username: { type: 'string' },
   json: { type: 'boolean' },
+  provider: { type: 'string' },
+  issuer: { type: 'string' },
+  'client-id': { type: 'string' },
+  scope: { type: 'string' },
+  resource: { type: 'string' },
+  config: { type: 'string', short: 'c' },
+  device: { type: 'boolean' },
+  'no-browser': { type: 'boolean' },
+  'assume-pkce': { type: 'boolean' },
 } as const;
 
 function parse(argv: readonly string[]) {
@@ -21,11 +31,18 @@ function parse(argv: readonly string[]) {
   }
 }
 
-/** The password comes from standard input: arguments and the environment can be read by others. */
+/** With `--username` by password, and the token is printed; without it at an issuer, and the tokens are kept. */
 export async function authLogin(argv: readonly string[], io: Io): Promise<number> {
-  const { url: given, username, json } = parse(argv);
-  if (username === undefined) throw new UsageError('auth login needs --username');
-  const url = findGateway(given, io);
+  const values = parse(argv);
+  const { url, username, json, ...others } = values;
+  if (username === undefined) return oauthLogin(values, io);
+  const [other] = Object.keys(others);
+  if (other !== undefined) throw new UsageError(`--${other} does not go with --username`);
+  return byPassword(findGateway(url, io), username, json === true, io);
+}
+
+/** The password comes from standard input: arguments and the environment can be read by others. */
+async function byPassword(url: string, username: string, json: boolean, io: Io): Promise<number> {
   const { protocol, hostname } = new URL(url);
   if (protocol === 'http:' && !isLoopbackHost(hostname)) {
     throw new CommandError('a password is not sent over plain HTTP to another machine: use https');

@@ -57,7 +57,7 @@ export const COMMANDS: readonly Command[] = [
   },
   {
     name: 'auth',
-    summary: 'ask whether a key is good',
+    summary: 'log in at the issuer of a gateway, or ask whether a key is good',
     load: async () => (await import('./auth.ts')).authCommand,
   },
   {

@@ -22,8 +22,8 @@ and may then do what both of you may, in your name, until the token ends.
       --url URL           the gateway (default: $PORTCULLIS_URL, $PORTCULLIS_PORT,
                           the demo's, http://127.0.0.1:8080)
       --key KEY           an API key or a JWT; better: $PORTCULLIS_API_KEY or
-                          $PORTCULLIS_API_KEY_FILE; without one the demo's admin
-                          key is used for the demo
+                          $PORTCULLIS_API_KEY_FILE, or "portcullis auth login";
+                          without one the demo's admin key is used for the demo
       --json              print JSON
 `;
 
@@ -59,7 +59,7 @@ export async function delegateCommand(argv: readonly string[], io: Io): Promise<
   }
   if ((values.to === undefined) === (values.revoke === undefined))
     throw new UsageError('delegate needs --to or --revoke');
-  const gateway = keyedGateway(values, io);
+  const gateway = await keyedGateway(values, io);
   return values.revoke === undefined ? lend(gateway, values, io) : takeBack(gateway, values.revoke, io);
 }
 

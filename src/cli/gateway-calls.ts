@@ -7,25 +7,35 @@ import { isJsonObject } from '../core/json.ts';
 import { Secret } from '../core/secret.ts';
 import { type AdminAnswer, findGateway } from './gateway-address.ts';
 import { CommandError, type Io, UnreachableError } from './io.ts';
+import { validToken } from './kept-login.ts';
 
 export interface KeyedGateway {
   readonly url: string;
   readonly key: Secret;
+  /** The key is an access token, whatever it looks like. */
+  readonly isToken: boolean;
 }
 
 /**
- * Where the gateway is and who asks: `--key`, then `PORTCULLIS_API_KEY` (or `_FILE`), then the demo's key of `who`,
- * which is only used for the demo's own address.
+ * Where the gateway is and who asks: `--key`, then `PORTCULLIS_API_KEY` (or `_FILE`), then who logged in at this gateway
+ * (`auth login`), then the demo's key of `who`, which is only used for the demo's own address.
  */
-export function keyedGateway(
+export async function keyedGateway(
   options: { readonly url?: string | undefined; readonly key?: string | undefined },
   io: Io,
   who: 'admin' | 'approver' = 'admin',
-) {
+): Promise<KeyedGateway> {
   const url = findGateway(options.url, io);
-  const key = options.key ?? keyOfEnvironment(io) ?? demoKey(url, io, who);
-  if (key === undefined) throw new CommandError('who asks? set PORTCULLIS_API_KEY or PORTCULLIS_API_KEY_FILE');
-  return { url, key: new Secret(key) };
+  const given = options.key ?? keyOfEnvironment(io);
+  const token = given === undefined ? await validToken(url, io) : null;
+  if (token !== null) return { url, key: token, isToken: true };
+  const key = given ?? demoKey(url, io, who);
+  if (key === undefined) {
+    throw new CommandError(
+      'who asks? set PORTCULLIS_API_KEY or PORTCULLIS_API_KEY_FILE, or use "portcullis auth login"',
+    );
+  }
+  return { url, key: new Secret(key), isToken: JWT.test(key) };
 }
 
 function keyOfEnvironment(io: Io): string | undefined {
@@ -52,19 +62,20 @@ const TIMEOUT_MS = 10_000;
 
 const JWT = /^[\w-]+\.[\w-]+\.[\w-]+$/;
 
-/** A JWT goes where identity providers look for one; it alone proves a second factor. */
-function credential(text: string): Record<string, string> {
-  return JWT.test(text) ? { authorization: `Bearer ${text}` } : { 'x-api-key': text };
+/** A token goes where identity providers look for one; it alone proves a second factor. */
+function credential({ key, isToken }: KeyedGateway): Record<string, string> {
+  return isToken ? { authorization: `Bearer ${key.reveal()}` } : { 'x-api-key': key.reveal() };
 }
 
 /** One call; `body` is sent as JSON, or as the form that it is. Throws UnreachableError (exit 3) when nobody answers, CommandError when the key is refused. */
 export async function callGateway(
-  { url, key }: KeyedGateway,
+  gateway: KeyedGateway,
   method: 'GET' | 'POST',
   path: string,
   io: Io,
   body?: object | URLSearchParams,
 ): Promise<AdminAnswer> {
+  const { url } = gateway;
   const { protocol, hostname } = new URL(url);
   if (protocol === 'http:' && !isLoopbackHost(hostname)) {
     throw new CommandError('a key is not sent over plain HTTP to another machine: use https');
@@ -73,7 +84,7 @@ export async function callGateway(
   const response = await fetch(url + path, {
     method,
     redirect: 'error',
-    headers: { ...credential(key.reveal()), ...(isJson ? { 'content-type': 'application/json' } : {}) },
+    headers: { ...credential(gateway), ...(isJson ? { 'content-type': 'application/json' } : {}) },
     ...(body === undefined ? {} : { body: isJson ? JSON.stringify(body) : (body as URLSearchParams) }),
     signal: AbortSignal.any([io.signal, AbortSignal.timeout(TIMEOUT_MS)]),
   }).catch((error: unknown) => {

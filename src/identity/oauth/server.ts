@@ -38,6 +38,9 @@ const ENDPOINTS = [
   'userinfo_endpoint',
   'jwks_uri',
   'end_session_endpoint',
+  'registration_endpoint',
+  'device_authorization_endpoint',
+  'revocation_endpoint',
 ] as const;
 
 export class AuthorizationServer {

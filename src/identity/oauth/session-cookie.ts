@@ -9,7 +9,10 @@ import type { Credential, IdentityFacts } from '../provider.ts';
 /** A header that pages of other origins cannot send without being asked for: it proves a page of ours, or a program. */
 const PROOF_HEADER = 'x-requested-with';
 /** Where a cookie says nothing about who asks: beginning and ending sessions must work with a stale one. */
-const LOGIN_PATHS = '/auth/oauth/';
+const LOGIN_PATHS = ['/auth/session', '/auth/login'];
+const LOGIN_FOLDER = '/auth/oauth/';
+
+const isLogin = (path: string): boolean => path.startsWith(LOGIN_FOLDER) || LOGIN_PATHS.includes(path);
 
 type Headers = Readonly<Record<string, string>>;
 
@@ -36,10 +39,20 @@ export class SessionCookie {
     return this.#isSecure ? `__Host-${name}` : name;
   }
 
-  /** The Set-Cookie line. @param seconds until the browser forgets it; 0 at once */
-  line(name: string, value: string, seconds: number): string {
+  /**
+   * The Set-Cookie line. @param seconds until the browser forgets it; 0 at once. @param site `Lax` where the browser comes
+   * back from another site with it, as from a login there
+   */
+  line(name: string, value: string, seconds: number, site: 'Lax' | 'Strict' = 'Lax'): string {
     const secure = this.#isSecure ? '; Secure' : '';
-    return `${name}=${value}; Path=/; Max-Age=${seconds}; HttpOnly${secure}; SameSite=Lax`;
+    return `${name}=${value}; Path=/; Max-Age=${seconds}; HttpOnly${secure}; SameSite=${site}`;
+  }
+
+  /** What the cookie says, whatever it is good for; null when there is none. Throws when it is there twice. */
+  shown(headers: Headers): string | null {
+    const value = headers.cookie === undefined ? null : cookieValue(headers.cookie, this.name);
+    if (value instanceof GatewayError) throw value;
+    return value;
   }
 
   /**
@@ -47,7 +60,7 @@ export class SessionCookie {
    * another site may have sent it.
    */
   read(headers: Headers, facts: Pick<IdentityFacts, 'method' | 'path'>): Credential | GatewayError | null {
-    if (headers.cookie === undefined || facts.path.startsWith(LOGIN_PATHS)) return null;
+    if (headers.cookie === undefined || isLogin(facts.path)) return null;
     const value = cookieValue(headers.cookie, this.name);
     if (value === null) return null;
     if (value instanceof GatewayError) return value;

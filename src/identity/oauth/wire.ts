@@ -13,8 +13,11 @@ type Body = NonNullable<RequestInit['body']>;
 
 const JSON_TYPE = /^application\/(?:[a-z0-9.+-]+\+)?json$/;
 
-/** @param timeoutMs from the first byte sent to the last one received */
-export function boundedFetch(timeoutMs: number): CustomFetch {
+/**
+ * @param timeoutMs from the first byte sent to the last one received
+ * @param answer what a good answer is: JSON, or anything at all where its body says nothing
+ */
+export function boundedFetch(timeoutMs: number, answer: 'json' | 'body ignored' = 'json'): CustomFetch {
   return async (url, { body, headers, method }) => {
     if (!isFetchable(url)) throw new WireError('the URL must be https, or http to loopback');
     const response = await fetch(url, {
@@ -26,7 +29,7 @@ export function boundedFetch(timeoutMs: number): CustomFetch {
       signal: AbortSignal.timeout(timeoutMs),
     });
     const bytes = await collect(response);
-    if (response.ok) requireJson(response, bytes);
+    if (response.ok && answer === 'json') requireJson(response, bytes);
     const kept = new Headers();
     for (const name of ['content-type', 'www-authenticate', 'cache-control']) {
       const value = response.headers.get(name);

@@ -1,0 +1,76 @@
+/** `portcullis auth status`, `token` and `logout`: what is kept of logins, and its end. */
+import { parseArgs } from 'node:util';
+import { viewOf } from './auth-oauth.ts';
+import { findGateway } from './gateway-address.ts';
+import { CommandError, EXIT, type Io, line, UnreachableError, UsageError } from './io.ts';
+import { asCommandError, endAtIssuer, loginName, validToken } from './kept-login.ts';
+import { printable } from './printable.ts';
+import { changeLogins, type KeptLogin, type KeptLogins, readLogins } from './token-file.ts';
+
+const OPTIONS = { url: { type: 'string' }, json: { type: 'boolean' }, all: { type: 'boolean' } } as const;
+
+function parse(argv: readonly string[], verb: string) {
+  const { values, positionals } = parseArgs({ args: [...argv], options: OPTIONS, allowPositionals: true });
+  if (positionals.length > 0) throw new UsageError(`auth ${verb} takes no argument`);
+  return values;
+}
+
+/** Lists the kept logins; exit 1 when there is none (of the gateway named with --url). */
+export async function authStatus(argv: readonly string[], io: Io): Promise<number> {
+  const { url, json } = parse(argv, 'status');
+  const wanted = url === undefined ? null : loginName(findGateway(url, io));
+  const views = Object.entries(readLogins(io))
+    .filter(([gateway]) => wanted === null || gateway === wanted)
+    .map(([gateway, login]) => viewOf(gateway, login));
+  if (json === true) line(io, JSON.stringify({ logins: views }));
+  for (const { gateway, issuer, subject, expires_at, renewable } of json === true ? [] : views) {
+    const isOver = expires_at !== null && Date.parse(expires_at) <= Date.now();
+    const state = renewable
+      ? 'renewed when needed'
+      : isOver
+        ? 'has ended'
+        : `until ${expires_at ?? 'the issuer ends it'}`;
+    line(io, printable(`${gateway}  ${subject ?? '-'}  ${state}  at ${issuer}`));
+  }
+  if (views.length === 0) io.err('Nobody is logged in.\n');
+  return views.length === 0 ? EXIT.failed : EXIT.ok;
+}
+
+/** Prints an access token that is good now, for scripts. */
+export async function authToken(argv: readonly string[], io: Io): Promise<number> {
+  const gateway = findGateway(parse(argv, 'token').url, io);
+  const token = await validToken(gateway, io);
+  if (token === null)
+    throw new CommandError(`nobody is logged in at ${gateway}: portcullis auth login --url ${gateway}`);
+  line(io, token.reveal());
+  return EXIT.ok;
+}
+
+/** Forgets the login here in any case, then has the issuer end it. Throws UnreachableError when that could not be done. */
+export async function authLogout(argv: readonly string[], io: Io): Promise<number> {
+  const { url, all } = parse(argv, 'logout');
+  const name = loginName(findGateway(url, io));
+  const ended: [string, KeptLogin][] = [];
+  await changeLogins(io, async (now) => {
+    const left: Record<string, KeptLogin> = {};
+    for (const [gateway, login] of Object.entries(now)) {
+      if (all === true || gateway === name) ended.push([gateway, login]);
+      else left[gateway] = login;
+    }
+    return left satisfies KeptLogins;
+  });
+  if (ended.length === 0) throw new CommandError(`nobody is logged in at ${name}`);
+  let trouble: unknown = null;
+  for (const [gateway, login] of ended) {
+    try {
+      const isEnded = await endAtIssuer(login);
+      io.err(`Logged out at ${gateway}.${isEnded ? '' : ' Its issuer ends no tokens: they run out by themselves.'}\n`);
+    } catch (error) {
+      trouble = asCommandError(error);
+      io.err(`Logged out at ${gateway} here.\n`);
+    }
+  }
+  if (trouble === null) return EXIT.ok;
+  const why = trouble instanceof Error ? trouble.message : 'no answer';
+  throw new UnreachableError(`the tokens are gone from here but were not ended at the issuer: ${why}`);
+}
