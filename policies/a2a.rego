@@ -159,7 +159,9 @@ is_there(_) := true
 
 # --- no rule ---------------------------------------------------------------------------------------------------------
 
-refusal(call) := "Both ends of the call have to be known" if {
+refusal(call) := lending_refusal(call) if {
+	call.action == "a2a:delegate"
+} else := "Both ends of the call have to be known" if {
 	not ends_known(call)
 } else := "No capability is asked for" if {
 	not capability(call)
@@ -170,3 +172,31 @@ refusal(call) := "Both ends of the call have to be known" if {
 } else := "The call comes through too many hands" if {
 	not less_deep(call, max_depth(call))
 } else := "No rule allows this call"
+
+# Of the first thing that stands against it: what is, what is needed, and which data say so.
+lending_refusal(call) := "Both who lends and who is to act have to be known" if {
+	not is_object(call.source_user)
+} else := "Both who lends and who is to act have to be known" if {
+	not is_object(call.target_user)
+} else := concat("", [
+	"Who lends is trusted as \"", lender_level(call), "\" and may lend to nobody: a role that gives more is needed ",
+	"(data.config.trust.roles)",
+]) if {
+	not lender_rank(call) > trust.rank_of("untrusted")
+} else := concat("", [
+	"Who lends is trusted as \"", lender_level(call), "\" and who is to act as \"", actor_level(call), "\": who lends ",
+	"has to be trusted at least as much (levels by role and tenure: data.config.trust.roles)",
+]) if {
+	not lender_rank(call) >= trust.rank_of(actor_level(call))
+} else := concat("", [
+	"Who lends is trusted as \"", lender_level(call), "\", and rights lent at that level go through fewer hands ",
+	"(data.config.trust.max_depth)",
+]) if {
+	not less_deep(call, trust.max_delegation_depth)
+} else := "No rule allows this delegation"
+
+lender_level(call) := trust.trust_level_of(call.source_user)
+
+lender_rank(call) := trust.rank_of(lender_level(call))
+
+actor_level(call) := trust.trust_level_of(call.target_user)

@@ -223,3 +223,28 @@ test_with_any_fact_missing_nothing_is_more_permissive if {
 		main.decision.allow == false with data.portcullis.custom as {} with input as document
 	}
 }
+
+test_a_refused_delegation_says_what_is_trusted_how_and_where_that_is_set if {
+	table := [
+		[{"/source_user/roles": ["guest"]}, ["as \"untrusted\"", "to nobody", "data.config.trust.roles"]],
+		[
+			{"/source_user/roles": ["analyst"], "/target_user/roles": ["developer"]},
+			["as \"low\"", "is to act as \"medium\"", "at least as much", "data.config.trust.roles"],
+		],
+		[
+			{"/delegation_depth": 3, "/delegation_chain": ["x", "y", "z"]},
+			["as \"high\"", "fewer hands", "data.config.trust.max_depth"],
+		],
+		[{"/source_user": null}, ["have to be known"]], [{"/target_user": null}, ["have to be known"]],
+		[{"/source_user/type": "anonymous"}, ["No rule allows this delegation"]],
+	]
+	every row in table {
+		decision := main.decision with data.portcullis.custom as {} with input as delegation(row[0])
+		every part in row[1] {
+			contains(decision.deny[0].message, part)
+		}
+		every reason in decision.deny {
+			reason.code != "POLICY_EVALUATION_ERROR"
+		}
+	}
+}

@@ -339,7 +339,7 @@ no_rule_message(call, action) := concat("", [
 } else := llm.refusal(call) if {
 	startswith(action, "llm:")
 } else := a2a.refusal(call) if {
-	action == "a2a:invoke"
+	startswith(action, "a2a:")
 } else := approvals.refusal if {
 	action == "approvals:decide"
 } else := "Not found" if {

@@ -151,7 +151,8 @@ function checkSubject({ received }: Admitted, { subject_token }: Exchange): void
 async function findTarget(options: TokenExchangeOptions, exchange: Admitted, form: Exchange): Promise<Principal> {
   const { principal, received } = exchange;
   if (form.requested_actor !== undefined) {
-    const found = await options.directory.find(principal.tenant_id, form.requested_actor, received.receivedAt);
+    const { directory } = options;
+    const found = await stored(directory.find(principal.tenant_id, form.requested_actor, received.receivedAt));
     if (found === null) throw unknownTarget();
     return found;
   }
@@ -163,6 +164,16 @@ async function findTarget(options: TokenExchangeOptions, exchange: Admitted, for
   // Who belongs to another tenant is nobody here.
   if (found.tenant_id !== principal.tenant_id) throw unknownTarget();
   return found;
+}
+
+/** What the store cannot say or keep now it may a moment later. */
+async function stored<T>(work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (cause) {
+    if (cause instanceof GatewayError) throw cause;
+    throw new GatewayError('STORE_UNAVAILABLE', { retryAfter: 1, cause });
+  }
 }
 
 const unknownTarget = (): GatewayError => invalid('invalid_target', 'Nobody is known here by what names the actor');
@@ -207,7 +218,7 @@ function revokeEndpoint({ delegation }: TokenExchangeOptions): Endpoint<z.output
     access: 'authenticated',
     body: { schema: revokeSchema, encoding: 'form', misfit: 'INVALID_REQUEST' },
     async answer({ exchange, body }) {
-      await delegation.revoke(exchange.principal, body.token, exchange.received.receivedAt);
+      await stored(delegation.revoke(exchange.principal, body.token, exchange.received.receivedAt));
       return { status: 200, body: {} };
     },
   };

@@ -1,6 +1,7 @@
 /** One acts for another through the real listeners: token exchange, MCP with the public client, the upstream, the audit. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { Client } from '@modelcontextprotocol/sdk/client/index.js';
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
 import type { Transport } from '@modelcontextprotocol/sdk/shared/transport.js';
@@ -269,6 +270,32 @@ interface ExchangeCase {
 const corpus = JSON.parse(
   readFileSync(new URL('../corpus/delegation/exchange.json', import.meta.url), 'utf8'),
 ) as readonly ExchangeCase[];
+
+test('while the store cannot be read, the answer is to come again, not a fault', async () => {
+  const { access_token } = await delegate('admin', 'developer');
+  const database = new DatabaseSync(join(gateway.home, 'portcullis.db'));
+  // The credential that asks is remembered; only who is asked about has to be looked up.
+  database.exec('ALTER TABLE api_keys RENAME TO api_keys_away; ALTER TABLE shared_values RENAME TO shared_values_away');
+  const answers = [
+    await exchange('admin', { grant_type: GRANT, requested_actor: 'user-analyst' }),
+    await form('/api/v1/token/revoke', keys.admin ?? '', { token: access_token }),
+  ];
+  database.exec('ALTER TABLE api_keys_away RENAME TO api_keys; ALTER TABLE shared_values_away RENAME TO shared_values');
+  database.close();
+  for (const { status, headers, body } of answers) {
+    expect(body).toMatchObject({ error: { code: 'STORE_UNAVAILABLE' } });
+    expect([status, headers.get('retry-after')]).toEqual([503, '1']);
+  }
+  expect((await delegate('admin', 'analyst')).expires_in).toBe(300);
+});
+
+test('who is not trusted enough is told both levels and where they are set', async () => {
+  const { status, text } = await exchange('analyst', { grant_type: GRANT, requested_actor: 'user-developer' });
+  expect(status).toBe(403);
+  for (const part of ['trusted as \\"low\\"', 'to act as \\"high\\"', 'data.config.trust.roles']) {
+    expect(text).toContain(part);
+  }
+});
 
 describe('a request for a delegation', () => {
   test.each(corpus)('with $name is answered with $status', async ({ fields, key, status, code }) => {
