@@ -2,11 +2,14 @@
 import type { AccountEvent, AccountReports } from './accounts/account.ts';
 import { Accounts } from './accounts/accounts.ts';
 import { accountEndpoints } from './accounts/api.ts';
+import { browserEndpoints } from './accounts/browser-api.ts';
 import { checkEndpoints } from './accounts/checks-api.ts';
 import { Guard } from './accounts/guard.ts';
 import { keyEndpoints, keysOf } from './accounts/keys-api.ts';
 import { Passwords } from './accounts/passwords.ts';
 import { coversAll, type Roles, rolesOf } from './accounts/roles.ts';
+import { SecondFactor } from './accounts/second-factor.ts';
+import { factorEndpoints } from './accounts/second-factor-api.ts';
 import { Sessions } from './accounts/sessions.ts';
 import type { Platform } from './assembly.ts';
 import type { AccountEvent as AuditAccountEvent } from './audit/event.ts';
@@ -16,16 +19,21 @@ import type { Admitted } from './core/exchange.ts';
 import type { Principal } from './core/principal.ts';
 import { scrubText } from './core/redaction.ts';
 import { announceAccountChange } from './identity/account-changes.ts';
-import { AccountTokens } from './identity/account-tokens.ts';
+import { AccountTokens, isAccountCookie } from './identity/account-tokens.ts';
 import type { LocalAccounts } from './identity/env.ts';
 import { findGoodKey, issueKey, type KeyIssuing, revokeKey, rotateKey } from './identity/key-issuing.ts';
+import { Seal } from './identity/oauth/seal.ts';
+import { SessionCookie } from './identity/oauth/session-cookie.ts';
+import { BrowserSessions } from './identity/oauth/sessions.ts';
 import { isTokenRevoked, revokeToken } from './identity/revocations.ts';
 import type { SigningRing } from './identity/signing-ring.ts';
+import { cookieProviders } from './oauth.ts';
 import { identityHeaders } from './pipeline/stages/forward.ts';
 import type { Endpoint } from './protocols/endpoint.ts';
 import { type AccountStore, createAccountStore } from './stores/accounts.ts';
 import type { ApiKeyRecord } from './stores/api-keys.ts';
 import type { Database } from './stores/database.ts';
+import { createSecondFactorStore, type SecondFactorStore } from './stores/second-factors.ts';
 import { createSessionStore, type SessionStore } from './stores/sessions.ts';
 import { createSigningKeyStore, type SigningKeyStore } from './stores/signing-keys.ts';
 
@@ -34,6 +42,7 @@ export interface AccountStores {
   readonly store: AccountStore;
   readonly sessions: SessionStore;
   readonly signingKeys: SigningKeyStore;
+  readonly factors: SecondFactorStore;
 }
 
 export function openAccountStores(database: Database): AccountStores {
@@ -41,12 +50,14 @@ export function openAccountStores(database: Database): AccountStores {
     store: createAccountStore(database),
     sessions: createSessionStore(database),
     signingKeys: createSigningKeyStore(database),
+    factors: createSecondFactorStore(database),
   };
 }
 
 /** What the rest of a generation uses of the account service. */
 export interface AccountService {
   readonly accounts: Accounts;
+  readonly factor: SecondFactor;
   readonly sessions: Sessions;
   readonly tokens: AccountTokens;
   readonly guard: Guard;
@@ -70,7 +81,7 @@ export async function buildAccounts(
   const { accounts: options } = config;
   if (ring === null) return null;
   const { shared, pepper, clock } = platform;
-  const { store, sessions: sessionStore } = platform.accounts;
+  const { store, sessions: sessionStore, factors } = platform.accounts;
   const tokens = openTokens(config, ring, pepper);
   const reports = createReports(platform);
   const guard = new Guard({ shared, store, pepper, limits: options.limits, lockout: options.lockout });
@@ -78,11 +89,16 @@ export async function buildAccounts(
   const sessions = new Sessions({
     ...{ store: sessionStore, tokens, guard, reports, tenant: options.tenant },
     lifeMs: options.tokens.refresh_seconds * 1000,
+    browser: { idleMs: options.sessions.idle_seconds * 1000, lifeMs: options.sessions.absolute_seconds * 1000 },
+    factorRoles: new Set(options.mfa.required_roles),
     revokeToken: (id, until, now) => revokeToken(shared, tokens.issuer, id, until, now),
     announce: (id) => announceAccountChange(shared, id),
   });
   const passwords = new Passwords(options.password);
-  const accounts = new Accounts({ config: options, store, sessionStore, sessions, passwords, guard, roles, reports });
+  const seal = new Seal(pepper, 'second factor');
+  const factor = new SecondFactor({ store: factors, guard, seal, issuer: options.mfa.issuer });
+  const parts = { store, sessionStore, sessions, passwords, guard, factor, roles, reports };
+  const accounts = new Accounts({ config: options, ...parts });
   const sweep = setInterval(() => {
     const before = clock.now() - KEPT_MS;
     Promise.all([sessionStore.purge(before), store.purgeLocks(before)]).catch((error: unknown) =>
@@ -100,8 +116,10 @@ export async function buildAccounts(
     },
     permissionsOf: (role) => roles.get(role)?.permissions ?? null,
     externalVersion: () => sessionStore.externalVersion(),
+    byCookie: (text, now) => sessions.byCookie(text, now),
+    needsSecondFactor: (role) => options.mfa.required_roles.includes(role),
   };
-  return { accounts, sessions, tokens, guard, roles, reports, local };
+  return { accounts, factor, sessions, tokens, guard, roles, reports, local };
 }
 
 function openTokens(config: Config, ring: SigningRing, pepper: Platform['pepper']): AccountTokens {
@@ -148,9 +166,12 @@ export function authEndpoints({ config, platform, service, isPermitted }: AuthEn
     identityHeaders,
   });
   if (service === null) return checks;
-  const { accounts, sessions, reports } = service;
+  const { accounts, factor, sessions, reports } = service;
+  const isRequired = (role: string) => config.accounts.mfa.required_roles.includes(role);
   return [
     ...checks,
+    ...factorEndpoints({ accounts, factor, sessions, reports, providers, isRequired }),
+    ...browserLogin(config, platform, service),
     ...accountEndpoints({
       ...{ accounts, sessions, providers, defaultRole: config.accounts.default_role, tenant: config.accounts.tenant },
       async remove(id, origin) {
@@ -166,6 +187,17 @@ export function authEndpoints({ config, platform, service, isPermitted }: AuthEn
       revoke: (tenant, id) => revokeKey(issuing, tenant, id),
     }),
   ];
+}
+
+/** Where a route takes cookies, there is a place to get one. */
+function browserLogin(config: Config, { shared, pepper }: Platform, service: AccountService): readonly Endpoint[] {
+  if (config.public_url === undefined || cookieProviders(config).length === 0) return [];
+  const elsewhere = new BrowserSessions(shared, pepper);
+  return browserEndpoints({
+    accounts: service.accounts,
+    cookie: new SessionCookie(config.public_url),
+    end: (text, origin) => (isAccountCookie(text) ? service.sessions.endCookie(text, origin) : elsewhere.end(text)),
+  });
 }
 
 /** What a key may do, as far as its owner gave it. */

@@ -46,12 +46,19 @@ export function routeOAuth(
   if (public_url === undefined) return new Map();
   const told = new Map(protectedRoutes(config, routes).map((route) => [route.match, challengeOf(route, public_url)]));
   const cookie = new SessionCookie(public_url);
-  const logins = new Set(browserLogins(providers).map(({ provider }) => provider));
+  const logins = new Set([...browserLogins(providers).map(({ provider }) => provider), ...cookieProviders(config)]);
   return new Map(
     routes.map(({ match, identity }) => [
       match,
       { challenge: told.get(match) ?? null, cookie: identity.some((name) => logins.has(name)) ? cookie : null },
     ]),
+  );
+}
+
+/** Names of the providers of our own accounts that take the cookie. */
+export function cookieProviders({ identity }: Pick<Config, 'identity'>): readonly string[] {
+  return Object.entries(identity).flatMap(([name, entry]) =>
+    entry.kind === 'local' && 'cookies' in entry && entry.cookies === true ? [name] : [],
   );
 }
 

@@ -73,4 +73,6 @@ export interface TokenPair {
   readonly user_id: string;
   readonly username: string;
   readonly role: string;
+  /** True where nothing but enrolling a second factor is possible with these tokens. */
+  readonly mfa_enrolment_required?: boolean;
 }

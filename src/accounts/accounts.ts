@@ -8,12 +8,13 @@ import { makeId } from '../core/ids.ts';
 import { networkOf } from '../core/network.ts';
 import type { AccountRecord, AccountStore } from '../stores/accounts.ts';
 import type { SessionStore } from '../stores/sessions.ts';
-import type { AccountReports, Origin, TokenPair } from './account.ts';
+import type { AccountReports, Origin } from './account.ts';
 import type { Guard } from './guard.ts';
 import { requireGoodPassword, weakPassword } from './password-rules.ts';
 import type { Passwords } from './passwords.ts';
 import type { Roles } from './roles.ts';
-import type { Sessions } from './sessions.ts';
+import type { Proof, ProofResult, SecondFactor } from './second-factor.ts';
+import type { BegunCookie, BegunSession, Sessions } from './sessions.ts';
 
 /** Milliseconds a one-time token for the first administrator is good. */
 export const BOOTSTRAP_MS = 3_600_000;
@@ -25,9 +26,35 @@ export interface AccountsOptions {
   readonly sessions: Sessions;
   readonly passwords: Passwords;
   readonly guard: Guard;
+  readonly factor: SecondFactor;
   readonly roles: Roles;
   readonly reports: AccountReports;
 }
+
+/** What somebody types to log in. */
+export interface Login extends Proof {
+  readonly username: string;
+  readonly password: string;
+}
+
+/** Who has shown everything that is asked of them. */
+export interface LoggedIn {
+  readonly account: AccountRecord;
+  /** Digest of the address. */
+  readonly source: string;
+  /** When a second factor was shown, epoch milliseconds; null for an account without one. */
+  readonly mfa_at: number | null;
+  /** True where the role needs a second factor and the account has none yet: good for enrolling and nothing else. */
+  readonly must_enrol: boolean;
+}
+
+/**
+ * How a login ended that was not refused. `second_factor_required`: the password was right, and a code has to come with
+ * it in another attempt; nothing was begun.
+ */
+export type LoginResult<Session> =
+  | ({ readonly kind: 'logged_in'; readonly session: Session } & LoggedIn)
+  | { readonly kind: 'second_factor_required' };
 
 /** What a new account is made of. The password has not been looked at yet. */
 export interface NewAccount {
@@ -97,48 +124,118 @@ export class Accounts {
     };
   }
 
-  /** Rejects with RATE_LIMIT_EXCEEDED, ACCOUNT_LOCKED, or INVALID_CREDENTIALS whatever was wrong. */
-  async login(username: string, password: string, origin: Origin): Promise<TokenPair> {
+  /** A session with tokens. Ends as `logIn` does. */
+  login(login: Login, origin: Origin): Promise<LoginResult<BegunSession>> {
+    const { sessions } = this.#options;
+    return this.logIn(login, origin, ({ account, source, mfa_at }) =>
+      sessions.begin(account, source, mfa_at, origin.now),
+    );
+  }
+
+  /** A session of a browser, with a cookie. Ends as `logIn` does. */
+  loginBrowser(login: Login, origin: Origin): Promise<LoginResult<BegunCookie>> {
+    const { sessions } = this.#options;
+    return this.logIn(login, origin, ({ account, source, mfa_at }) =>
+      sessions.beginCookie(account, source, mfa_at, origin.now),
+    );
+  }
+
+  /**
+   * Checks password and second factor and has `begin` make the session, which is ended again when the account changed
+   * meanwhile. An account with a second factor needs `otp` or `recovery_code` in the same attempt; without either the
+   * result is `second_factor_required`, after the right password only. Rejects with RATE_LIMIT_EXCEEDED,
+   * ACCOUNT_LOCKED, or INVALID_CREDENTIALS whatever was wrong, the code as well.
+   */
+  async logIn<Session extends { readonly session_id: string }>(
+    login: Login,
+    origin: Origin,
+    begin: (who: LoggedIn) => Promise<Session>,
+  ): Promise<LoginResult<Session>> {
     const { guard, store, sessionStore } = this.#options;
-    const name = guard.nameDigest(username);
-    const account = await store.findByName(username);
+    const name = guard.nameDigest(login.username);
+    const account = await store.findByName(login.username);
     const source = guard.digest('source', networkOf(origin.source_ip));
     // From where its owner has come before, an account has limit and lock of its own: strangers cannot keep the owner out.
     const isKnown = await sessionStore.isKnownSource(account?.id ?? 'nobody', source);
     const here = guard.digest(name, source);
     const lock = isKnown ? here : name;
     await guard.admitLogin(origin.source_ip, here, isKnown ? null : name, origin.now);
-    return guard.inTurn(lock, () => this.#attempt({ account, password, lock, source, username }, origin));
+    return guard.inTurn(lock, async () => {
+      const who = await this.#prove({ account, login, lock, source }, origin);
+      return who === null ? { kind: 'second_factor_required' } : this.#begin(who, login.username, origin, begin);
+    });
   }
 
-  async #attempt({ account, password, lock, source, username }: Attempt, origin: Origin): Promise<TokenPair> {
-    const { guard, passwords, sessions, store } = this.#options;
+  /** Null where the second factor is missing. */
+  async #prove({ account, login, lock, source }: Attempt, origin: Origin): Promise<LoggedIn | null> {
+    const { guard, passwords, store, sessions } = this.#options;
     const lockedUntil = await guard.lockedUntil(lock, origin.now);
     if (lockedUntil !== null) {
       // The same time as ever, and the password is not even looked at.
-      await passwords.verify(password, null);
+      await passwords.verify(login.password, null);
       this.#report('login_failed', account, origin, { reason: 'locked' });
       throw locked(lockedUntil, origin.now);
     }
-    const isGood = await passwords.verify(password, account?.password_hash ?? null);
+    const isGood = await passwords.verify(login.password, account?.password_hash ?? null);
     if (account === null || !isGood || !account.is_active) {
       const reason = account === null ? 'unknown name' : isGood ? 'not active' : 'wrong password';
       throw await this.#failed({ account, lock, reason }, origin);
     }
+    const hasFactor = await this.#checkFactor(account, login, origin);
+    if (hasFactor === null) return null;
     await guard.succeed(lock);
     await guard.noteGoodLogin(origin.source_ip);
     if (passwords.isDated(account.password_hash)) {
-      await store.rehash(account.id, account.password_hash, await passwords.hash(password));
+      await store.rehash(account.id, account.password_hash, await passwords.hash(login.password));
     }
-    const { pair, session_id } = await sessions.begin(account, source, origin.now);
+    const mfa_at = hasFactor ? origin.now : null;
+    return { account, source, mfa_at, must_enrol: sessions.isHeldBack({ role: account.role, mfa_at }) };
+  }
+
+  /** True: it was shown. False: the account has none. Null: it is missing. A wrong one is as wrong as a password. */
+  async #checkFactor(account: AccountRecord, proof: Proof, origin: Origin): Promise<boolean | null> {
+    const result = await this.proveFactor(account, proof, origin, null);
+    if (result === 'wrong') {
+      this.#report('login_failed', account, origin, { reason: 'wrong code' });
+      throw wrongPassword();
+    }
+    if (result === 'missing') this.#report('login_failed', account, origin, { reason: 'no second factor' });
+    return result === 'missing' ? null : result !== 'none';
+  }
+
+  /** What was shown as a second factor is; written down. Rejects with ACCOUNT_LOCKED after too many wrong ones. */
+  async proveFactor(
+    account: Pick<AccountRecord, 'id' | 'tenant_id'>,
+    proof: Proof,
+    origin: Origin,
+    session_id: string | null,
+  ): Promise<ProofResult> {
+    const { factor, reports } = this.#options;
+    const result = await factor.check(account.id, proof, origin.now);
+    if (result === 'none' || result === 'missing') return result;
+    const type = result === 'wrong' ? 'mfa_failed' : 'mfa_verified';
+    const details = { by: proof.otp === undefined ? 'recovery_code' : 'otp' };
+    reports.event({ type, origin, account, session_id, key_id: null, details });
+    return result;
+  }
+
+  async #begin<Session extends { readonly session_id: string }>(
+    who: LoggedIn,
+    username: string,
+    origin: Origin,
+    begin: (who: LoggedIn) => Promise<Session>,
+  ): Promise<LoginResult<Session>> {
+    const { sessions, store } = this.#options;
+    const { account, mfa_at } = who;
+    const session = await begin(who);
     // A change of the password in the meantime ended the sessions that were there: this one began by the old password.
     if ((await store.find(account.id))?.updated_at !== account.updated_at) {
-      await sessions.end(session_id, account.id, origin, 'the account changed during the login');
+      await sessions.end(session.session_id, account.id, origin, 'the account changed during the login');
       throw wrongPassword();
     }
     await store.noteLogin(account.id, origin.now);
-    this.#report('login_succeeded', account, origin, { username }, session_id);
-    return pair;
+    this.#report('login_succeeded', account, origin, { username, mfa: mfa_at !== null }, session.session_id);
+    return { kind: 'logged_in', session, ...who };
   }
 
   async #failed(
@@ -205,6 +302,11 @@ export class Accounts {
     }
   }
 
+  /** Logins that are under way by what was there before end without a session. */
+  async noteChange(accountId: string, now: number): Promise<void> {
+    await this.#options.store.update(accountId, {}, now);
+  }
+
   find(id: string): Promise<AccountRecord | null> {
     return this.#options.store.find(id);
   }
@@ -222,8 +324,7 @@ export class Accounts {
 
 interface Attempt {
   readonly account: AccountRecord | null;
-  readonly username: string;
-  readonly password: string;
+  readonly login: Login;
   /** Under which digest wrong guesses count. */
   readonly lock: string;
   readonly source: string;

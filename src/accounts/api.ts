@@ -9,6 +9,7 @@ import { viewOf } from './account.ts';
 import type { Accounts } from './accounts.ts';
 import { MAX_PASSWORD } from './password-rules.ts';
 import { coversAll } from './roles.ts';
+import { type Proof, secondFactorRequired } from './second-factor.ts';
 import type { Sessions } from './sessions.ts';
 
 export interface AccountsApiOptions {
@@ -27,7 +28,7 @@ export interface AccountsApiOptions {
 const CREATE_ACCOUNTS = 'users.create';
 
 /** A password is looked at by its rules, which answer in words; here only what no password can be. */
-const password = z
+export const password = z
   .string()
   .min(1)
   .max(MAX_PASSWORD * 4)
@@ -49,7 +50,23 @@ const registerBody = z.strictObject({
   bootstrap_token: z.string().min(1).max(256).optional(),
 });
 // Whatever is typed there is an attempt: what no username can be is as wrong as one that is not there.
-const loginBody = z.strictObject({ username: z.string().min(1).max(254), password });
+/** The fields of a second factor, where one may be shown. */
+export const proofFields = {
+  otp: z.string().min(1).max(32).optional(),
+  recovery_code: z.string().min(1).max(64).optional(),
+};
+
+/** Two codes at once would be two guesses for one. */
+export function withOneProof<Shape extends z.ZodType<Proof>>(shape: Shape): Shape {
+  return shape.refine(
+    ({ otp, recovery_code }) => otp === undefined || recovery_code === undefined,
+    'otp or recovery_code, not both',
+  );
+}
+
+export const loginBody = withOneProof(
+  z.strictObject({ username: z.string().min(1).max(254), password, ...proofFields }),
+);
 const refreshBody = z.strictObject({ refresh_token: z.string().min(1).max(4096) });
 const changeBody = z.strictObject({ current_password: password, new_password: password });
 const deleteBody = z.strictObject({ current_password: password });
@@ -58,10 +75,11 @@ const deleteBody = z.strictObject({ current_password: password });
 export function accountEndpoints(options: AccountsApiOptions): readonly Endpoint[] {
   return [
     post('/auth/register', 'anyone', registerBody, (request) => register(options, request)),
-    post('/auth/login', 'anyone', loginBody, async ({ exchange, body }) => ({
-      status: 200,
-      body: await options.accounts.login(body.username, body.password, originOf(exchange)),
-    })),
+    post('/auth/login', 'anyone', loginBody, async ({ exchange, body }) => {
+      const result = await options.accounts.login(body, originOf(exchange));
+      if (result.kind === 'second_factor_required') throw secondFactorRequired();
+      return { status: 200, body: result.session.pair };
+    }),
     post('/auth/refresh', 'anyone', refreshBody, async ({ exchange, body }) => ({
       status: 200,
       body: await options.sessions.refresh(body.refresh_token, originOf(exchange)),

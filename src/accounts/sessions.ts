@@ -7,7 +7,7 @@ import { GatewayError } from '../core/errors.ts';
 import { makeId } from '../core/ids.ts';
 import type { AccountTokens } from '../identity/account-tokens.ts';
 import type { AccountRecord } from '../stores/accounts.ts';
-import type { EndedSession, SessionStanding, SessionStore } from '../stores/sessions.ts';
+import type { EndedSession, SessionRecord, SessionStanding, SessionStore } from '../stores/sessions.ts';
 import type { AccountReports, Origin, TokenPair } from './account.ts';
 import type { Guard } from './guard.ts';
 
@@ -18,6 +18,10 @@ export interface SessionsOptions {
   readonly reports: AccountReports;
   /** Milliseconds from login to the end of a session. */
   readonly lifeMs: number;
+  /** Milliseconds a browser's session lives: unused, and at most. */
+  readonly browser: { readonly idleMs: number; readonly lifeMs: number };
+  /** Roles that may nothing before a second factor was shown. */
+  readonly factorRoles: ReadonlySet<string>;
   readonly tenant: string;
   /** Withdraws an access token everywhere until it ends by itself. */
   revokeToken(tokenId: string, until: number, now: number): Promise<void>;
@@ -26,6 +30,25 @@ export interface SessionsOptions {
 }
 
 type Owner = Pick<AccountRecord, 'id' | 'tenant_id' | 'username' | 'role'>;
+
+type NewSession = Pick<SessionStanding, 'session_id' | 'generation' | 'expires_at' | 'mfa_at'>;
+
+export interface BegunSession {
+  readonly session_id: string;
+  readonly pair: TokenPair;
+}
+
+/** `cookie` is its text; `expires_at`: when it ends at the latest, epoch milliseconds. */
+export interface BegunCookie {
+  readonly session_id: string;
+  readonly cookie: string;
+  readonly expires_at: number;
+}
+
+/** The role in access tokens of somebody who has to enrol first. */
+const HELD_BACK_ROLE = 'second-factor-missing';
+/** Milliseconds between two notes that a browser is still there. */
+const AWAKE_MS = 60_000;
 
 export class Sessions {
   readonly #options: SessionsOptions;
@@ -36,46 +59,91 @@ export class Sessions {
     this.#options = options;
   }
 
-  /** @param source digest of the address */
-  async begin(account: Owner, source: string, now: number): Promise<{ pair: TokenPair; session_id: string }> {
-    const { store, lifeMs } = this.#options;
+  /** @param source digest of the address; `mfaAt`: when a second factor was shown, epoch milliseconds, or null */
+  async begin(account: Owner, source: string, mfaAt: number | null, now: number): Promise<BegunSession> {
+    const { lifeMs } = this.#options;
     const session_id = makeId('ses_', now);
-    const expires_at = now + lifeMs;
-    const { pair, token_id, until } = await this.#pair(account, { session_id, generation: 0, expires_at }, now);
-    await store.insert({
-      ...{
-        id: session_id,
-        account_id: account.id,
-        generation: 0,
-        source,
-        created_at: now,
-        rotated_at: now,
-        expires_at,
-      },
-      ...{ revoked_at: null, token_id, token_until: until },
-    });
+    const session = { session_id, generation: 0, expires_at: now + lifeMs, mfa_at: mfaAt };
+    const { pair, token_id, until } = await this.#pair(account, session, now);
+    await this.#insert(account, source, session, { token_id, token_until: until, cookie: null, idle_until: null }, now);
     return { pair, session_id };
+  }
+
+  /** A session of a browser: a new name at each login, whatever the browser had before. `cookie` is kept nowhere. */
+  async beginCookie(account: Owner, source: string, mfaAt: number | null, now: number): Promise<BegunCookie> {
+    const { browser, tokens } = this.#options;
+    const session_id = makeId('ses_', now);
+    const { text, digest } = tokens.newCookie();
+    const session = { session_id, expires_at: now + browser.lifeMs, mfa_at: mfaAt };
+    const idle_until = Math.min(now + browser.idleMs, session.expires_at);
+    await this.#insert(account, source, session, { token_id: '', token_until: 0, cookie: digest, idle_until }, now);
+    return { cookie: text, session_id, expires_at: session.expires_at };
+  }
+
+  #insert(
+    { id: account_id }: Owner,
+    source: string,
+    { session_id: id, expires_at, mfa_at }: Omit<NewSession, 'generation'>,
+    proof: Pick<SessionRecord, 'token_id' | 'token_until' | 'cookie' | 'idle_until'>,
+    now: number,
+  ): Promise<void> {
+    const times = { created_at: now, rotated_at: now, expires_at, revoked_at: null, mfa_at };
+    return this.#options.store.insert({ id, account_id, generation: 0, source, ...times, ...proof });
+  }
+
+  /** True for a session that may nothing but enrol: its role needs a second factor, and none was shown. */
+  isHeldBack({ role, mfa_at }: Pick<SessionStanding, 'role' | 'mfa_at'>): boolean {
+    return mfa_at === null && this.#options.factorRoles.has(role);
   }
 
   async #pair(
     { id, tenant_id, username, role }: Owner,
-    session: { readonly session_id: string; readonly generation: number; readonly expires_at: number },
+    { session_id, generation, expires_at, mfa_at }: NewSession,
     now: number,
   ): Promise<{ pair: TokenPair; token_id: string; until: number }> {
     const { tokens } = this.#options;
-    const { session_id, expires_at } = session;
-    const subject = { account_id: id, session_id, tenant_id, username, role };
+    const isHeldBack = this.isHeldBack({ role, mfa_at });
+    // Other services take the token's word for the role.
+    const told = isHeldBack ? HELD_BACK_ROLE : role;
+    const subject = { account_id: id, session_id, tenant_id, username, role: told, mfa_at };
     const { token, token_id, until } = await tokens.issue(subject, now, Math.floor(expires_at / 1000));
     const pair: TokenPair = {
       access_token: token,
-      refresh_token: tokens.refreshToken(session),
+      refresh_token: tokens.refreshToken({ session_id, generation }),
       token_type: 'bearer',
       expires_in: Math.floor(until / 1000) - Math.floor(now / 1000),
       user_id: id,
       username,
       role,
+      ...(isHeldBack ? { mfa_enrolment_required: true } : {}),
     };
     return { pair, token_id, until };
+  }
+
+  /** The session of a browser by its cookie, which counts as a use of it. Null when it is no good. */
+  async byCookie(text: string, now: number): Promise<SessionStanding | null> {
+    const { store, tokens, browser } = this.#options;
+    const standing = await store.byCookie(tokens.cookieDigest(text));
+    if (standing === null || !isLive(standing, now)) return null;
+    const { idle_until, expires_at, session_id } = standing;
+    if (idle_until === null || idle_until <= now) return null;
+    const next = Math.min(now + browser.idleMs, expires_at);
+    // Not at each request: a minute more or less changes nothing.
+    if (next - idle_until < AWAKE_MS) return standing;
+    await store.keepAwake(session_id, next);
+    return { ...standing, idle_until: next };
+  }
+
+  /** A second factor was shown in a session that lives; gateways that remember it look again. */
+  async noteFactor(sessionId: string, accountId: string, now: number): Promise<void> {
+    await this.#options.store.noteFactor(sessionId, now);
+    await this.#options.announce(accountId);
+  }
+
+  /** The account has no second factor any more: no session counts as if one had been shown. */
+  async forgetFactor(accountId: string): Promise<void> {
+    await this.#options.store.forgetFactor(accountId);
+    await this.#options.announce(accountId);
   }
 
   /** A new pair for a refresh token, which is dead afterwards. Rejects with INVALID_CREDENTIALS. */
@@ -98,7 +166,8 @@ export class Sessions {
       throw badToken();
     }
     if (standing.generation !== name.generation) throw await this.#reused(standing, origin);
-    const session = { ...name, generation: name.generation + 1, expires_at: standing.expires_at };
+    const { expires_at, mfa_at } = standing;
+    const session = { ...name, generation: name.generation + 1, expires_at, mfa_at };
     const owner = { ...standing, id: standing.account_id };
     const { pair, token_id, until } = await this.#pair(owner, session, origin.now);
     // One of several processes goes on; the others have come at the same moment, as `reused` will see.
@@ -133,6 +202,13 @@ export class Sessions {
     await this.#tell(accountId, ended === null ? [] : [ended], origin, reason);
   }
 
+  /** Ends the session of a browser by its cookie; nothing happens for one that is no good. */
+  async endCookie(text: string, origin: Origin): Promise<void> {
+    const { store, tokens } = this.#options;
+    const standing = await store.byCookie(tokens.cookieDigest(text));
+    if (standing !== null) await this.end(standing.session_id, standing.account_id, origin, 'logout');
+  }
+
   /** Ends all sessions of an account but one. */
   async endAll(accountId: string, except: string | null, origin: Origin, reason: string): Promise<number> {
     const ended = await this.#options.store.revokeAll(accountId, except, origin.now);
@@ -142,13 +218,14 @@ export class Sessions {
 
   async #tell(accountId: string, ended: readonly EndedSession[], origin: Origin, reason: string): Promise<void> {
     const { revokeToken, announce, reports, tenant } = this.#options;
-    for (const { id, token_id, token_until } of ended) {
+    for (const { id, tokens } of ended) {
       const account = { id: accountId, tenant_id: tenant };
       reports.event({
         ...{ type: 'token_revoked', origin, account, session_id: id, key_id: null },
-        details: { session_id: id, token_id, reason },
+        details: { session_id: id, token_ids: tokens.map(({ token_id }) => token_id), reason },
       });
-      await revokeToken(token_id, token_until, origin.now);
+      // Each that was issued, not the newest alone: other services know nothing of sessions.
+      for (const { token_id, until } of tokens) await revokeToken(token_id, until, origin.now);
     }
     await announce(accountId);
   }

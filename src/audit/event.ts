@@ -143,7 +143,12 @@ export type AccountEvent = Base & {
     | 'api_key_created'
     | 'api_key_revoked'
     | 'permission_denied'
-    | 'token_revoked';
+    | 'token_revoked'
+    | 'mfa_enrolled'
+    | 'mfa_removed'
+    | 'mfa_verified'
+    | 'mfa_failed'
+    | 'mfa_codes_renewed';
   readonly details: Readonly<Record<string, unknown>>;
 };
 

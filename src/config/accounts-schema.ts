@@ -1,6 +1,7 @@
 /** Accounts the gateway keeps itself: people with a password, and programs with keys they made. */
 import { z } from 'zod';
 import type { Secret } from '../core/secret.ts';
+import { authorizationServerSchema } from './authorization-server-schema.ts';
 
 const word = z.string().regex(/^[a-z][a-z0-9_-]{0,31}$/, 'a name: lower-case letters, digits, "_" and "-"');
 
@@ -56,6 +57,29 @@ const lockout = z.strictObject({
   max_seconds: z.int().min(1).max(604_800).default(14_400),
 });
 
+const mfa = z.strictObject({
+  issuer: z
+    .string()
+    .regex(/^[^\p{C}:]{1,64}$/u, 'a name without ":"')
+    .default('Portcullis')
+    .describe('what authenticator apps show beside the code'),
+  required_roles: z
+    .array(word)
+    .max(100)
+    .default([])
+    .describe('roles that can do nothing but enrol until a second factor was shown'),
+});
+
+const sessions = z.strictObject({
+  idle_seconds: z
+    .int()
+    .min(120)
+    .max(604_800)
+    .default(1800)
+    .describe('a browser’s session ends when it was not used for so long'),
+  absolute_seconds: z.int().min(300).max(2_592_000).default(43_200).describe('from login to its end, used or not'),
+});
+
 function tokens(secret: z.ZodType<Secret, string | Secret>) {
   return z.strictObject({
     algorithm: z.enum(['EdDSA', 'ES256', 'RS256', 'HS256']).default('EdDSA'),
@@ -96,7 +120,10 @@ export function accountsSchema(secret: z.ZodType<Secret, string | Secret>) {
         .describe('lets whoever shows it register the first administrator, and only the first'),
       password: password.prefault({}),
       tokens: tokens(secret).prefault({}),
+      mfa: mfa.prefault({}),
+      sessions: sessions.prefault({}),
       lockout: lockout.prefault({}),
+      authorization_server: authorizationServerSchema.prefault({}),
       limits: limits.prefault({}),
     })
     .superRefine((options, context) => {
@@ -115,6 +142,10 @@ export function accountsSchema(secret: z.ZodType<Secret, string | Secret>) {
       if (options.default_role === 'admin') report(['default_role'], 'nobody becomes an administrator by registering');
       if (!Object.hasOwn({ ...STANDARD_ROLES, ...options.roles }, options.default_role))
         report(['default_role'], 'there is no such role');
+      for (const name of options.mfa.required_roles) {
+        if (!Object.hasOwn({ ...STANDARD_ROLES, ...options.roles }, name))
+          report(['mfa', 'required_roles'], `there is no role "${name}"`);
+      }
     });
 }
 

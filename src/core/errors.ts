@@ -29,6 +29,7 @@ export const CATALOGUE = {
   INVALID_CREDENTIALS: entry(401, 'The credentials are not valid', 'IC'),
   TOKEN_EXPIRED: entry(401, 'The credentials have expired', 'TE'),
   TOKEN_REVOKED: entry(401, 'The credentials were revoked', 'TR'),
+  SECOND_FACTOR_REQUIRED: entry(401, 'A second factor is required', 'SF'),
   INSUFFICIENT_BALANCE: entry(402, 'The account has no balance left', 'IB'),
   FORBIDDEN: entry(403, 'Not permitted', 'FB'),
   ORIGIN_DENIED: entry(403, 'The request origin is not allowed', 'OD'),

@@ -1,8 +1,8 @@
 /**
- * The two tokens of an account's session. The access token is a JWT (RFC 9068) that anybody with our public keys can
+ * The two tokens of an account's session, and the cookie of one in a browser. The access token is a JWT (RFC 9068) that anybody with our public keys can
  * check; the refresh token is no JWT at all and nothing but `/auth/refresh` takes it. Source: acceptance V-18, VF-05, VF-06.
  */
-import { createHmac, hkdfSync, timingSafeEqual } from 'node:crypto';
+import { createHmac, hkdfSync, randomBytes, timingSafeEqual } from 'node:crypto';
 import { SignJWT } from 'jose';
 import { z } from 'zod';
 import { makeId } from '../core/ids.ts';
@@ -31,6 +31,10 @@ const claimsSchema = z.strictObject({
   typ: z.literal('access'),
   iat: z.int().min(0),
   exp: z.int().min(0),
+  /** How who it was proved it (RFC 8176); tokens of earlier versions do not say. */
+  amr: z.array(z.enum(['pwd', 'otp', 'mfa'])).optional(),
+  /** When a second factor was shown. */
+  auth_time: z.int().min(0).optional(),
 });
 
 /** Claims of an access token. Dates are Unix seconds. */
@@ -42,6 +46,8 @@ export interface TokenSubject {
   readonly tenant_id: string;
   readonly username: string;
   readonly role: string;
+  /** When a second factor was shown in the session, epoch milliseconds; null or absent: none was. */
+  readonly mfa_at?: number | null;
 }
 
 export interface IssuedAccess {
@@ -94,10 +100,15 @@ export class AccountTokens {
     const { kid, algorithm, key } = await ring.signer(now);
     const iat = Math.floor(now / 1000);
     const exp = Math.min(iat + accessSeconds, until);
-    const { account_id, session_id, tenant_id, username, role } = subject;
+    const { account_id, session_id, tenant_id, username, role, mfa_at = null } = subject;
+    const proof =
+      mfa_at === null
+        ? ({ amr: ['pwd'] } as const)
+        : ({ amr: ['pwd', 'otp', 'mfa'], auth_time: Math.floor(mfa_at / 1000) } as const);
     const claims: AccessClaims = {
       ...{ iss: issuer, aud: audience, sub: account_id, username, role, tenant_id },
       ...{ sid: session_id, jti: makeId('tok_', now), typ: 'access', iat, exp },
+      ...{ ...proof, amr: [...proof.amr] },
     };
     const token = await new SignJWT({ ...claims })
       .setProtectedHeader({ alg: algorithm, typ: TYPE, ...(kid === null ? {} : { kid }) })
@@ -145,9 +156,26 @@ export class AccountTokens {
     return isGood && this.refreshToken({ session_id, generation }) === token ? { session_id, generation } : null;
   }
 
+  /** The cookie of a browser's session and the digest under which it is kept; the text is kept nowhere. */
+  newCookie(): { readonly text: string; readonly digest: string } {
+    const text = `${COOKIE_PREFIX}${randomBytes(32).toString('base64url')}`;
+    return { text, digest: this.cookieDigest(text) };
+  }
+
+  cookieDigest(text: string): string {
+    return createHmac('sha256', this.#refreshKey).update(`cookie\n${text}`).digest('base64url');
+  }
+
   #seal(session: string, generation: number): Buffer {
     return createHmac('sha256', this.#refreshKey).update(`${session}\n${generation}`).digest();
   }
+}
+
+const COOKIE_PREFIX = 'pcs_';
+
+/** Whether a cookie's text may be one of ours; those of logins elsewhere have another length. */
+export function isAccountCookie(text: string): boolean {
+  return text.length === COOKIE_PREFIX.length + 43 && text.startsWith(COOKIE_PREFIX);
 }
 
 const invalid = (detail: string): AccessFault => ({ kind: 'invalid', detail });

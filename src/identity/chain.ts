@@ -56,6 +56,7 @@ const CODES: Readonly<Record<RejectionReason, ErrorCode>> = {
   expired: 'TOKEN_EXPIRED',
   locked: 'ACCOUNT_LOCKED',
   forbidden: 'FORBIDDEN',
+  'mfa-required': 'MFA_REQUIRED',
   'no-balance': 'INSUFFICIENT_BALANCE',
   'rate-limited': 'RATE_LIMIT_EXCEEDED',
   unavailable: 'AUTH_UNAVAILABLE',

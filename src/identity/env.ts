@@ -11,6 +11,10 @@ export interface LocalAccounts {
   read(token: string, now: number): Promise<AccessClaims | AccessFault>;
   standing(sessionId: string): Promise<SessionStanding | null>;
   isRevoked(tokenId: string): Promise<boolean>;
+  /** The session of a browser by the text of its cookie, which counts as a use of it; null when it is no good. */
+  byCookie(text: string, now: number): Promise<SessionStanding | null>;
+  /** True for a role that can do nothing before a second factor was shown. */
+  needsSecondFactor(role: string): boolean;
   /** Null for a role that does not exist. */
   permissionsOf(role: string): readonly string[] | null;
   /** Changes when another process has written; null when the backend cannot tell. */

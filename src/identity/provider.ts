@@ -29,6 +29,7 @@ export type RejectionReason =
   | 'expired'
   | 'locked'
   | 'forbidden'
+  | 'mfa-required'
   | 'no-balance'
   | 'rate-limited'
   | 'unavailable';

@@ -274,7 +274,9 @@ function accountMetrics(make: Factory) {
   const refreshes = make.counter('token_refreshes_total', 'Refresh tokens shown', ['outcome']);
   const lookups = make.counter('shared_lookups_total', 'Looks into the shared store for withdrawn tokens', ['result']);
   const kinds = ['user_registered', 'login_succeeded', 'login_failed', 'password_changed', 'api_key_created'];
-  for (const event of [...kinds, 'api_key_revoked', 'permission_denied', 'token_revoked']) events.inc({ event }, 0);
+  const factors = ['mfa_enrolled', 'mfa_removed', 'mfa_verified', 'mfa_failed', 'mfa_codes_renewed'];
+  for (const event of [...kinds, 'api_key_revoked', 'permission_denied', 'token_revoked', ...factors])
+    events.inc({ event }, 0);
   for (const outcome of ['ok', 'refused', 'reused']) refreshes.inc({ outcome }, 0);
   return {
     accountEvent: (event: string): void => events.inc({ event }),

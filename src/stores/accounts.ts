@@ -1,5 +1,6 @@
 /** Where accounts are kept, with their former passwords, locks and one-time tokens. Source: acceptance V-06, V-24, V-25, VW-01. */
 import type { Database, Queries } from './database.ts';
+import { removeFactor } from './second-factors.ts';
 import type { AccountLockRow, AccountRow } from './tables.ts';
 
 /** One account. Times are epoch milliseconds. The hash goes nowhere but to the check. */
@@ -190,7 +191,10 @@ async function replacePassword(queries: Queries, { id, from, to, at, history }: 
 
 function deleteAccount(queries: Queries, id: string): Promise<boolean> {
   return queries.transaction().execute(async (transaction) => {
+    const sessions = transaction.selectFrom('account_sessions').select('id').where('account_id', '=', id);
+    await transaction.deleteFrom('account_tokens').where('session_id', 'in', sessions).execute();
     await transaction.deleteFrom('account_sessions').where('account_id', '=', id).execute();
+    await removeFactor(transaction, id);
     await transaction.deleteFrom('account_passwords').where('account_id', '=', id).execute();
     const result = await transaction.deleteFrom('accounts').where('id', '=', id).executeTakeFirst();
     return result.numDeletedRows > 0n;

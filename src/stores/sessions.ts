@@ -2,7 +2,7 @@
  * Sessions of accounts. A refresh token is a name and a generation of its session, so that nothing secret is kept and a
  * token that was used before is known for ever. Source: acceptance V-10, V-28, VF-05.
  */
-import type { Database } from './database.ts';
+import type { Database, Queries } from './database.ts';
 import type { AccountSessionRow } from './tables.ts';
 
 /** One login until its end. Times are epoch milliseconds. */
@@ -21,10 +21,17 @@ export interface SessionStanding {
   readonly email: string;
   readonly role: string;
   readonly is_active: boolean;
+  /** When a second factor was shown last, or null. */
+  readonly mfa_at: number | null;
+  /** When the session of a browser ends unless it is used; null for the others. */
+  readonly idle_until: number | null;
 }
 
-/** The newest access token of a session that ended. */
-export type EndedSession = Pick<SessionRecord, 'id' | 'token_id' | 'token_until'>;
+/** A session that ended, with its access tokens that would still be good for others. */
+export interface EndedSession {
+  readonly id: string;
+  readonly tokens: readonly { readonly token_id: string; readonly until: number }[];
+}
 
 /** A technical failure throws. */
 export interface SessionStore {
@@ -42,6 +49,16 @@ export interface SessionStore {
   revoke(id: string, at: number): Promise<EndedSession | null>;
   /** All of an account but one; gives those that ended by this call. */
   revokeAll(accountId: string, except: string | null, at: number): Promise<EndedSession[]>;
+  /** Those of browsers. */
+  revokeCookies(accountId: string, at: number): Promise<void>;
+  /** The session of a browser, by the digest of its cookie. */
+  byCookie(digest: string): Promise<SessionStanding | null>;
+  /** Puts the end of a session that is not used further off. */
+  keepAwake(id: string, idleUntil: number): Promise<void>;
+  /** A second factor was shown in this session. */
+  noteFactor(id: string, at: number): Promise<void>;
+  /** What was shown is worth nothing any more. */
+  forgetFactor(accountId: string): Promise<void>;
   /** Whether this account has logged in from there. Sessions that ended count until they are purged. */
   isKnownSource(accountId: string, source: string): Promise<boolean>;
   /** From where an account has logged in. */
@@ -50,40 +67,31 @@ export interface SessionStore {
   externalVersion(): number | null;
 }
 
-const ENDED = ['id', 'token_id', 'token_until'] as const;
-
 /** Sessions in the SQL database. */
 export function createSessionStore(database: Database): SessionStore {
   const { queries } = database;
   return {
-    async insert(record) {
-      await queries.insertInto('account_sessions').values(record).execute();
-    },
-    standing: (id) => standing(database, id),
-    async rotate(id, generation, token, at) {
-      const result = await queries
-        .updateTable('account_sessions')
-        .set({ ...token, generation: generation + 1, rotated_at: at })
-        .where('id', '=', id)
-        .where('generation', '=', generation)
-        .where('revoked_at', 'is', null)
-        .where('expires_at', '>', at)
-        .executeTakeFirst();
-      return result.numUpdatedRows === 1n;
-    },
-    async revoke(id, at) {
-      const query = queries.updateTable('account_sessions').set({ revoked_at: at }).where('id', '=', id);
-      return (await query.where('revoked_at', 'is', null).returning(ENDED).executeTakeFirst()) ?? null;
-    },
-    async revokeAll(accountId, except, at) {
-      let query = queries
-        .updateTable('account_sessions')
-        .set({ revoked_at: at })
-        .where('account_id', '=', accountId)
-        .where('revoked_at', 'is', null);
-      if (except !== null) query = query.where('id', '!=', except);
-      return query.returning(ENDED).execute();
-    },
+    insert: (record) =>
+      queries.transaction().execute(async (transaction) => {
+        await transaction.insertInto('account_sessions').values(record).execute();
+        await noteToken(transaction, record.id, record);
+      }),
+    standing: (id) => standing(database, 'id', id),
+    byCookie: (digest) => standing(database, 'cookie', digest),
+    rotate: (id, generation, token, at) =>
+      queries.transaction().execute(async (transaction) => {
+        const result = await transaction
+          .updateTable('account_sessions')
+          .set({ ...token, generation: generation + 1, rotated_at: at })
+          .where('id', '=', id)
+          .where('generation', '=', generation)
+          .where('revoked_at', 'is', null)
+          .where('expires_at', '>', at)
+          .executeTakeFirst();
+        if (result.numUpdatedRows !== 1n) return false;
+        await noteToken(transaction, id, token);
+        return true;
+      }),
     async isKnownSource(accountId, source) {
       const query = queries.selectFrom('account_sessions').select('id').where('account_id', '=', accountId);
       return (await query.where('source', '=', source).limit(1).executeTakeFirst()) !== undefined;
@@ -93,13 +101,79 @@ export function createSessionStore(database: Database): SessionStore {
       return (await query.where('account_id', '=', accountId).execute()).map((row) => row.source);
     },
     async purge(before) {
+      await queries.deleteFrom('account_tokens').where('until', '<', before).execute();
       await queries.deleteFrom('account_sessions').where('expires_at', '<', before).execute();
     },
     externalVersion: () => database.externalVersion(),
+    ...ends(queries),
+    ...uses(queries),
   };
 }
 
-async function standing({ queries }: Database, id: string): Promise<SessionStanding | null> {
+type NewestToken = Pick<SessionRecord, 'token_id' | 'token_until'>;
+
+async function noteToken(queries: Pick<Queries, 'insertInto'>, session_id: string, token: NewestToken): Promise<void> {
+  if (token.token_id === '') return;
+  const row = { token_id: token.token_id, session_id, until: token.token_until };
+  await queries.insertInto('account_tokens').values(row).execute();
+}
+
+const ENDED = ['id', 'token_id', 'token_until'] as const;
+
+function ends(queries: Queries): Pick<SessionStore, 'revoke' | 'revokeAll' | 'revokeCookies'> {
+  return {
+    async revoke(id, at) {
+      const query = queries.updateTable('account_sessions').set({ revoked_at: at }).where('id', '=', id);
+      const row = await query.where('revoked_at', 'is', null).returning(ENDED).executeTakeFirst();
+      return row === undefined ? null : ended(queries, row, at);
+    },
+    async revokeAll(accountId, except, at) {
+      let query = queries
+        .updateTable('account_sessions')
+        .set({ revoked_at: at })
+        .where('account_id', '=', accountId)
+        .where('revoked_at', 'is', null);
+      if (except !== null) query = query.where('id', '!=', except);
+      const rows = await query.returning(ENDED).execute();
+      return Promise.all(rows.map((row) => ended(queries, row, at)));
+    },
+    async revokeCookies(accountId, at) {
+      const query = queries.updateTable('account_sessions').set({ revoked_at: at }).where('account_id', '=', accountId);
+      await query.where('cookie', 'is not', null).where('revoked_at', 'is', null).execute();
+    },
+  };
+}
+
+/** The newest one stands in the session itself too: a program of before may have gone on with it. */
+async function ended(
+  queries: Queries,
+  { id, token_id, token_until }: Pick<SessionRecord, (typeof ENDED)[number]>,
+  at: number,
+): Promise<EndedSession> {
+  const alive = queries.selectFrom('account_tokens').select(['token_id', 'until']).where('session_id', '=', id);
+  const tokens = new Map((await alive.where('until', '>', at).execute()).map((row) => [row.token_id, row]));
+  if (token_until > at) tokens.set(token_id, { token_id, until: token_until });
+  return { id, tokens: [...tokens.values()] };
+}
+
+function uses(queries: Queries): Pick<SessionStore, 'keepAwake' | 'noteFactor' | 'forgetFactor'> {
+  return {
+    async keepAwake(id, idle_until) {
+      const update = queries.updateTable('account_sessions').set({ idle_until }).where('id', '=', id);
+      // Never nearer: another gateway may have seen the browser later.
+      await update.where('idle_until', '<', idle_until).where('revoked_at', 'is', null).execute();
+    },
+    async noteFactor(id, mfa_at) {
+      await queries.updateTable('account_sessions').set({ mfa_at }).where('id', '=', id).execute();
+    },
+    async forgetFactor(accountId) {
+      const update = queries.updateTable('account_sessions').set({ mfa_at: null });
+      await update.where('account_id', '=', accountId).execute();
+    },
+  };
+}
+
+async function standing({ queries }: Database, by: 'id' | 'cookie', value: string): Promise<SessionStanding | null> {
   const row = await queries
     .selectFrom('account_sessions')
     .innerJoin('accounts', 'accounts.id', 'account_sessions.account_id')
@@ -115,8 +189,10 @@ async function standing({ queries }: Database, id: string): Promise<SessionStand
       'accounts.email',
       'accounts.role',
       'accounts.is_active',
+      'account_sessions.mfa_at',
+      'account_sessions.idle_until',
     ])
-    .where('account_sessions.id', '=', id)
+    .where(`account_sessions.${by}`, '=', value)
     .executeTakeFirst();
   return row === undefined ? null : { ...row, is_active: row.is_active === 1 };
 }

@@ -104,8 +104,36 @@ export interface AccountSessionRow {
   rotated_at: number;
   expires_at: number;
   revoked_at: number | null;
+  /** The newest access token; empty for the session of a browser. */
   token_id: string;
   token_until: number;
+  /** When a second factor was shown last. */
+  mfa_at: number | null;
+  /** Digest of the cookie of a browser's session. */
+  cookie: string | null;
+  /** When a browser's session ends unless it is used before. */
+  idle_until: number | null;
+}
+
+export interface AccountTokenRow {
+  token_id: string;
+  session_id: string;
+  until: number;
+}
+
+export interface AccountTotpRow {
+  account_id: string;
+  secret_box: string;
+  created_at: number;
+  confirmed_at: number | null;
+  /** The time step of the last code that was taken. */
+  last_step: number;
+}
+
+export interface AccountRecoveryCodeRow {
+  digest: string;
+  account_id: string;
+  used_at: number | null;
 }
 
 export interface SigningKeyRow {
@@ -137,6 +165,17 @@ export interface SharedMessageRow {
   sent_at: number;
 }
 
+export interface OAuthEntryRow {
+  kind: string;
+  /** Digest of what the entry is called by. */
+  id: string;
+  sealed: string;
+  grant_id: string | null;
+  uid: string | null;
+  consumed_at: number | null;
+  expires_at: number;
+}
+
 export interface Tables {
   portcullis_migrations: MigrationRow;
   api_keys: ApiKeyRow;
@@ -148,8 +187,12 @@ export interface Tables {
   account_locks: AccountLockRow;
   account_bootstraps: AccountBootstrapRow;
   account_sessions: AccountSessionRow;
+  account_tokens: AccountTokenRow;
+  account_totp: AccountTotpRow;
+  account_recovery_codes: AccountRecoveryCodeRow;
   signing_keys: SigningKeyRow;
   key_usage: KeyUsageRow;
   shared_values: SharedValueRow;
   shared_messages: SharedMessageRow;
+  oauth_entries: OAuthEntryRow;
 }

@@ -1,5 +1,5 @@
 /**
- * Access tokens of the gateway's own accounts. The signature says who it was; whether the session still stands, and what
+ * Access tokens of the gateway's own accounts, and the cookies of their browser sessions. The signature says who it was; whether the session still stands, and what
  * the account may do, is what the database says now. Source: acceptance V-01, VF-03, VF-04, VF-13, VF-17.
  */
 import { z } from 'zod';
@@ -7,7 +7,7 @@ import type { Module } from '../../core/module.ts';
 import { makePrincipal, type Principal } from '../../core/principal.ts';
 import type { SessionStanding } from '../../stores/sessions.ts';
 import { onAccountChange } from '../account-changes.ts';
-import type { AccessClaims } from '../account-tokens.ts';
+import { isAccountCookie } from '../account-tokens.ts';
 import { CredentialCache, freezePrincipal } from '../credential-cache.ts';
 import type { IdentityEnv, LocalAccounts } from '../env.ts';
 import type { AuthResult, Credential, IdentityFacts, IdentityProvider, ProviderHealth } from '../provider.ts';
@@ -16,6 +16,10 @@ const schema = z.strictObject({
   kind: z.literal('local'),
   cache_entries: z.int().min(1).max(1_000_000).default(10_000),
   cache_seconds: z.int().min(1).max(60).default(30).describe('how long a checked token is remembered at most'),
+  cookies: z
+    .boolean()
+    .default(false)
+    .describe('routes of this provider take the cookie of POST /auth/session; needs public_url'),
 });
 
 /** Checked options of the `local` provider. */
@@ -26,6 +30,22 @@ const invalid = (detail: string): AuthResult => Object.freeze({ kind: 'rejected'
 const EXPIRED: AuthResult = Object.freeze({ kind: 'rejected', reason: 'expired' });
 const ENDED = invalid('the session has ended');
 const INACTIVE = invalid('the account is not active');
+const HELD_BACK: AuthResult = Object.freeze({
+  ...{ kind: 'rejected', reason: 'mfa-required' },
+  detail: 'the role needs a second factor, and none was shown in the session',
+});
+
+/** What was shown for a session. `until`: epoch milliseconds. */
+interface Shown {
+  readonly kind: 'bearer' | 'session';
+  readonly token_id: string | null;
+  readonly until: number;
+}
+
+const ENROLLING = new Set(['/auth/mfa', '/auth/me', '/auth/logout']);
+
+/** What somebody may do who has to enrol a second factor first. */
+const isForEnrolling = (path: string): boolean => ENROLLING.has(path) || path.startsWith('/auth/mfa/');
 
 /** Milliseconds between two looks whether another process changed the database. */
 const CHANGE_CHECK_MS = 500;
@@ -37,6 +57,8 @@ export const local: Module<LocalOptions, IdentityProvider, IdentityEnv> = {
   create(options, env) {
     if (env.accounts === undefined || env.accounts === null)
       throw new Error(`identity.${env.name}: a provider of kind "local" needs accounts.enabled: true`);
+    if (options.cookies && (env.publicUrl ?? null) === null)
+      throw new Error(`identity.${env.name}: cookies needs public_url, by which pages of ours are known`);
     return new LocalProvider(options, env, env.accounts);
   },
 };
@@ -60,12 +82,15 @@ class LocalProvider implements IdentityProvider {
   }
 
   authenticate(credential: Credential, facts: IdentityFacts): AuthResult | Promise<AuthResult> {
-    if (credential.kind !== 'bearer') return NOT_APPLICABLE;
-    const token = credential.value.reveal();
-    if (!looksLikeJwt(token)) return NOT_APPLICABLE;
+    const text = credential.value.reveal();
+    if (credential.kind === 'session') {
+      if (!this.#options.cookies || !isAccountCookie(text)) return NOT_APPLICABLE;
+    } else if (credential.kind !== 'bearer' || !looksLikeJwt(text)) return NOT_APPLICABLE;
     this.#noticeOtherProcesses(facts.now);
-    const key = this.#cache.key(token);
-    return this.#cache.get(key, facts.now) ?? this.#check(token, key, facts.now);
+    const key = this.#cache.key(text);
+    const known = this.#cache.get(key, facts.now);
+    if (known !== undefined) return known;
+    return credential.kind === 'session' ? this.#checkCookie(text, key, facts) : this.#check(text, key, facts);
   }
 
   /** Another gateway, or a command line beside us, ends sessions in the database. */
@@ -78,8 +103,9 @@ class LocalProvider implements IdentityProvider {
     this.#cache.clear();
   }
 
-  async #check(token: string, cacheKey: string, now: number): Promise<AuthResult> {
-    const epoch = this.#cache.epoch;
+  async #check(token: string, cacheKey: string, facts: IdentityFacts): Promise<AuthResult> {
+    const { epoch } = this.#cache;
+    const { now } = facts;
     const claims = await this.#accounts.read(token, now);
     if ('kind' in claims) {
       if (claims.kind === 'foreign') return NOT_APPLICABLE;
@@ -90,26 +116,52 @@ class LocalProvider implements IdentityProvider {
     if (standing.revoked_at !== null || standing.expires_at <= now) return ENDED;
     if (!standing.is_active) return INACTIVE;
     if (await this.#accounts.isRevoked(claims.jti)) return ENDED;
-    const principal = freezePrincipal(this.#principal(standing, claims));
+    const shown = { kind: 'bearer', token_id: claims.jti, until: claims.exp * 1000 } as const;
+    return this.#accept(standing, shown, { key: cacheKey, epoch }, facts);
+  }
+
+  async #checkCookie(text: string, cacheKey: string, facts: IdentityFacts): Promise<AuthResult> {
+    const { epoch } = this.#cache;
+    const standing = await this.#accounts.byCookie(text, facts.now);
+    if (standing === null) return ENDED;
+    const shown = { kind: 'session', token_id: null, until: standing.idle_until ?? standing.expires_at } as const;
+    return this.#accept(standing, shown, { key: cacheKey, epoch }, facts);
+  }
+
+  #accept(
+    standing: SessionStanding,
+    shown: Shown,
+    { key, epoch }: { readonly key: string; readonly epoch: number },
+    { now, path }: IdentityFacts,
+  ): AuthResult {
+    const isHeldBack = standing.mfa_at === null && this.#accounts.needsSecondFactor(standing.role);
+    if (isHeldBack && !isForEnrolling(path)) return HELD_BACK;
+    const principal = freezePrincipal(this.#principal(standing, shown, isHeldBack));
     const result = Object.freeze({ kind: 'authenticated', principal } as const);
-    const until = Math.min(claims.exp * 1000, now + this.#options.cache_seconds * 1000);
-    this.#cache.set(cacheKey, result, until, epoch);
+    const until = Math.min(shown.until, now + this.#options.cache_seconds * 1000);
+    // What depends on the path is asked again at each.
+    if (!isHeldBack) this.#cache.set(key, result, until, epoch);
     return result;
   }
 
   /** What the token says of role and name is for others; here the database counts. */
-  #principal({ account_id, tenant_id, username, email, role }: SessionStanding, claims: AccessClaims): Principal {
-    const permissions = this.#accounts.permissionsOf(role);
+  #principal(standing: SessionStanding, { kind, token_id, until }: Shown, isHeldBack: boolean): Principal {
+    const { account_id, session_id, tenant_id, username, email, role, mfa_at } = standing;
+    // A role that is not configured any more grants nothing, by whatever policy; nor does one that is held back.
+    const permissions = isHeldBack ? null : this.#accounts.permissionsOf(role);
+    const expires = kind === 'bearer' ? until : standing.expires_at;
     return makePrincipal(
       {
         ...{ id: account_id, tenant_id, type: 'user', username, email },
-        // A role that is not configured any more grants nothing, by whatever policy.
         roles: permissions === null ? [] : [role],
         permissions: permissions === null ? [] : [...permissions],
-        auth: { session_id: claims.sid, token_id: claims.jti, expires_at: claims.exp },
+        auth: {
+          ...{ session_id, token_id, expires_at: Math.floor(expires / 1000) },
+          ...{ mfa_verified: mfa_at !== null, mfa_at: mfa_at === null ? null : Math.floor(mfa_at / 1000) },
+        },
       },
       this.#name,
-      'bearer',
+      kind,
     );
   }
 

@@ -5,6 +5,7 @@
 import type { JsonObject } from '../../core/json.ts';
 import type { Module } from '../../core/module.ts';
 import type { Principal } from '../../core/principal.ts';
+import { isAccountCookie } from '../account-tokens.ts';
 import { CredentialCache } from '../credential-cache.ts';
 import type { IdentityEnv } from '../env.ts';
 import { looksLikeJwt, verifyToken } from '../jwt-check.ts';
@@ -171,6 +172,7 @@ class OidcProvider implements IdentityProvider {
   }
 
   async #session(id: string, now: number): Promise<AuthResult> {
+    if (isAccountCookie(id)) return NOT_APPLICABLE;
     const key = this.#cache.key(`session\n${id}`);
     const known = this.#cache.get(key, now);
     if (known !== undefined) return known;

@@ -9,6 +9,8 @@ import { accounts } from './0004-accounts.ts';
 import { keyUsage } from './0005-key-usage.ts';
 import { approvalIndexes } from './0006-approval-indexes.ts';
 import { sharedState } from './0007-shared.ts';
+import { secondFactor } from './0008-second-factor.ts';
+import { oauthEntries } from './0009-oauth.ts';
 import type { Migration } from './migration.ts';
 
 /** All of them, ascending. */
@@ -20,6 +22,8 @@ export const MIGRATIONS: readonly Migration[] = [
   keyUsage,
   approvalIndexes,
   sharedState,
+  secondFactor,
+  oauthEntries,
 ];
 
 export interface MigrateOptions {
