@@ -1,14 +1,18 @@
 /**
- * One attempt at a time per user name, and only so many wrong ones. However it is written, a name is counted once.
+ * One attempt at a time per user name, and only so many wrong ones. However it is written, a name is counted once. From
+ * where somebody has logged in before, a name is counted by itself: strangers cannot keep its owner out.
  * Source: acceptance SF-54, security 2.8.
  */
 import { hash } from 'node:crypto';
+import { networkOf } from '../core/network.ts';
 import type { Secret } from '../core/secret.ts';
 import type { Shared } from '../stores/shared.ts';
 import { foldText } from './ldap-text.ts';
 
 /** Attempts of one name that may wait for each other. */
 const MAX_WAITING = 20;
+/** Milliseconds for which the place of a good login counts as known: 30 days. */
+const KNOWN_MS = 2_592_000_000;
 
 export interface AttemptsOptions {
   readonly provider: string;
@@ -32,6 +36,18 @@ export class Attempts {
   key(name: string): string {
     const { provider, pepper } = this.#options;
     return hash('sha256', `ldap\n${provider}\n${foldText(name)}\n${pepper.reveal()}`, 'hex');
+  }
+
+  /** Under what an attempt at this name counts: the name, or, where it has logged in before, the name from there. */
+  async keyFrom(name: string, address: string): Promise<string> {
+    const key = this.key(name);
+    const here = placeOf(key, address);
+    return (await this.#options.shared.get(`ldap:known:${here}`)) === null ? key : here;
+  }
+
+  /** Remembers from where a name has logged in. */
+  async succeeded(name: string, address: string): Promise<void> {
+    await this.#options.shared.set(`ldap:known:${placeOf(this.key(name), address)}`, '1', KNOWN_MS);
   }
 
   /** Runs `attempt` after the others of this key, or answers null when too many wait: guesses in parallel count, too. */
@@ -63,3 +79,5 @@ export class Attempts {
     if (count >= failures) await shared.set(`ldap:lock:${key}`, String(now + windowMs), windowMs);
   }
 }
+
+const placeOf = (key: string, address: string): string => hash('sha256', `${key}\n${networkOf(address)}`, 'hex');

@@ -22,7 +22,7 @@ const invalid = (detail: string): AuthResult => ({ kind: 'rejected', reason: 'in
 const CROWDED: AuthResult = Object.freeze({ kind: 'rejected', reason: 'rate-limited', retryAfter: 1 });
 
 /** What a request says about a login besides name and password. */
-export type LoginFacts = Pick<IdentityFacts, 'now' | 'request_id'>;
+export type LoginFacts = Pick<IdentityFacts, 'now' | 'request_id' | 'source_ip'>;
 
 /** A provider that also takes a name and a password as such, e.g. from a form. */
 export interface PasswordProvider extends IdentityProvider {
@@ -78,7 +78,7 @@ class LdapProvider implements PasswordProvider {
   async #verify(login: NameAndPassword, facts: LoginFacts, signal: AbortSignal): Promise<AuthResult> {
     const fault = faultOf(login);
     if (fault !== null) return invalid(fault);
-    const key = this.#attempts.key(login.name);
+    const key = await this.#attempts.keyFrom(login.name, facts.source_ip);
     const turn = await this.#attempts.inTurn(key, () => this.#attempt(key, login, facts, signal));
     return turn ?? CROWDED;
   }
@@ -99,6 +99,7 @@ class LdapProvider implements PasswordProvider {
       return invalid(outcome.refused);
     }
     const { principal } = outcome;
+    await this.#attempts.succeeded(login.name, facts.source_ip);
     this.#env.logger.info({ request_id: facts.request_id, user: principal.id }, 'ldap_authentication_success');
     const result = Object.freeze({ kind: 'authenticated', principal } as const);
     const until = facts.now + this.#options.cache_seconds * 1000;

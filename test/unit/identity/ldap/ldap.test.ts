@@ -345,6 +345,31 @@ describe.skipIf(NO_SLAPD !== null)(`a directory${NO_SLAPD === null ? '' : ` (ski
     expect(await people.login('mallory', 'z')).toMatchObject({ reason: 'locked' });
   });
 
+  test('strangers lock a name for strangers, never for its owner, who has a lock of their own', async () => {
+    verifies('SF-54');
+    const lockout = { failures: 3, seconds: 60 };
+    await using people = await staff(server.url, { lockout, cache_seconds: 0 });
+    const home = '198.51.100.7';
+    expect(await people.login(...ALICE, home)).toMatchObject({ kind: 'authenticated' });
+    for (const n of [1, 2, 3]) await people.login('alice', `guess ${n}`, `203.0.113.${n}`);
+    expect(await people.login(...ALICE, '203.0.113.9')).toMatchObject({ reason: 'locked' });
+    expect(await people.login(...ALICE, home)).toMatchObject({ kind: 'authenticated' });
+    // Nor is a known address a place to guess from without end, or to guess at others.
+    for (const n of [1, 2, 3])
+      expect(await people.login('alice', `typo ${n}`, home)).toMatchObject({ reason: 'invalid' });
+    expect(await people.login(...ALICE, home)).toMatchObject({ reason: 'locked' });
+    for (const n of [1, 2, 3]) await people.login('bob', `guess ${n}`, home);
+    expect(await people.login('bob', 'can-we-fix-it', home)).toMatchObject({ reason: 'locked' });
+  });
+
+  test('a known place is a network of IPv6, and known for one name however it is written', async () => {
+    await using people = await staff(server.url, { lockout: { failures: 2, seconds: 60 }, cache_seconds: 0 });
+    await people.login('ALICE ', ALICE[1], '2001:db8:1:2::7');
+    for (const n of [1, 2]) await people.login('alice', `guess ${n}`, '2001:db8:9::1');
+    expect(await people.login(...ALICE, '2001:db8:1:2::8')).toMatchObject({ kind: 'authenticated' });
+    expect(await people.login(...ALICE, '2001:db8:1:3::8')).toMatchObject({ reason: 'locked' });
+  });
+
   test('counts guesses made at the same time', async () => {
     await using people = await staff(server.url, { lockout: { failures: 3, seconds: 60 } });
     const guesses = await Promise.all(Array.from({ length: 15 }, (_, i) => people.login('alice', `guess ${i}`)));

@@ -10,7 +10,8 @@ import { NEVER, type Setting, setting } from '../setting.ts';
 export interface Staff extends AsyncDisposable {
   readonly provider: PasswordProvider;
   readonly around: Setting;
-  login(name: string, password: string): Promise<AuthResult>;
+  /** @param address where it comes from; a usual one when nothing is said */
+  login(name: string, password: string, address?: string): Promise<AuthResult>;
   basic(value: string): Promise<AuthResult>;
 }
 
@@ -34,12 +35,17 @@ export async function staff(
 ): Promise<Staff> {
   const around = await setting(env);
   const provider = (await ldap.create(ldapSchema.parse(ldapSettings(url, changes)), around.env)) as PasswordProvider;
-  const basic = async (value: string) => provider.authenticate(basicHeader(value), around.facts(), NEVER);
+  const basic = async (value: string, address?: string) =>
+    provider.authenticate(
+      basicHeader(value),
+      { ...around.facts(), ...(address === undefined ? {} : { source_ip: address }) },
+      NEVER,
+    );
   return {
     provider,
     around,
     basic,
-    login: (name, password) => basic(Buffer.from(`${name}:${password}`).toString('base64')),
+    login: (name, password, address) => basic(Buffer.from(`${name}:${password}`).toString('base64'), address),
     async [Symbol.asyncDispose]() {
       await provider.close?.();
       await around[Symbol.asyncDispose]();
