@@ -6,10 +6,10 @@ import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 
-/** What of the gateway's credential is used here; `reveal` gives the text, which is never printed otherwise. */
+/** What of the credential is used here. `value` is a secret: it belongs into no log and no error. */
 interface Credential {
   readonly kind: string;
-  readonly value: { reveal(): string };
+  readonly value: string;
 }
 
 interface Session {
@@ -29,8 +29,7 @@ export default class SessionFileAuth {
   }
 
   /** A throw is an outage (503). What this provider does not know is the next one's. */
-  async authenticate({ kind, value }: Credential) {
-    const id = value.reveal();
+  async authenticate({ kind, value: id }: Credential) {
     if (kind !== 'bearer' || !id.startsWith('sess_')) return { kind: 'not-applicable' };
     const sessions = new Map(Object.entries(JSON.parse(await readFile(this.#file, 'utf8')) as Record<string, Session>));
     const session = sessions.get(createHash('sha256').update(id).digest('hex'));

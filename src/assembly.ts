@@ -21,7 +21,7 @@ import { delegating } from './delegations.ts';
 import { regionTable } from './http/addresses.ts';
 import type { IdentityProvider } from './identity/provider.ts';
 import { letKeysAsk } from './key-service-set.ts';
-import { createIdentityProvider } from './modules.ts';
+import { createIdentityProvider, GIVEN } from './modules.ts';
 import { oauthEndpoints, routeOAuth } from './oauth.ts';
 import type { Logging } from './observability/logger.ts';
 import type { Metrics } from './observability/metrics.ts';
@@ -74,6 +74,8 @@ export interface Platform {
   readonly approvals: ApprovalStore;
   readonly accounts: AccountStores;
   readonly pepper: Secret;
+  /** Providers that the program around the gateway brought, by name. They are its to close. */
+  readonly given: ReadonlyMap<string, IdentityProvider>;
   /** The sockets of requests that want to become WebSockets. */
   readonly upgrades: WeakMap<Received, { readonly socket: Socket; readonly head: Buffer }>;
   readonly switches: Switchboard;
@@ -269,6 +271,11 @@ async function buildProviders(
 ) {
   const providers = new Map<string, IdentityProvider>();
   for (const [name, entry] of Object.entries(config.identity)) {
+    const given = entry.kind === GIVEN ? platform.given.get(name) : undefined;
+    if (given !== undefined) {
+      providers.set(name, given);
+      continue;
+    }
     const provider = await createIdentityProvider(entry, {
       name,
       clock: platform.clock,

@@ -25,14 +25,24 @@ import { createDoor } from './http/server.ts';
 import type { TlsFiles } from './http/tls.ts';
 import type { KeyIssuing, KeyRequest } from './identity/key-issuing.ts';
 import { findGoodKey, issueKey } from './identity/key-issuing.ts';
+import type { NamedOwnProvider } from './identity/own-provider.ts';
 import { handle } from './pipeline/pipeline.ts';
-import type { OpenPlatform } from './platform.ts';
+import type { OpenPlatform, OwnStorage } from './platform.ts';
 import { credentialFacts, openPlatform, reportRefusal } from './platform.ts';
+import { checkConfig, type GatewaySetup } from './setup.ts';
 
+/** What a program needs to make a gateway and to bring its own parts. */
+export type { Principal } from './core/principal.ts';
+export type { NamedOwnProvider, OwnCredential, OwnProvider } from './identity/own-provider.ts';
+export type { AuthResult, IdentityFacts } from './identity/provider.ts';
+export type { OwnStorage } from './platform.ts';
 /** What policies are given and answer, and what callers of the decision API read. */
 export type { PolicyDecision } from './policy/decision-schema.ts';
 export type { PolicyInput } from './policy/input.ts';
 export type { A2aDecisionDocument, DecisionDocument } from './protocols/pdp/schemas.ts';
+export { ConfigError, checkConfig, type GatewaySetup } from './setup.ts';
+export type { Backend } from './stores/database.ts';
+export type { Shared } from './stores/shared.ts';
 
 export interface GatewayOptions {
   /** What relative paths of the configuration are relative to. Default: the working directory. */
@@ -41,6 +51,10 @@ export interface GatewayOptions {
   readonly clock?: Clock;
   /** Where log lines go; standard error when absent. */
   readonly writeLog?: (line: string) => void;
+  /** Providers of your own, besides those of the configuration; they are yours to close. */
+  readonly auth?: readonly NamedOwnProvider[];
+  /** Stores of your own, in place of the configured ones. */
+  readonly storage?: OwnStorage;
   /** What `POST /reload` on the administration listener does; without it there is no such path. */
   readonly onReloadRequest?: () => Promise<void>;
 }
@@ -80,8 +94,17 @@ export interface Gateway {
   [Symbol.asyncDispose](): Promise<void>;
 }
 
-/** Makes a gateway from a checked configuration. Nothing listens before `start`. */
-export async function createGateway(config: Config, options: GatewayOptions = {}): Promise<Gateway> {
+/**
+ * Makes a gateway from what a program has, or from a checked configuration. Nothing listens before `start`. Rejects with
+ * a `ConfigError` that tells every problem, or with the reason why a store or a provider cannot be opened.
+ */
+export function createGateway(setup: GatewaySetup): Promise<Gateway>;
+export function createGateway(config: Config, options?: GatewayOptions): Promise<Gateway>;
+export async function createGateway(given: GatewaySetup | Config, options: GatewayOptions = {}): Promise<Gateway> {
+  return 'config' in given ? openGateway(checkConfig(given), given) : openGateway(given, options);
+}
+
+async function openGateway(config: Config, options: GatewayOptions): Promise<Gateway> {
   if (options.clock !== undefined && config.mode === 'production')
     throw new Error('a test clock is refused in production mode');
   const platform = await openPlatform(config, { ...options, baseDir: resolve(options.baseDir ?? process.cwd()) });

@@ -30,6 +30,15 @@ export const IDENTITY_SCHEMA = z.union([
   mtls.schema,
 ]);
 
+/** Kind of a provider that the program around the gateway brings; a file cannot name it. */
+export const GIVEN = 'given';
+
+/** What `identity.*` may hold in a configuration that a program makes. */
+export const PROGRAM_SCHEMA = z.union([...IDENTITY_SCHEMA.options, z.strictObject({ kind: z.literal(GIVEN) })]);
+
+/** Every kind a configuration can name. */
+export const IDENTITY_KINDS: readonly string[] = IDENTITY_MODULES.map(({ kind }) => kind);
+
 /** Makes the provider that one `identity.*` entry describes. The entry has passed its module's schema. */
 export async function createIdentityProvider(
   config: { readonly kind: string },

@@ -18,6 +18,7 @@ import type { ErrorCode, GatewayError } from './core/errors.ts';
 import type { Logger } from './core/module.ts';
 import { scrubText } from './core/redaction.ts';
 import type { DoorRefusal } from './http/server.ts';
+import { fromOwn, type NamedOwnProvider } from './identity/own-provider.ts';
 import { REVOKED } from './identity/revocations.ts';
 import type { Logging } from './observability/logger.ts';
 import { createLogging } from './observability/logger.ts';
@@ -29,11 +30,13 @@ import { RunningExchanges } from './pipeline/running.ts';
 import { Refusal } from './pipeline/stages/decide.ts';
 import { createApiKeyStore } from './stores/api-keys.ts';
 import { createApprovalStore } from './stores/approvals.ts';
-import type { Database, DatabaseOptions } from './stores/database.ts';
+import type { Backend, Database, DatabaseOptions } from './stores/database.ts';
 import { openDatabase } from './stores/database.ts';
 import { createKeyUsageStore } from './stores/key-usage.ts';
 import { insuredCounters, openShared } from './stores/open-shared.ts';
+import { borrowed, loadOwnShared } from './stores/own-shared.ts';
 import { loadPepper } from './stores/pepper.ts';
+import type { Shared } from './stores/shared.ts';
 import { createSwitchStore } from './stores/switches.ts';
 import type { NoticedChange, Switching, SwitchingOptions } from './switching.ts';
 import { openSwitching } from './switching.ts';
@@ -42,6 +45,16 @@ export interface PlatformOptions {
   readonly baseDir: string;
   readonly clock?: Clock | undefined;
   readonly writeLog?: ((line: string) => void) | undefined;
+  readonly storage?: OwnStorage | undefined;
+  readonly auth?: readonly NamedOwnProvider[] | undefined;
+}
+
+/** Stores that the program around the gateway brings; what is left out is as configured. */
+export interface OwnStorage {
+  /** Counters, limits, revocations, messages. It stays open when the gateway closes. */
+  readonly shared?: Shared;
+  /** The SQL database, by how it is reached. Needs `stores.pepper`. The gateway closes it. */
+  readonly database?: Backend;
 }
 
 export interface OpenPlatform extends Platform {
@@ -91,16 +104,23 @@ export async function openPlatform(config: Config, options: PlatformOptions): Pr
   const logging = createLogging({ ...config.logging, ...(options.writeLog ? { write: options.writeLog } : {}) });
   const metrics = createMetrics({ version, node: process.version });
   const onConnectionError = storeTrouble(logging.component('stores'), clock);
+  const { storage } = options;
+  const onQuery = countQuery(metrics);
+  const backend = storage?.database;
   const database = cleanup.use(
-    await openDatabase(config.stores.database, { baseDir, clock, onQuery: countQuery(metrics), onConnectionError }),
+    await openDatabase(config.stores.database, { baseDir, clock, onQuery, onConnectionError, backend }),
   );
   const shared = cleanup.use(
-    await openShared(config.stores.shared, { clock, database, kept: [REVOKED], onError: onConnectionError }),
+    storage?.shared === undefined
+      ? await openStateOf(config, { baseDir, clock, database, onError: onConnectionError, logging })
+      : borrowed(storage.shared),
   );
   const counters = insuredCounters(shared, clock, () => metrics.storeError('shared'));
   const audit = cleanup.use(
     openAudit(config, baseDir, clock, logging, metrics, (...names) => platform.sensitiveParams(...names)),
   );
+  if (backend !== undefined && config.stores.pepper === undefined)
+    throw new Error('stores.pepper is missing: a database of your own needs it');
   const pepper = loadPepper(config.stores.database, baseDir, config.stores.pepper);
   const keys = createApiKeyStore(database);
   const running = runningExchanges(() => platform);
@@ -122,6 +142,7 @@ export async function openPlatform(config: Config, options: PlatformOptions): Pr
     approvals: createApprovalStore(database),
     accounts: openAccountStores(database),
     pepper,
+    given: new Map((options.auth ?? []).map(({ name, provider }) => [name, fromOwn(provider)])),
     upgrades: new WeakMap(),
     ...{ switches: switching.board, running, switching },
     sensitiveParams: () => [],
@@ -134,6 +155,20 @@ export async function openPlatform(config: Config, options: PlatformOptions): Pr
     },
   };
   return platform;
+}
+
+interface StateEnv {
+  readonly baseDir: string;
+  readonly clock: Clock;
+  readonly database: Database;
+  readonly onError: (error: Error) => void;
+  readonly logging: Logging;
+}
+
+function openStateOf({ stores, mode }: Config, { baseDir, clock, database, onError, logging }: StateEnv) {
+  if (typeof stores.shared === 'string')
+    return openShared(stores.shared, { clock, database, kept: [REVOKED], onError });
+  return loadOwnShared(stores.shared, { name: 'shared', clock, logger: logging.component('stores'), mode, baseDir });
 }
 
 /** One record and one count for every step of an approval. */

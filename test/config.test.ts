@@ -9,7 +9,7 @@ import { keysAt, type SchemaNode } from '../src/config/issues.ts';
 import { configJsonSchema } from '../src/config/json-schema.ts';
 import { type LoadResult, loadConfigText } from '../src/config/load.ts';
 import { UNAVAILABLE } from '../src/config/unavailable.ts';
-import { IDENTITY_SCHEMA } from '../src/modules.ts';
+import { IDENTITY_KINDS, IDENTITY_SCHEMA } from '../src/modules.ts';
 import { settingsDocument } from '../tools/settings-doc.ts';
 import { verifies } from './helpers/verifies.ts';
 
@@ -32,10 +32,13 @@ function load(file: string): LoadResult {
 describe('config/', () => {
   test('has an example for each scenario', () => {
     expect(FILES.map((file) => basename(file))).toEqual([
+      'api-key.yaml',
       'bundle-service.yaml',
+      'dynamo.yaml',
       'hokusai.yaml',
       'http.yaml',
       'introspection.yaml',
+      'jwt.yaml',
       'ldap.yaml',
       'llm.yaml',
       'mcp.yaml',
@@ -57,16 +60,7 @@ describe('config/', () => {
     const protocols = new Set(configs.flatMap((config) => config?.routes.map(({ protocol }) => protocol) ?? []));
     const json = JSON.stringify(configJsonSchema(IDENTITY_SCHEMA));
     for (const kind of kinds) expect(json).toContain(`"const":"${kind}"`);
-    expect([...kinds].toSorted()).toEqual([
-      'api-key',
-      'introspection',
-      'jwt',
-      'ldap',
-      'local',
-      'mtls',
-      'oidc',
-      'remote-key',
-    ]);
+    expect([...kinds].toSorted()).toEqual([...IDENTITY_KINDS].toSorted());
     expect([...protocols].toSorted()).toEqual(['http', 'llm', 'mcp', 'tools']);
   });
 

@@ -9,6 +9,7 @@ import { parse } from 'yaml';
 import { isJsonObject } from '../core/json.ts';
 import { setAuthPort, setLife, setToken, setTokenSecret } from './account-aliases.ts';
 import { type Alias, AliasError, Draft, dataAddress, hostPart, oneOf, port, type Tree } from './alias-draft.ts';
+import { setStore, setStoreClass, typedPath } from './own-aliases.ts';
 import { type Path, type Place, type Places, type Problem, problem, suggestion } from './problem.ts';
 import { type Environment, readVariable, type SecretFiles, UnresolvedError } from './references.ts';
 import { UNAVAILABLE } from './unavailable.ts';
@@ -48,7 +49,7 @@ const jwtPath = (draft: Draft): Path => providerPath('jwt', 'jwt', draft);
 /** A file of yours; made for routes that name none. */
 function setAuthModule(value: string, draft: Draft): void {
   const path = providerPath('custom', 'custom', draft);
-  draft.set([...path, 'module'], value);
+  draft.set([...path, 'module'], typedPath(value, draft));
   giveToRoutes(path, draft);
 }
 
@@ -296,6 +297,8 @@ export const ALIASES: readonly Alias[] = [
   row('MY_DB_URL', 'stores.database', 'sqlite: and postgres:// URLs', setDatabase),
   row('DATABASE_URL', 'stores.database', 'sqlite: and postgres:// URLs', setDatabase),
   row('REDIS_URL', 'stores.shared', '"memory", redis:// and rediss:// URLs', setShared),
+  row('PORTCULLIS_STORAGE_MODULE', 'stores.shared.module', 'a store of your own', setStore),
+  row('PORTCULLIS_STORAGE_MODULE_CLASS', 'stores.shared.class', 'with PORTCULLIS_STORAGE_MODULE', setStoreClass),
   row('DYN_AUDIT_BACKEND', 'audit', '"file"', (value) => void oneOf(value, { file: 'file' })),
   row('DYN_AUDIT_LOG_PATH', 'audit.file', '', setAt(['audit', 'file'])),
   row(

@@ -188,7 +188,8 @@ function checkStores({ stores, mode }: Config, report: Report): void {
     const message = 'with memory each gateway counts for itself: name a redis:// URL when there is more than one';
     report(['stores', 'shared'], message, 'warning');
   }
-  const isPlain = stores.shared.startsWith('redis:') && !isLoopbackHost(new URL(stores.shared).hostname);
+  const url = typeof stores.shared === 'string' && stores.shared.startsWith('redis:') ? new URL(stores.shared) : null;
+  const isPlain = url !== null && !isLoopbackHost(url.hostname);
   if (mode === 'production' && isPlain) {
     report(['stores', 'shared'], 'counters and revocations cross the network unprotected: use rediss://', 'warning');
   }

@@ -17,16 +17,17 @@ const NAME = /^[A-Za-z_][A-Za-z0-9_]*$/;
 
 /** Reads small text files, relative to the configuration, and remembers which (they are watched). */
 export class SecretFiles {
-  readonly #baseDir: string;
+  /** What relative paths of the configuration are relative to. */
+  readonly baseDir: string;
   readonly read = new Set<string>();
 
   constructor(baseDir: string) {
-    this.#baseDir = baseDir;
+    this.baseDir = baseDir;
   }
 
   /** The file's text without the line end that editors and `echo` add. */
   text(path: string): string {
-    const file = resolve(this.#baseDir, path);
+    const file = resolve(this.baseDir, path);
     this.read.add(file);
     let content: Buffer;
     try {

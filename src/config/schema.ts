@@ -4,6 +4,7 @@
  */
 import { z } from 'zod';
 import { SENSITIVITIES } from '../core/call.ts';
+import { OWN_MODULE } from '../core/own-module.ts';
 import { Secret } from '../core/secret.ts';
 import { accountsSchema } from './accounts-schema.ts';
 import { approvalsSchema } from './approvals-schema.ts';
@@ -288,10 +289,19 @@ const stores = z.strictObject({
     .default('sqlite:./portcullis.db')
     .describe('sqlite:FILE for one machine, postgres://… for several'),
   shared: z
-    .string()
-    .regex(/^(memory$|rediss?:\/\/.)/, 'expected memory, redis://HOST:PORT or rediss://HOST:PORT')
+    .union([
+      z
+        .string()
+        .regex(
+          /^(memory$|rediss?:\/\/.)/,
+          'expected memory, redis://HOST:PORT, rediss://HOST:PORT or a module of your own',
+        ),
+      z.strictObject(OWN_MODULE),
+    ])
     .default('memory')
-    .describe('counters, limits and revocations: memory for one process, redis://… for several'),
+    .describe(
+      'counters, limits and revocations: memory for one process, redis://… for several, or a module of your own',
+    ),
   blobs: z.string().default('file:./blobs').describe('nothing is kept there yet'),
   pepper: secret.optional().describe('mixed into API key hashes; made once and kept beside the database when absent'),
 });

@@ -15,7 +15,6 @@ function family(reason: string, harmless: readonly string[], names: readonly str
 
 /** Refused unless the value asks for nothing. When a setting is built, its row moves to `aliases.ts`. */
 export const UNAVAILABLE: readonly Unavailable[] = [
-  ...family('stores of your own are not loaded', [], ['PORTCULLIS_STORAGE_MODULE', 'PORTCULLIS_STORAGE_MODULE_CLASS']),
   ...family('large bodies are not kept in S3', [], ['MY_S3_BUCKET', 'MY_S3_REGION']),
   ...family('there is no Redis', [], ['DYN_AUTH_REDIS_URL', 'DYN_AUTH_REDIS_PASSWORD']),
   ...family('responses are not stored', OFF, [

@@ -1,15 +1,17 @@
 /** A provider of the operator's own, loaded by path: the shipped example, and what can be wrong with one. */
+import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createIdentityProvider, IDENTITY_SCHEMA } from '../../src/modules.ts';
 import type { TestGateway } from '../helpers/gateway.ts';
 import { startGateway } from '../helpers/gateway.ts';
 import { call } from '../helpers/gateway-calls.ts';
-import { ROOT, temporaryDirectory } from '../helpers/processes.ts';
+import { cleanEnv, follow, freePorts, MAIN, ROOT, temporaryDirectory } from '../helpers/processes.ts';
 import { record, startTasks } from '../helpers/upstreams.ts';
 import { verifies } from '../helpers/verifies.ts';
+import { bearer } from '../unit/identity/setting.ts';
 
 const EXAMPLE = join(ROOT, 'examples/session-file-auth.ts');
 const SESSION = 'sess_4fJq0yTz81';
@@ -74,6 +76,60 @@ describe('the example in examples/', () => {
   });
 });
 
+/** As a person writes it on the first day. */
+const MY_AUTH = `export default class MyAuth {
+  async authenticate(credential) {
+    if (credential.kind !== 'bearer') return { kind: 'not-applicable' };
+    return credential.value === 'valid_token'
+      ? { kind: 'authenticated', principal: { id: 'u1', tenant_id: 'test-tenant', roles: ['developer'] } }
+      : { kind: 'rejected', reason: 'invalid' };
+  }
+}
+`;
+
+describe('D1, a provider of one’s own without a change of the server', () => {
+  test('is named by two variables, and says who asks', { timeout: 60_000 }, async () => {
+    verifies('D-01', 'D-02', 'D-04', 'D-05', 'D-42', 'D-43', 'D-47');
+    using place = temporaryDirectory();
+    writeFileSync(join(place.path, 'my-auth.mjs'), MY_AUTH);
+    // The file as it is shipped; only the policies are elsewhere.
+    mkdirSync(join(place.path, 'config'));
+    const shipped = readFileSync(join(ROOT, 'config/dynamo.yaml'), 'utf8');
+    expect(shipped).toContain('../policies');
+    const policies = JSON.stringify(join(ROOT, 'policies'));
+    writeFileSync(join(place.path, 'config/dynamo.yaml'), shipped.replaceAll('../policies', policies));
+    const [port, admin] = await freePorts(2);
+    const env = cleanEnv({
+      ...{ DYN_AUTH_PROVIDER: 'custom', PORTCULLIS_AUTH_MODULE: './my-auth.mjs', NO_COLOR: '1' },
+      ...{ PORTCULLIS_PORT: String(port), PORTCULLIS_ADMIN_PORT: String(admin) },
+    });
+    const serve = [MAIN, 'serve', '-c', 'config/dynamo.yaml'];
+    await using gateway = follow(
+      spawn(process.execPath, serve, { cwd: place.path, env, stdio: ['ignore', 'pipe', 'pipe'] }),
+    );
+    const [, url = ''] = await gateway.printed(/"data":"(http[^"]+)"/);
+    const me = (token?: string) =>
+      call(`${url}/auth/me`, token === undefined ? {} : { headers: { authorization: `Bearer ${token}` } });
+    const invalid = await me('invalid_token');
+    expect([invalid.status, codeOf(invalid.body)]).toEqual([401, 'INVALID_CREDENTIALS']);
+    const valid = await me('valid_token');
+    expect([valid.status, valid.body]).toEqual([
+      200,
+      expect.objectContaining({ id: 'u1', tenant_id: 'test-tenant', roles: ['developer'], type: 'user' }),
+    ]);
+    const missing = await me();
+    expect([missing.status, codeOf(missing.body)]).toEqual([401, 'MISSING_CREDENTIALS']);
+    expect(missing.headers.get('www-authenticate')).toContain('Bearer');
+    // Of another scheme: it is not its business, and nobody else's.
+    expect((await call(`${url}/auth/me`, { headers: { authorization: 'Basic dTp4' } })).status).toBe(401);
+    gateway.kill('SIGTERM');
+    await gateway.exited;
+    expect(gateway.stdout() + gateway.stderr()).not.toMatch(/valid_token/);
+  });
+});
+
+const codeOf = (body: unknown) => (body as { error?: { code?: string } }).error?.code;
+
 describe('a module of one’s own', () => {
   const folder = temporaryDirectory();
   afterAll(() => folder[Symbol.dispose]());
@@ -97,7 +153,7 @@ describe('a module of one’s own', () => {
       `export class One { authenticate() { return 1 } } export class Two { authenticate() { return 2 } }`,
     );
     const named = await open({ module: many, class: 'Two' });
-    expect(named.authenticate(undefined as never, undefined as never, undefined as never)).toBe(2);
+    expect(named.authenticate(bearer('x'), undefined as never, undefined as never)).toBe(2);
     await open({ module: moduleOf(`export default class { authenticate() {} }`) });
     await open({ module: moduleOf(`export class Only { authenticate() {} }`) });
     const schema = `{ safeParse: (value) => value.url ? { success: true, data: value } : { success: false, error: { issues: [{ path: ['url'], message: 'is required', code: 'custom' }] } } }`;
@@ -108,11 +164,12 @@ describe('a module of one’s own', () => {
 
   test('is told its name, clock, logger, mode and folder, and none of the gateway’s secrets', async () => {
     const provider = await open({
-      module: moduleOf(`export default class { constructor(options, env) { this.env = env } authenticate() {} }`),
+      module: moduleOf(
+        `export default class { constructor(options, env) { this.env = env } authenticate() { return this.env } }`,
+      ),
     });
-    expect(Object.keys((provider as unknown as { env: object }).env).toSorted()).toEqual([
-      ...['baseDir', 'clock', 'logger', 'mode', 'name'],
-    ]);
+    const told = provider.authenticate(bearer('x'), undefined as never, undefined as never);
+    expect(Object.keys(told).toSorted()).toEqual(['baseDir', 'clock', 'logger', 'mode', 'name']);
   });
 
   test.each<[string, () => object, string]>([

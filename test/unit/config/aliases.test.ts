@@ -106,6 +106,18 @@ const CASES: Record<string, Case> = {
     pick: (c) => c.identity.custom,
     gives: { kind: 'custom', module: './auth.ts', class: 'MyAuth', options: {} },
   },
+  PORTCULLIS_STORAGE_MODULE: {
+    value: './store.ts',
+    pick: (c) => c.stores.shared,
+    gives: { module: './store.ts', options: {} },
+    bad: ['https://example.com/store.js', 'a path to a file'],
+  },
+  PORTCULLIS_STORAGE_MODULE_CLASS: {
+    value: 'MyStore',
+    also: { PORTCULLIS_STORAGE_MODULE: './store.ts' },
+    pick: (c) => c.stores.shared,
+    gives: { module: './store.ts', class: 'MyStore', options: {} },
+  },
   DYN_AUTH_JWT_ISSUER: { value: 'i', file: JWT_FILE, pick: (c) => jwtOf(c).issuer, gives: 'i' },
   DYN_AUTH_JWT_ALGORITHM: {
     value: 'rs256',

@@ -77,7 +77,7 @@ classification: { rules: [${rule('^a')}, ${rule('(a+)+')}, ${rule('(')}] }
 `);
     expect(found.map((text) => text.replace(/^.*?: /, ''))).toEqual([
       'stores.database: expected sqlite:FILE, sqlite::memory: or postgres://USER:PASSWORD@HOST/NAME',
-      'stores.shared: expected memory, redis://HOST:PORT or rediss://HOST:PORT',
+      'stores.shared: expected memory, redis://HOST:PORT, rediss://HOST:PORT or a module of your own',
     ]);
     const rules = texts(`${BASE}classification: { rules: [${rule('^a')}, ${rule('(a+)+')}, ${rule('(')}] }\n`);
     expect(rules).toEqual([
