@@ -1,6 +1,7 @@
 /**
  * A client for programs that go through a gateway: it adds the credential, keeps a session alive and manages keys. Uses
- * nothing but `fetch`. `import { PortcullisClient } from 'portcullis/client'`. Source: acceptance H-07, H-08, H-16.
+ * nothing but `fetch`. `import { PortcullisClient } from 'portcullis/client'`. Source: acceptance H-07, H-08, H-16, V-32,
+ * VF-25.
  */
 
 export interface ClientOptions {
@@ -11,6 +12,10 @@ export interface ClientOptions {
   /** An account of the gateway, with `password`; logged in when first needed. */
   readonly username?: string;
   readonly password?: string;
+  /** Where `/auth` is, when that is another listener than `url`. Default: `url`. */
+  readonly authUrl?: string;
+  /** Keeps the session beyond this process; with it a session that is kept needs no password. */
+  readonly sessions?: SessionStore;
   /**
    * A section of `~/.hokusai/config` with `auth_service_url` and `api_key`; default: `HOKUSAI_PROFILE`. Options win over it,
    * and it wins over the other variables.
@@ -30,6 +35,16 @@ export interface Session {
   readonly user_id: string;
   readonly username: string;
   readonly role: string;
+}
+
+/**
+ * Where a program keeps its session, e.g. a file that only its owner reads: it holds the tokens. Several processes may
+ * share one; what a call rejects with ends the request that needed it.
+ */
+export interface SessionStore {
+  load(): Promise<Session | null> | Session | null;
+  /** Null: there is none any more. */
+  save(session: Session | null): Promise<void> | void;
 }
 
 export interface NewKey {
@@ -103,6 +118,8 @@ const KEYS = '/api/v1/keys';
 
 export class PortcullisClient {
   readonly #url: URL;
+  readonly #authUrl: URL;
+  readonly #sessions: SessionStore | null;
   readonly #apiKey: string | null;
   readonly #account: { readonly username: string; readonly password: string } | null;
   readonly #timeoutMs: number;
@@ -117,17 +134,18 @@ export class PortcullisClient {
     const profile = name === undefined ? null : readProfile(name, variable('HOME') ?? '');
     const named = options.url ?? profile?.auth_service_url;
     this.#url = checkedUrl(named ?? variable('PORTCULLIS_URL') ?? variable('HOKUSAI_AUTH_SERVICE_URL'));
+    this.#authUrl = options.authUrl === undefined ? this.#url : checkedUrl(options.authUrl);
+    this.#sessions = options.sessions ?? null;
     const { username, password } = options;
     // The key of a profile is for the service of the profile.
     const kept = options.url === undefined ? profile?.api_key : undefined;
     if ((username === undefined) !== (password === undefined)) throw new TypeError('give a username and a password');
     this.#account = username === undefined || password === undefined ? null : { username, password };
-    if (this.#account !== null && options.apiKey !== undefined) {
-      throw new TypeError('give either an API key or an account');
-    }
+    const hasSession = this.#account !== null || this.#sessions !== null;
+    if (hasSession && options.apiKey !== undefined) throw new TypeError('give either an API key or an account');
     const key = options.apiKey ?? kept ?? variable('PORTCULLIS_API_KEY') ?? variable('HOKUSAI_API_KEY') ?? null;
-    this.#apiKey = this.#account === null ? key : null;
-    if (this.#account === null && key === null) throw new TypeError('give an API key or an account');
+    this.#apiKey = hasSession ? null : key;
+    if (!hasSession && key === null) throw new TypeError('give an API key or an account');
     this.#timeoutMs = options.timeoutMs ?? TIMEOUT_MS;
     this.#fetch = options.fetch ?? globalThis.fetch;
   }
@@ -137,13 +155,17 @@ export class PortcullisClient {
    * not go elsewhere. A session that ended is renewed once, and the request sent again when its body can be.
    */
   async fetch(path: string | URL, init: RequestInit = {}): Promise<Response> {
-    const target = this.#target(path);
-    const response = await this.#send(target, init, this.#timeoutMs);
-    if (response.status !== 401 || this.#account === null || !isRepeatable(init.body)) return response;
-    const used = this.#session;
+    return this.#authorized(this.#target(path), init, this.#timeoutMs);
+  }
+
+  async #authorized(target: URL, init: RequestInit, timeoutMs: number): Promise<Response> {
+    if (this.#apiKey !== null) return this.#send(target, init, timeoutMs, null);
+    // Which one was refused, not which one there is when the refusal arrives.
+    const used = this.#session ?? (await this.#renew(null));
+    const response = await this.#send(target, init, timeoutMs, used);
+    if (response.status !== 401 || !isRepeatable(init.body)) return response;
     await response.body?.cancel();
-    await this.#renew(used);
-    return this.#send(target, init, this.#timeoutMs);
+    return this.#send(target, init, timeoutMs, await this.#renew(used));
   }
 
   /** Whether the credential is good: true for 200, false when it is refused. Throws PortcullisError when nobody can say. */
@@ -158,7 +180,7 @@ export class PortcullisClient {
   async #validation(): Promise<Response> {
     if (this.#apiKey === null) {
       try {
-        return await this.fetch('/auth/me', { signal: AbortSignal.timeout(OWN_TIMEOUT_MS) });
+        return await this.#authorized(at(this.#authUrl, '/auth/me'), {}, OWN_TIMEOUT_MS);
       } catch (error) {
         // Refused at login: that is an answer too.
         if (error instanceof PortcullisError && error.status === 401) return new Response(null, { status: 401 });
@@ -171,17 +193,17 @@ export class PortcullisClient {
 
   /** Logs in with the account. Otherwise it happens when first needed. */
   async login(): Promise<Session> {
-    if (this.#account === null) throw new TypeError('a client with an API key has no session');
-    this.#session = null;
-    return this.#renew(null);
+    if (this.#account === null) throw new TypeError('a client without an account cannot log in');
+    return this.#keep(await this.#ask('/auth/login', this.#account));
   }
 
   /** Ends the session, also for whoever may have copied its tokens. */
   async logout(): Promise<void> {
-    if (this.#session === null) return;
-    const response = await this.#send(this.#target('/auth/logout'), { method: 'POST' }, OWN_TIMEOUT_MS);
+    const session = this.#session ?? (await this.#sessions?.load()) ?? null;
+    if (session === null) return;
+    const response = await this.#send(at(this.#authUrl, '/auth/logout'), { method: 'POST' }, OWN_TIMEOUT_MS, session);
     await response.body?.cancel();
-    this.#session = null;
+    await this.#forget();
   }
 
   /** Keys of a gateway that issues them; what the caller may do there is decided by permissions `keys:*`. */
@@ -225,17 +247,16 @@ export class PortcullisClient {
   }
 
   #target(path: string | URL): URL {
-    const base = this.#url.href.replace(/\/+$/, '');
-    const target = typeof path === 'string' && path.startsWith('/') ? new URL(base + path) : new URL(path);
+    const target = typeof path === 'string' && path.startsWith('/') ? at(this.#url, path) : new URL(path);
     // A credential is for one gateway.
     if (target.origin !== this.#url.origin) throw new TypeError(`${target.origin} is not the gateway of this client`);
     return target;
   }
 
-  async #send(target: URL, init: RequestInit, timeoutMs: number): Promise<Response> {
+  #send(target: URL, init: RequestInit, timeoutMs: number, session: Session | null): Promise<Response> {
     const headers = new Headers(init.headers);
-    if (this.#apiKey !== null) headers.set('x-api-key', this.#apiKey);
-    else headers.set('authorization', `Bearer ${(this.#session ?? (await this.#renew(null))).access_token}`);
+    if (session !== null) headers.set('authorization', `Bearer ${session.access_token}`);
+    else if (this.#apiKey !== null) headers.set('x-api-key', this.#apiKey);
     return this.#plain(target, { ...init, headers }, timeoutMs);
   }
 
@@ -254,25 +275,47 @@ export class PortcullisClient {
     return this.#renewing;
   }
 
-  /** By the refresh token while that is good, else with the password. */
+  /** By what is kept, then by the refresh token while that is good, else with the password. */
   async #open(ended: Session | null): Promise<Session> {
+    const kept = (await this.#sessions?.load()) ?? null;
+    // Another process that keeps the session in the same place has renewed it: the token we have is used up.
+    if (kept !== null && kept.access_token !== ended?.access_token) {
+      this.#session = kept;
+      return kept;
+    }
     const refreshed = ended === null ? null : await this.#ask('/auth/refresh', { refresh_token: ended.refresh_token });
-    if (refreshed?.ok === true) return this.#keep(refreshed);
-    await refreshed?.body?.cancel();
-    this.#session = null;
-    return this.#keep(await this.#ask('/auth/login', this.#account ?? {}));
+    // Only a refusal ends a session, not a service that is away for a moment.
+    if (refreshed?.ok === true || (refreshed !== null && (refreshed.status === 429 || refreshed.status >= 500))) {
+      return this.#keep(refreshed);
+    }
+    if (this.#account !== null) {
+      await refreshed?.body?.cancel();
+      await this.#forget();
+      return this.login();
+    }
+    if (refreshed === null) throw new TypeError('no session is kept, and there is no account to log in with');
+    await this.#forget();
+    return read<Session>(refreshed);
   }
 
   async #keep(response: Response): Promise<Session> {
     this.#session = await read<Session>(response);
+    await this.#sessions?.save(this.#session);
     return this.#session;
+  }
+
+  async #forget(): Promise<void> {
+    this.#session = null;
+    await this.#sessions?.save(null);
   }
 
   #ask(path: string, body: object): Promise<Response> {
     const headers = { 'content-type': 'application/json' };
-    return this.#plain(this.#target(path), { method: 'POST', headers, body: JSON.stringify(body) });
+    return this.#plain(at(this.#authUrl, path), { method: 'POST', headers, body: JSON.stringify(body) });
   }
 }
+
+const at = (base: URL, path: string): URL => new URL(base.href.replace(/\/+$/, '') + path);
 
 /** Node's environment, where there is one. */
 function variable(name: string): string | undefined {
