@@ -1,10 +1,10 @@
 /** `portcullis approvals`: what waits for a person's yes, and saying it. Source: contracts 7, acceptance TW-07. */
-import { parseArgs } from 'node:util';
 import { isJsonObject, type JsonObject } from '../core/json.ts';
 import type { AdminAnswer } from './gateway-address.ts';
 import { callGateway, type KeyedGateway, keyedGateway } from './gateway-calls.ts';
 import { CommandError, EXIT, type Io, line, UsageError } from './io.ts';
 import { printable } from './printable.ts';
+import { KEYED_OPTIONS, readArguments } from './usual-options.ts';
 
 export const APPROVALS_HELP = `Usage: portcullis approvals list [--state STATE] [--json]
        portcullis approvals show ID [--json]
@@ -27,23 +27,13 @@ the configuration and the policy's data. Nobody decides on requests of their own
 `;
 
 const OPTIONS = {
+  ...KEYED_OPTIONS,
   state: { type: 'string' },
   reason: { type: 'string' },
-  url: { type: 'string' },
-  key: { type: 'string' },
-  json: { type: 'boolean' },
-  help: { type: 'boolean', short: 'h' },
 } as const;
 
+const parse = (argv: readonly string[]) => readArguments(argv, OPTIONS);
 type Values = ReturnType<typeof parse>['values'];
-
-function parse(argv: readonly string[]) {
-  try {
-    return parseArgs({ args: [...argv], options: OPTIONS, allowPositionals: true });
-  } catch (error) {
-    throw new UsageError(error instanceof Error ? error.message : 'unreadable arguments');
-  }
-}
 
 /** Runs one `approvals` command; resolves with the exit code. */
 export async function approvalsCommand(argv: readonly string[], io: Io): Promise<number> {

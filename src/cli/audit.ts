@@ -2,11 +2,11 @@
 import { closeSync, existsSync, fstatSync, openSync, readSync, statSync, watch } from 'node:fs';
 import { basename, dirname, resolve } from 'node:path';
 import { StringDecoder } from 'node:string_decoder';
-import { parseArgs } from 'node:util';
 import { isJsonObject, type JsonObject } from '../core/json.ts';
 import { configFile, requireConfig } from './config-file.ts';
 import { EXIT, type Io, line, UnreachableError, UsageError } from './io.ts';
 import { printable } from './printable.ts';
+import { readArguments, USUAL_OPTIONS } from './usual-options.ts';
 
 export const AUDIT_HELP = `Usage: portcullis audit tail [-f] [-n N] [--type TYPE] [--json] [-c FILE | --file PATH]
 
@@ -160,18 +160,12 @@ async function auditFile(values: { file?: string | undefined; config?: string | 
 }
 
 export async function auditCommand(argv: readonly string[], io: Io): Promise<number> {
-  const { values, positionals } = parseArgs({
-    args: [...argv],
-    options: {
-      follow: { type: 'boolean', short: 'f' },
-      lines: { type: 'string', short: 'n' },
-      type: { type: 'string' },
-      json: { type: 'boolean' },
-      config: { type: 'string', short: 'c' },
-      file: { type: 'string' },
-      help: { type: 'boolean', short: 'h' },
-    },
-    allowPositionals: true,
+  const { values, positionals } = readArguments(argv, {
+    ...USUAL_OPTIONS,
+    follow: { type: 'boolean', short: 'f' },
+    lines: { type: 'string', short: 'n' },
+    type: { type: 'string' },
+    file: { type: 'string' },
   });
   if (values.help === true) {
     io.out(AUDIT_HELP);

@@ -3,7 +3,6 @@ import { createReadStream, existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
-import { parseArgs } from 'node:util';
 import { z } from 'zod';
 import type { ServerFacts } from '../classification/classifier.ts';
 import { SQL_DIALECTS, sqlDialect } from '../classification/classifiers/sql.ts';
@@ -20,6 +19,7 @@ import { parseStrict } from '../protocols/json.ts';
 import { serverFacts } from '../routes.ts';
 import { configFile, requireConfig } from './config-file.ts';
 import { EXIT, type Io, line, UnreachableError, UsageError } from './io.ts';
+import { readOptions, USUAL_OPTIONS } from './usual-options.ts';
 
 export const CLASSIFY_HELP = `Usage: portcullis classify --server-type TYPE [--tool NAME] [--dialect D] [--param K=V]…
        portcullis classify --jsonl FILE
@@ -40,6 +40,7 @@ Says how dangerous a tool call is, and why. A read exits with 0, as everything e
 `;
 
 const OPTIONS = {
+  ...USUAL_OPTIONS,
   'server-type': { type: 'string' },
   tool: { type: 'string' },
   dialect: { type: 'string' },
@@ -48,13 +49,10 @@ const OPTIONS = {
   environment: { type: 'string' },
   list: { type: 'boolean' },
   jsonl: { type: 'string' },
-  config: { type: 'string', short: 'c' },
-  json: { type: 'boolean' },
-  help: { type: 'boolean', short: 'h' },
 } as const;
 
-const parse = (argv: readonly string[]) => parseArgs({ args: [...argv], options: OPTIONS, allowPositionals: false });
-type Values = ReturnType<typeof parse>['values'];
+const parse = (argv: readonly string[]) => readOptions(argv, OPTIONS);
+type Values = ReturnType<typeof parse>;
 
 const sensitivity = z.enum(SENSITIVITIES);
 const tool = z.looseObject({
@@ -236,7 +234,7 @@ function requestOf(values: Values, config: Config | null): Request {
 
 /** The command. Exit 0: classified; 1: some line could not be read; 2: usage; 3: no such file. */
 export async function classifyCommand(argv: readonly string[], io: Io): Promise<number> {
-  const { values } = parse(argv);
+  const values = parse(argv);
   if (values.help === true) {
     io.out(CLASSIFY_HELP);
     return EXIT.ok;

@@ -1,10 +1,10 @@
 /** `portcullis config check|print|schema`. Source: contracts 5, acceptance X-07, X-08. */
-import { parseArgs } from 'node:util';
 import { configJsonSchema } from '../config/json-schema.ts';
 import { configYaml, redactConfig } from '../config/print.ts';
 import { IDENTITY_SCHEMA } from '../modules.ts';
 import { configFile, readConfigFile, requireConfig } from './config-file.ts';
 import { EXIT, type Io, line, UsageError } from './io.ts';
+import { readArguments, USUAL_OPTIONS } from './usual-options.ts';
 
 export const CONFIG_HELP = `Usage: portcullis config check [-c FILE] [--json]
        portcullis config print [-c FILE] [--json]
@@ -37,15 +37,7 @@ async function print(file: string, json: boolean, io: Io): Promise<number> {
 }
 
 export async function configCommand(argv: readonly string[], io: Io): Promise<number> {
-  const { values, positionals } = parseArgs({
-    args: [...argv],
-    options: {
-      config: { type: 'string', short: 'c' },
-      json: { type: 'boolean' },
-      help: { type: 'boolean', short: 'h' },
-    },
-    allowPositionals: true,
-  });
+  const { values, positionals } = readArguments(argv, USUAL_OPTIONS);
   if (values.help === true) {
     io.out(CONFIG_HELP);
     return EXIT.ok;

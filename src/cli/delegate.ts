@@ -1,10 +1,10 @@
 /** `portcullis delegate`: lends the rights behind a key to another principal, and takes them back. Source: acceptance S-42. */
-import { parseArgs } from 'node:util';
 import { isJsonObject, type JsonObject } from '../core/json.ts';
 import type { AdminAnswer } from './gateway-address.ts';
 import { callGateway, type KeyedGateway, keyedGateway } from './gateway-calls.ts';
 import { CommandError, EXIT, type Io, line, UsageError } from './io.ts';
 import { printable } from './printable.ts';
+import { KEYED_OPTIONS, readOptions } from './usual-options.ts';
 
 export const DELEGATE_HELP = `Usage: portcullis delegate --to ID [options]
        portcullis delegate --revoke TOKEN
@@ -18,7 +18,8 @@ and may then do what both of you may, in your name, until the token ends.
       --permission P      lend only these permissions
       --role R            lend only these roles
       --expires-in N      seconds: 300 by default, 3600 at most
-      --revoke TOKEN      take back a token and all that was made from it
+      --revoke TOKEN      take back a token and all that was made from it; exits
+                          with 1 where there is nothing to take back
       --url URL           the gateway (default: $PORTCULLIS_URL, $PORTCULLIS_PORT,
                           the demo's, http://127.0.0.1:8080)
       --key KEY           an API key or a JWT; better: $PORTCULLIS_API_KEY or
@@ -28,27 +29,17 @@ and may then do what both of you may, in your name, until the token ends.
 `;
 
 const OPTIONS = {
+  ...KEYED_OPTIONS,
   to: { type: 'string' },
   scope: { type: 'string', multiple: true },
   permission: { type: 'string', multiple: true },
   role: { type: 'string', multiple: true },
   'expires-in': { type: 'string' },
   revoke: { type: 'string' },
-  url: { type: 'string' },
-  key: { type: 'string' },
-  json: { type: 'boolean' },
-  help: { type: 'boolean', short: 'h' },
 } as const;
 
+const parse = (argv: readonly string[]) => readOptions(argv, OPTIONS);
 type Values = ReturnType<typeof parse>;
-
-function parse(argv: readonly string[]) {
-  try {
-    return parseArgs({ args: [...argv], options: OPTIONS }).values;
-  } catch (error) {
-    throw new UsageError(error instanceof Error ? error.message : 'unreadable arguments');
-  }
-}
 
 /** Runs the command; resolves with the exit code. Only the token goes to standard output. */
 export async function delegateCommand(argv: readonly string[], io: Io): Promise<number> {
@@ -60,7 +51,7 @@ export async function delegateCommand(argv: readonly string[], io: Io): Promise<
   if ((values.to === undefined) === (values.revoke === undefined))
     throw new UsageError('delegate needs --to or --revoke');
   const gateway = await keyedGateway(values, io);
-  return values.revoke === undefined ? lend(gateway, values, io) : takeBack(gateway, values.revoke, io);
+  return values.revoke === undefined ? lend(gateway, values, io) : takeBack(gateway, values.revoke, values, io);
 }
 
 async function lend(gateway: KeyedGateway, values: Values, io: Io): Promise<number> {
@@ -81,8 +72,18 @@ async function lend(gateway: KeyedGateway, values: Values, io: Io): Promise<numb
   return EXIT.ok;
 }
 
-async function takeBack(gateway: KeyedGateway, token: string, io: Io): Promise<number> {
-  good(await callGateway(gateway, 'POST', '/api/v1/token/revoke', io, new URLSearchParams({ token })));
+async function takeBack(gateway: KeyedGateway, token: string, values: Values, io: Io): Promise<number> {
+  const answer = good(await callGateway(gateway, 'POST', '/api/v1/token/revoke', io, new URLSearchParams({ token })));
+  if (values.json === true) line(io, JSON.stringify(answer));
+  if (answer.revoked !== true) {
+    if (values.json === true) return EXIT.failed;
+    throw new CommandError('nothing was taken back: the token has ended, was changed, or is of another gateway');
+  }
+  const { delegation_id, delegator_id, actor_id } = answer;
+  if (values.json !== true) {
+    const what = `${String(delegation_id)}, with which ${String(actor_id)} acted for ${String(delegator_id)}`;
+    io.err(`${printable(`taken back: ${what}, and all that was made from it`)}\n`);
+  }
   return EXIT.ok;
 }
 

@@ -1,7 +1,6 @@
 /** `portcullis doctor`: what will not work, what is not safe, and what to do about it. Starts nothing and asks nobody. */
 import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import { delimiter, dirname, join, resolve } from 'node:path';
-import { parseArgs } from 'node:util';
 import type { LoadResult } from '../config/load.ts';
 import { suggestion } from '../config/problem.ts';
 import type { Config } from '../config/schema.ts';
@@ -13,6 +12,7 @@ import { bundlePath, signingRules } from '../policy-sources.ts';
 import { databaseFile } from '../stores/database.ts';
 import { configFile, readConfigFile } from './config-file.ts';
 import { EXIT, type Io, line } from './io.ts';
+import { readOptions, USUAL_OPTIONS } from './usual-options.ts';
 
 export const DOCTOR_HELP = `Usage: portcullis doctor [-c FILE] [--json]
 
@@ -197,14 +197,7 @@ async function examine(loaded: LoadResult, io: Io): Promise<Finding[]> {
 }
 
 export async function doctorCommand(argv: readonly string[], io: Io): Promise<number> {
-  const { values } = parseArgs({
-    args: [...argv],
-    options: {
-      config: { type: 'string', short: 'c' },
-      json: { type: 'boolean' },
-      help: { type: 'boolean', short: 'h' },
-    },
-  });
+  const values = readOptions(argv, USUAL_OPTIONS);
   if (values.help === true) {
     io.out(DOCTOR_HELP);
     return EXIT.ok;

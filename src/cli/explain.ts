@@ -1,7 +1,6 @@
 /** `portcullis explain`: why a call is allowed or denied, from an input or from what the decision log holds. */
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
-import { parseArgs } from 'node:util';
 import type { Config } from '../config/schema.ts';
 import { isJsonObject, type JsonObject, type JsonValue } from '../core/json.ts';
 import { loadBundle } from '../policy/bundle.ts';
@@ -14,6 +13,7 @@ import { configFile, requireConfig } from './config-file.ts';
 import type { Io } from './io.ts';
 import { CommandError, EXIT, line, UnreachableError, UsageError } from './io.ts';
 import { printable } from './printable.ts';
+import { readArguments, USUAL_OPTIONS } from './usual-options.ts';
 
 export const EXPLAIN_HELP = `Usage: portcullis explain --input FILE [--entrypoint NAME] [--clock TIME]
        portcullis explain REQUEST_ID | DECISION_ID --log FILE
@@ -28,6 +28,9 @@ values it looked at. Secrets are hidden.
   --log    the decision log to look the decision up in; -c takes log, policy and
            data from a configuration
   --clock  the time the policy sees (RFC 3339); a logged decision has its own
+  --bundle the policy, where it is not ./policies, the one -c names or the shipped
+           one; --data its data, where they are not beside it
+  --json   print JSON
 
 The policy must be the one that decided: its revision is compared with the log's.
 Needs no compiler, only a bundle that holds its plan ("portcullis policy build").
@@ -35,15 +38,13 @@ Exits with 0 when it could explain, whatever the decision.
 `;
 
 const OPTIONS = {
+  ...USUAL_OPTIONS,
   input: { type: 'string' },
   log: { type: 'string' },
   bundle: { type: 'string' },
   data: { type: 'string' },
   clock: { type: 'string' },
   entrypoint: { type: 'string' },
-  config: { type: 'string', short: 'c' },
-  json: { type: 'boolean' },
-  help: { type: 'boolean', short: 'h' },
 } as const;
 
 const DEFAULT_ENTRYPOINT = 'portcullis/main/decision';
@@ -57,7 +58,7 @@ interface Places {
 
 type Values = ReturnType<typeof parse>['values'];
 
-const parse = (argv: readonly string[]) => parseArgs({ args: [...argv], options: OPTIONS, allowPositionals: true });
+const parse = (argv: readonly string[]) => readArguments(argv, OPTIONS);
 
 export async function explainCommand(argv: readonly string[], io: Io): Promise<number> {
   const { values, positionals } = parse(argv);

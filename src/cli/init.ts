@@ -2,13 +2,13 @@
 import { randomBytes } from 'node:crypto';
 import { cpSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join, relative, resolve } from 'node:path';
-import { parseArgs } from 'node:util';
 import { loadConfigText } from '../config/load.ts';
 import { suggestion } from '../config/problem.ts';
 import { SERVER_TYPES } from '../core/call.ts';
 import { IDENTITY_SCHEMA } from '../modules.ts';
 import { clientSettings } from './client-settings.ts';
 import { CommandError, EXIT, type Io, line, UsageError } from './io.ts';
+import { readArguments } from './usual-options.ts';
 
 export const INIT_HELP = `Usage: portcullis init [DIR] --server-url URL [options]
 
@@ -181,7 +181,7 @@ function refuseBad(text: string): void {
 }
 
 export async function initCommand(argv: readonly string[], io: Io): Promise<number> {
-  const { values, positionals } = parseArgs({ args: [...argv], options: OPTIONS, allowPositionals: true });
+  const { values, positionals } = readArguments(argv, OPTIONS);
   if (values.help === true) {
     io.out(INIT_HELP);
     return EXIT.ok;

@@ -5,7 +5,6 @@
 
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { parseArgs } from 'node:util';
 import { z } from 'zod';
 import { loadConfig } from '../config/load.ts';
 import { systemClock } from '../core/clock.ts';
@@ -18,7 +17,7 @@ import { CommandError, EXIT, type Io, line, UnreachableError, UsageError } from 
 import { findKeyService } from './key-service-calls.ts';
 import { remoteKeys } from './keys-remote.ts';
 import { rolesOfPolicy, unknownRoles } from './policy-roles.ts';
-import { USUAL_OPTIONS } from './usual-options.ts';
+import { readArguments, USUAL_OPTIONS } from './usual-options.ts';
 
 export const KEYS_HELP = `Usage: portcullis keys create --name NAME [options]
        portcullis keys list [--tenant T] [--owner ID]
@@ -79,13 +78,7 @@ const OPTIONS = {
 export type KeysValues = ReturnType<typeof parse>['values'];
 type Values = KeysValues;
 
-function parse(argv: readonly string[]) {
-  try {
-    return parseArgs({ args: [...argv], options: OPTIONS, allowPositionals: true });
-  } catch (error) {
-    throw new UsageError(error instanceof Error ? error.message : 'unreadable arguments');
-  }
-}
+const parse = (argv: readonly string[]) => readArguments(argv, OPTIONS);
 
 /** Runs one `keys` command; resolves with the exit code. */
 export async function keysCommand(argv: readonly string[], io: Io): Promise<number> {

@@ -1,7 +1,6 @@
 /** `portcullis policy`: build, check, test, evaluate, reload. Source: contracts 5. */
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { parseArgs } from 'node:util';
 import { isJsonObject } from '../core/json.ts';
 import { loadBundle } from '../policy/bundle.ts';
 import type { CompileProblem, CompileResult } from '../policy/compiler.ts';
@@ -16,6 +15,7 @@ import { coverageOf, printCoverage, thresholdOf } from './policy-coverage.ts';
 import { evaluateCommand } from './policy-eval.ts';
 import { replayCommand } from './policy-replay.ts';
 import { shadowCommand } from './policy-shadow.ts';
+import { readArguments, USUAL_OPTIONS } from './usual-options.ts';
 
 export const POLICY_HELP = `Usage: portcullis policy build [DIR] [--out DIR] [--bundle FILE [--revision NAME]
            [--signing-key FILE [--signing-alg ALG] [--keyid ID] [--scope SCOPE]]]
@@ -57,6 +57,7 @@ $OPA_BIN, or Go. Everything else needs Node alone. All take --json.
 `;
 
 const OPTIONS = {
+  ...USUAL_OPTIONS,
   out: { type: 'string' },
   data: { type: 'string' },
   bundle: { type: 'string' },
@@ -74,14 +75,11 @@ const OPTIONS = {
   keyid: { type: 'string' },
   scope: { type: 'string' },
   key: { type: 'string' },
-  config: { type: 'string', short: 'c' },
-  json: { type: 'boolean' },
-  help: { type: 'boolean', short: 'h' },
 } as const;
 
 type PolicyArguments = ReturnType<typeof parse>;
 
-const parse = (argv: readonly string[]) => parseArgs({ args: [...argv], options: OPTIONS, allowPositionals: true });
+const parse = (argv: readonly string[]) => readArguments(argv, OPTIONS);
 
 /** Where the product's own policies are, beside `src` or `dist`. */
 const OWN_POLICIES = join(import.meta.dirname, '../../policies');

@@ -1,8 +1,8 @@
 /** `portcullis providers`: who a configuration lets in, and by which routes. */
-import { parseArgs } from 'node:util';
 import { configFile, requireConfig } from './config-file.ts';
 import { EXIT, type Io, line, UsageError } from './io.ts';
 import { testProvider } from './providers-test.ts';
+import { readArguments, USUAL_OPTIONS } from './usual-options.ts';
 
 export const PROVIDERS_HELP = `Usage: portcullis providers [list] [-c FILE] [--json]
        portcullis providers test NAME [--username USER] [-c FILE] [--json]
@@ -16,16 +16,7 @@ Lists the identity providers of a configuration and the routes that ask them. te
 `;
 
 export async function providersCommand(argv: readonly string[], io: Io): Promise<number> {
-  const { values, positionals } = parseArgs({
-    args: [...argv],
-    options: {
-      config: { type: 'string', short: 'c' },
-      json: { type: 'boolean' },
-      username: { type: 'string' },
-      help: { type: 'boolean', short: 'h' },
-    },
-    allowPositionals: true,
-  });
+  const { values, positionals } = readArguments(argv, { ...USUAL_OPTIONS, username: { type: 'string' } });
   if (values.help === true) {
     io.out(PROVIDERS_HELP);
     return EXIT.ok;

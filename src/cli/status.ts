@@ -1,9 +1,9 @@
 /** `portcullis status`: asks the administration listener how the gateway is. */
-import { parseArgs } from 'node:util';
 import { isJsonObject } from '../core/json.ts';
 import { adminOf, callAdmin } from './gateway-address.ts';
 import { EXIT, type Io, line } from './io.ts';
 import { printable } from './printable.ts';
+import { readOptions, USUAL_OPTIONS } from './usual-options.ts';
 
 export const STATUS_HELP = `Usage: portcullis status [-c FILE] [--url URL] [--json]
 
@@ -36,15 +36,7 @@ function* rows(value: unknown, name = ''): Generator<string> {
 }
 
 export async function statusCommand(argv: readonly string[], io: Io): Promise<number> {
-  const { values } = parseArgs({
-    args: [...argv],
-    options: {
-      config: { type: 'string', short: 'c' },
-      url: { type: 'string' },
-      json: { type: 'boolean' },
-      help: { type: 'boolean', short: 'h' },
-    },
-  });
+  const values = readOptions(argv, { ...USUAL_OPTIONS, url: { type: 'string' } });
   if (values.help === true) {
     io.out(STATUS_HELP);
     return EXIT.ok;

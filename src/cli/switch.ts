@@ -4,7 +4,6 @@
  */
 
 import { userInfo } from 'node:os';
-import { parseArgs } from 'node:util';
 import { shownSwitch } from '../admin/switches.ts';
 import { systemClock } from '../core/clock.ts';
 import { createApiKeyStore } from '../stores/api-keys.ts';
@@ -15,7 +14,7 @@ import { switchWarnings } from '../switch-warnings.ts';
 import { configFile, requireConfig } from './config-file.ts';
 import { CommandError, EXIT, type Io, line, UsageError } from './io.ts';
 import { printable } from './printable.ts';
-import { USUAL_OPTIONS } from './usual-options.ts';
+import { readArguments, USUAL_OPTIONS } from './usual-options.ts';
 
 export const SWITCH_HELP = `Usage: portcullis switch off TARGET [--reason TEXT] [--until TIME]
        portcullis switch on TARGET | --id ID
@@ -53,7 +52,7 @@ const OPTIONS = {
   until: { type: 'string' },
 } as const;
 
-const parse = (argv: readonly string[]) => parseArgs({ args: [...argv], options: OPTIONS, allowPositionals: true });
+const parse = (argv: readonly string[]) => readArguments(argv, OPTIONS);
 type Values = ReturnType<typeof parse>['values'];
 
 /** Runs one `switch` command; resolves with the exit code. */

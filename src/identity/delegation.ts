@@ -64,6 +64,14 @@ export interface IssuedDelegation {
   readonly scopes: readonly string[];
 }
 
+/** What was taken back, by ids. */
+export interface RevokedDelegation {
+  readonly id: string;
+  readonly delegator: string;
+  /** Who was to act. */
+  readonly actor: string;
+}
+
 export interface Delegation {
   /**
    * Lends the caller's rights to the target. Rejects with FORBIDDEN where the chain may not grow like this or more would
@@ -83,8 +91,11 @@ export interface Delegation {
    * INVALID_CREDENTIALS, TOKEN_EXPIRED or AUTH_UNAVAILABLE. Answers at once for a token seen lately.
    */
   accept(actor: Principal, token: string, now: number): Principal | GatewayError | Promise<Principal | GatewayError>;
-  /** Takes back a token and all that was made from it. Rejects with FORBIDDEN unless the caller is one who lent. */
-  revoke(caller: Principal, token: string, now: number): Promise<void>;
+  /**
+   * Takes back a token and all that was made from it; null for one that was worth nothing any more. Rejects with
+   * FORBIDDEN unless the caller is one who lent.
+   */
+  revoke(caller: Principal, token: string, now: number): Promise<RevokedDelegation | null>;
   close(): void;
 }
 
@@ -254,14 +265,15 @@ class DelegationDesk implements Delegation {
     return new GatewayError('INVALID_CREDENTIALS', { message: 'The delegation is not valid', challenge });
   }
 
-  async revoke(caller: Principal, token: string, now: number): Promise<void> {
+  async revoke(caller: Principal, token: string, now: number): Promise<RevokedDelegation | null> {
     const { key, shared } = this.#options;
     const claims = await readDelegation(key, token, now);
     // RFC 7009 2.2: what is worth nothing already needs no taking back.
-    if (typeof claims === 'string') return;
+    if (typeof claims === 'string') return null;
     const lent = claims.tenant === caller.tenant_id && claims.hops.some(({ sub }) => sub === caller.id);
     if (!lent || caller.actor !== null) throw refused('Only who lent the rights can take them back');
     await revokeToken(shared, key.audience, claims.jti, claims.exp * 1000, now);
+    return { id: claims.jti, delegator: claims.sub, actor: claims.act.sub };
   }
 
   #forget(): void {

@@ -218,8 +218,11 @@ function revokeEndpoint({ delegation }: TokenExchangeOptions): Endpoint<z.output
     access: 'authenticated',
     body: { schema: revokeSchema, encoding: 'form', misfit: 'INVALID_REQUEST' },
     async answer({ exchange, body }) {
-      await stored(delegation.revoke(exchange.principal, body.token, exchange.received.receivedAt));
-      return { status: 200, body: {} };
+      const taken = await stored(delegation.revoke(exchange.principal, body.token, exchange.received.receivedAt));
+      // RFC 7009 2.2: clients read nothing but the status; people want to know.
+      if (taken === null) return { status: 200, body: { revoked: false } };
+      const { id, delegator, actor } = taken;
+      return { status: 200, body: { revoked: true, delegation_id: id, delegator_id: delegator, actor_id: actor } };
     },
   };
 }

@@ -234,8 +234,15 @@ describe('portcullis delegate', () => {
     });
     const token = lent.stdout.trim();
     expect((await query('developer', COUNT, token)).status).toBe(200);
-    expect((await run(['--revoke', token])).code).toBe(0);
+    const taken = await run(['--revoke', token]);
+    expect(taken).toMatchObject({ code: 0, stdout: '' });
+    expect(taken.stderr).toMatch(/^taken back: dlg_\w+, with which user-developer acted for user-admin, and all/);
     expect((await query('developer', COUNT, token)).status).toBe(401);
+    const again = await run(['--revoke', token, '--json']);
+    expect(JSON.parse(again.stdout)).toMatchObject({ revoked: true, actor_id: 'user-developer' });
+    const unknown = await run(['--revoke', `${token}x`]);
+    expect(unknown).toMatchObject({ code: 1, stdout: '' });
+    expect(unknown.stderr).toContain('nothing was taken back');
   });
 
   test('works as docs/delegation.md shows it', { timeout: 30_000 }, async () => {
