@@ -2,7 +2,7 @@
  * What a route does with a provider that fails in each way there is: nobody gets in, and nobody is taken for anonymous.
  * Run for every kind of provider; what fails is put around the real one, where a dependency of it would.
  */
-import { describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { GatewayError } from '../../src/core/errors.ts';
 import { createIdentityChain } from '../../src/identity/chain.ts';
 import type { AuthResult, Credential, IdentityFacts, IdentityProvider } from '../../src/identity/provider.ts';
@@ -52,12 +52,17 @@ function changed(good: AuthResult, change: object): unknown {
 
 const NEVER = new AbortController().signal;
 
+/** `open` is called once; no test changes what another one sees. */
 export function identityProviderContract(name: string, open: () => Promise<ProviderUnderTest & AsyncDisposable>): void {
   describe(`the ${name} provider on a route`, () => {
     const options = { anonymous: true, timeoutMs: 20_000 };
+    let under: ProviderUnderTest & AsyncDisposable;
+    beforeAll(async () => {
+      under = await open();
+    });
+    afterAll(() => under?.[Symbol.asyncDispose]());
 
     test('lets in whom it should', async () => {
-      await using under = await open();
       const chain = createIdentityChain([{ name: 'staff', provider: under.provider }], options);
       const principal = await chain.authenticate([under.good], under.facts, NEVER);
       expect(principal).toMatchObject({ auth: { provider: 'staff', method: under.good.kind } });
@@ -66,7 +71,6 @@ export function identityProviderContract(name: string, open: () => Promise<Provi
     });
 
     test('refuses each bad credential with 401, though the route takes anonymous callers', async () => {
-      await using under = await open();
       const chain = createIdentityChain([{ name: 'staff', provider: under.provider }], options);
       for (const credential of under.bad) {
         const refused = await chain.authenticate([credential], under.facts, NEVER);
@@ -76,14 +80,12 @@ export function identityProviderContract(name: string, open: () => Promise<Provi
     });
 
     test('passes on what is not its business, and then nobody knows it', async () => {
-      await using under = await open();
       expect(await under.provider.authenticate(under.foreign, under.facts, NEVER)).toEqual({ kind: 'not-applicable' });
       const chain = createIdentityChain([{ name: 'staff', provider: under.provider }], options);
       expect(await chain.authenticate([under.foreign], under.facts, NEVER)).toMatchObject({ status: 401 });
     });
 
     test.each(Object.entries(FAILURES))('that %s ends in 503', async (_what, answer) => {
-      await using under = await open();
       const good = await under.provider.authenticate(under.good, under.facts, NEVER);
       const failing = { authenticate: () => answer(good) } as unknown as IdentityProvider;
       // A second one that would let the caller in must not be asked.
