@@ -29,7 +29,7 @@ const claims = z.strictObject({
 });
 
 /** Role words that need no line in `role_map`. `service` also makes the principal a service. */
-const ROLES = ['admin', 'user', 'viewer', 'developer', 'data_engineer', 'analyst', 'service'];
+export const ROLES: readonly string[] = ['admin', 'user', 'viewer', 'developer', 'data_engineer', 'analyst', 'service'];
 
 const grants = z.record(z.string(), z.array(z.string())).default({});
 

@@ -9,11 +9,11 @@ import { looksLikeJwt } from '../jwt-check.ts';
 import { takeApart } from '../jwt-claims.ts';
 import { audience, MAPPING, roleMapOf, TOKEN_RULES } from '../jwt-options.ts';
 import { principalFromClaims } from '../jwt-principal.ts';
-import { parseKey } from '../key-format.ts';
 import { CLIENT, clientAuthentication, clientProblems, endpointUrl } from '../oauth/client-options.ts';
 import { Introspector } from '../oauth/introspector.ts';
 import { Audiences } from '../oauth/resource.ts';
 import { AuthorizationServer } from '../oauth/server.ts';
+import { isOwnSecret } from '../own-secrets.ts';
 import type { AuthResult, Credential, IdentityFacts, IdentityProvider, ProviderHealth } from '../provider.ts';
 import { isTokenRevoked, onTokenRevoked } from '../revocations.ts';
 
@@ -152,9 +152,9 @@ class IntrospectionProvider implements IdentityProvider {
   }
 }
 
-/** A credential that is somebody else's for sure is not sent to this server: our own keys, tokens of other issuers. */
+/** A credential that is somebody else's for sure is not sent to this server: our own secrets, tokens of other issuers. */
 export function mayBeOf(token: string, issuer: string): boolean {
-  if (parseKey(token) !== null) return false;
+  if (isOwnSecret(token)) return false;
   if (!looksLikeJwt(token)) return true;
   const issued = takeApart(token)?.claims.iss;
   return issued === undefined || issued === issuer;

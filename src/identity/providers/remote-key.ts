@@ -13,8 +13,9 @@ import type { Secret } from '../../core/secret.ts';
 import type { Breaker, BreakerOptions } from '../../upstreams/breaker.ts';
 import { CredentialCache, freezePrincipal } from '../credential-cache.ts';
 import type { IdentityEnv } from '../env.ts';
+import { ROLES } from '../jwt-options.ts';
 import { isFetchable } from '../key-fetch.ts';
-import { KEY_ENVIRONMENTS } from '../key-format.ts';
+import { KEY_ENVIRONMENTS, parseKey } from '../key-format.ts';
 import type { AuthResult, Credential, IdentityFacts, IdentityProvider, ProviderHealth } from '../provider.ts';
 import type { RemoteKeyFacts, RemoteVerdict } from '../remote-answer.ts';
 import { LONGEST_MS, SharedKeyCache } from '../remote-key-cache.ts';
@@ -64,8 +65,10 @@ const schema = z.strictObject({
   ca: z.string().optional().describe('PEM bundle of the service’s certificate authority'),
   type: z.enum(['user', 'service', 'agent']).default('user').describe('of principals'),
   tenant: z.string().min(1).max(128).default('default').describe('of principals'),
-  roles: wordMap.optional().describe('their role to ours; with this, others are dropped'),
-  scopes: wordMap.optional().describe('their scope to ours; with this, others are dropped'),
+  roles: wordMap
+    .optional()
+    .describe('their role to ours, others are dropped; without it the built-in roles are taken, except admin'),
+  scopes: wordMap.optional().describe('their scope to ours, others are dropped; without it all are taken, except *'),
   default_roles: z.array(z.string().min(1)).default([]).describe('roles of every principal'),
   admin_roles: z.array(z.string().min(1)).default([]).describe('roles of whom the service calls an admin'),
 });
@@ -83,6 +86,7 @@ const NOT_APPLICABLE: AuthResult = Object.freeze({ kind: 'not-applicable' });
 const rejected = (result: Omit<Rejected, 'kind'>): Rejected => Object.freeze({ kind: 'rejected', ...result });
 const MALFORMED = rejected({ reason: 'invalid', detail: 'not a key of the service: it names no environment' });
 const ELSEWHERE = rejected({ reason: 'invalid', detail: 'a key of another environment; it was not sent' });
+const OUR_OWN = rejected({ reason: 'invalid', detail: 'a key of this gateway; it was not sent' });
 const EXPIRED = rejected({ reason: 'expired' });
 const BUSY = rejected({ reason: 'unavailable', detail: 'too many questions under way', retryAfter: 1 });
 
@@ -210,6 +214,7 @@ class RemoteKeyProvider implements IdentityProvider {
     if (kept !== null && kept.askedAt + longest > now) {
       return this.#accept(digest, kept.facts, Math.min(kept.until, kept.askedAt + longest), epoch);
     }
+    if (await this.#isOurOwn(key)) return OUR_OWN;
     const verdict = await this.#validator.ask(key, clientIp);
     if (verdict.kind !== 'good') return this.#refuse(digest, verdict, now);
     const { facts } = verdict;
@@ -220,7 +225,18 @@ class RemoteKeyProvider implements IdentityProvider {
     return this.#accept(digest, facts, until, epoch);
   }
 
+  /** Whatever its prefix: the service may be a gateway too, so that only the store can tell whose key it is. */
+  async #isOurOwn(key: Secret): Promise<boolean> {
+    const parsed = parseKey(key.reveal());
+    return parsed !== null && (await this.#env.keys.find(parsed.id)) !== null;
+  }
+
   #accept(digest: string, facts: RemoteKeyFacts, until: number, epoch: number): AuthResult {
+    const dropped = facts.roles.filter((word) => rolesFor(word, this.#options.roles).length === 0);
+    if (dropped.length > 0) {
+      const fields = { provider: this.#env.name, roles: dropped.slice(0, 10).map((word) => word.slice(0, 100)) };
+      this.#env.logger.info(fields, 'a key names roles that are not mapped');
+    }
     const principal = freezePrincipal(principalOf(facts, this.#options, this.#env.name));
     const result = Object.freeze({ kind: 'authenticated', principal } as const);
     this.#good.set(digest, result, until, epoch);
@@ -254,7 +270,7 @@ class RemoteKeyProvider implements IdentityProvider {
 /** State of acceptance HW-03 as a principal. */
 function principalOf(facts: RemoteKeyFacts, options: RemoteKeyOptions, provider: string): Principal {
   const roles = [
-    ...translated(facts.roles, options.roles),
+    ...facts.roles.flatMap((word) => rolesFor(word, options.roles)),
     ...options.default_roles,
     ...(facts.is_admin ? options.admin_roles : []),
   ];
@@ -266,7 +282,7 @@ function principalOf(facts: RemoteKeyFacts, options: RemoteKeyOptions, provider:
       type: options.type,
       email: facts.email,
       roles: [...new Set(roles)],
-      scopes: [...new Set(translated(facts.scopes, options.scopes))],
+      scopes: [...new Set(facts.scopes.flatMap((word) => scopesFor(word, options.scopes)))],
       metadata: {
         is_admin: String(facts.is_admin),
         ...(facts.service_id === null ? {} : { service_id: facts.service_id }),
@@ -282,7 +298,18 @@ function principalOf(facts: RemoteKeyFacts, options: RemoteKeyOptions, provider:
   );
 }
 
-function translated(words: readonly string[], map: RemoteKeyOptions['roles']): readonly string[] {
-  if (map === undefined) return words;
-  return words.flatMap((word) => (Object.hasOwn(map, word) ? (map[word] ?? []) : []));
+type WordMap = RemoteKeyOptions['roles'];
+
+const mapped = (word: string, map: NonNullable<WordMap>): readonly string[] =>
+  Object.hasOwn(map, word) ? (map[word] ?? []) : [];
+
+/** What an operator has not mapped must not make an administrator: only they say who that is. Acceptance DF-04, SF-55. */
+function rolesFor(word: string, map: WordMap): readonly string[] {
+  if (map !== undefined) return mapped(word, map);
+  return word !== 'admin' && ROLES.includes(word) ? [word] : [];
+}
+
+function scopesFor(word: string, map: WordMap): readonly string[] {
+  if (map !== undefined) return mapped(word, map);
+  return word === '*' ? [] : [word];
 }

@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { IdentityEnv } from '../../../src/identity/env.ts';
+import { generateKey, hashKey } from '../../../src/identity/key-format.ts';
 import type { AuthResult, IdentityProvider } from '../../../src/identity/provider.ts';
 import { type RemoteKeyOptions, remoteKey } from '../../../src/identity/providers/remote-key.ts';
 import { forgetRemoteKey } from '../../../src/identity/remote-key-cache.ts';
@@ -299,10 +300,40 @@ describe('what is no answer', () => {
 });
 
 describe('who it is here', () => {
+  test('without a map nobody becomes an administrator, whatever the service says', async () => {
+    verifies('DF-04', 'SF-55');
+    const roles = ['admin', 'developer', 'Admin', 'ml', 'toString', '*'];
+    service.keys.set(KEY, goodKey('k1', { roles, scopes: ['model:read', '*'], is_admin: true }));
+    const plain = await ask(await provider());
+    expect(plain).toMatchObject({ principal: { roles: ['developer'], scopes: ['model:read'], permissions: [] } });
+    expect(around.lines.find(({ message }) => message === 'a key names roles that are not mapped')?.fields).toEqual({
+      provider: 'hokusai',
+      roles: ['admin', 'Admin', 'ml', 'toString', '*'],
+    });
+    const named = await ask(await provider({ roles: { admin: ['admin'] } }), KEY, '127.0.0.2');
+    expect(named).toMatchObject({ principal: { roles: ['admin'] } });
+  });
+
+  test('a key of this gateway is not sent, not even with a prefix of the service', async () => {
+    service.always = goodKey('k1');
+    const made = await provider({ prefixes: ['hok', 'pc', 'pcr'] });
+    const { id, text } = generateKey('hok', 'dev');
+    await around.env.keys.insert({
+      ...{ id, tenant_id: 'default', owner_id: 'dana', name: 'own', prefix: 'hok', environment: 'dev' },
+      ...{ hash: hashKey(text, around.env.pepper), facts: {} as never, created_at: 1, expires_at: null },
+      ...{ revoked_at: null, last_used_at: null, replaced_by: null },
+    });
+    expect(await ask(made, text)).toMatchObject({
+      reason: 'invalid',
+      detail: 'a key of this gateway; it was not sent',
+    });
+    expect(await ask(made, `pcr_ses_${'0'.repeat(26)}_1_${'A'.repeat(43)}`)).toMatchObject({ reason: 'invalid' });
+    expect(service.calls).toHaveLength(0);
+    expect((await ask(made, generateKey('hok', 'dev').text)).kind).toBe('authenticated');
+  });
+
   test('roles and scopes are translated, others are dropped, and an admin there is none here unless said', async () => {
     service.keys.set(KEY, goodKey('k1', { roles: ['ml', 'root'], scopes: ['model:read', 'all'], is_admin: true }));
-    const plain = await ask(await provider());
-    expect(plain).toMatchObject({ principal: { roles: ['ml', 'root'], scopes: ['model:read', 'all'] } });
     const mapped = await ask(
       await provider({
         roles: { ml: ['developer', 'user'] },

@@ -140,7 +140,12 @@ describe('what is asked', () => {
     const key = generateKey('pc', 'dev').text;
     const claims = Buffer.from('{"iss":"https://other.example"}').toString('base64url');
     const foreign = `${Buffer.from('{"alg":"ES256"}').toString('base64url')}.${claims}.c2ln`;
-    expect(await ask(one, key)).toEqual({ kind: 'not-applicable' });
+    const refresh = `pcr_ses_${'0'.repeat(26)}_1_${'A'.repeat(43)}`;
+    const mistyped = `${key.slice(0, -1)}${key.endsWith('a') ? 'b' : 'a'}`;
+    const compatible = ['hok_live_anything-of-a-key-service', generateKey('acme_prod', 'live').text.slice(0, -3)];
+    for (const own of [key, mistyped, refresh, refresh.slice(0, -2), `pcs_${'A'.repeat(43)}`, ...compatible]) {
+      expect(await ask(one, own)).toEqual({ kind: 'not-applicable' });
+    }
     expect(await ask(one, foreign)).toEqual({ kind: 'not-applicable' });
     expect(await one.authenticate(keyHeader('opaque-token'), around.facts(), NEVER)).toEqual({
       kind: 'not-applicable',
