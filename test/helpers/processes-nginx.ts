@@ -1,4 +1,4 @@
-/** nginx as a plain web server on loopback: what many will serve their bundles with. */
+/** nginx on loopback: what many serve their bundles with, and put before their services. */
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
@@ -12,8 +12,8 @@ const PLACES = ['/usr/sbin/nginx', '/usr/local/sbin/nginx', '/usr/bin/nginx', '/
 /** Path of the program, or null: then its tests are skipped, except in CI, where its absence is a failure. */
 export const NGINX = PLACES.find((path) => existsSync(path)) ?? null;
 
-/** Serves the folder `www` below `home`. Resolves once it answers. */
-export async function startNginx(home: string, port: number): Promise<RunningProcess> {
+/** Serves the folder `www` below `home`, and what `more` says inside `http { }`. Resolves once it answers. */
+export async function startNginx(home: string, port: number, more = ''): Promise<RunningProcess> {
   await mkdir(join(home, 'www'), { recursive: true });
   const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map(
     (name) => `${name}_temp_path ${home}/${name};`,
@@ -33,6 +33,7 @@ http {
     root ${home}/www;
     etag on;
   }
+  ${more}
 }
 `;
   const file = join(home, 'nginx.conf');
@@ -44,5 +45,12 @@ http {
     }),
   );
   await vi.waitFor(() => fetch(`http://127.0.0.1:${port}/`), { interval: 20, timeout: 10_000 });
-  return running;
+  return {
+    ...running,
+    // Killed, the first process would leave those that do its work behind.
+    async [Symbol.asyncDispose]() {
+      running.kill('SIGTERM');
+      await running.exited;
+    },
+  };
 }
