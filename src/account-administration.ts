@@ -9,6 +9,7 @@ import { Guard } from './accounts/guard.ts';
 import { requireGoodPassword } from './accounts/password-rules.ts';
 import { isPasswordHash, Passwords } from './accounts/passwords.ts';
 import { type Roles, rolesOf } from './accounts/roles.ts';
+import { factorLock } from './accounts/second-factor.ts';
 import type { AccountsConfig } from './config/accounts-schema.ts';
 import type { Clock } from './core/clock.ts';
 import { GatewayError } from './core/errors.ts';
@@ -18,6 +19,7 @@ import { type AccountRecord, type AccountStore, createAccountStore } from './sto
 import { createApiKeyStore } from './stores/api-keys.ts';
 import type { Database } from './stores/database.ts';
 import { createMemoryShared } from './stores/memory-shared.ts';
+import { createSecondFactorStore, type SecondFactorStore } from './stores/second-factors.ts';
 import { createSessionStore } from './stores/sessions.ts';
 
 export interface AccountAdministrationOptions {
@@ -42,6 +44,7 @@ export class AccountAdministration {
   readonly #store: AccountStore;
   readonly #sessions;
   readonly #keys;
+  readonly #factors: SecondFactorStore;
   readonly #guard: Guard;
   readonly #passwords: Passwords;
   readonly #roles: Roles;
@@ -52,6 +55,7 @@ export class AccountAdministration {
     this.#store = createAccountStore(database);
     this.#sessions = createSessionStore(database);
     this.#keys = createApiKeyStore(database);
+    this.#factors = createSecondFactorStore(database);
     const { limits, lockout } = config;
     this.#guard = new Guard({ shared: createMemoryShared(), store: this.#store, pepper, limits, lockout });
     this.#passwords = new Passwords(config.password);
@@ -116,10 +120,12 @@ export class AccountAdministration {
     if (!is_active) await this.#withdraw(account, () => true);
   }
 
-  /** Another role. Keys that go beyond it are withdrawn. */
+  /** Another role. Keys that go beyond it are withdrawn, and sessions of browsers end. */
   async setRole(account: AccountRecord, role: string): Promise<void> {
     this.#requireRole(role);
-    await this.#store.update(account.id, { role }, this.#options.clock.now());
+    const now = this.#options.clock.now();
+    await this.#store.update(account.id, { role }, now);
+    await this.#sessions.revokeCookies(account.id, now);
     await this.#revokeKeys(account, exceeds(this.#roles, role));
   }
 
@@ -128,8 +134,21 @@ export class AccountAdministration {
     const hash = await this.#hash(password, account.username, account.email);
     const now = this.#options.clock.now();
     const { history } = this.#options.config.password;
-    await this.#store.replacePassword(account.id, account.password_hash, hash, now, history);
+    if (!(await this.#store.replacePassword(account.id, account.password_hash, hash, now, history))) {
+      throw new GatewayError('CONFLICT', { message: 'The account or its password was changed meanwhile: try again' });
+    }
     await this.#sessions.revokeAll(account.id, null, now);
+  }
+
+  /** For somebody whose phone and recovery codes are gone. All sessions end. False where there was no second factor. */
+  async resetFactor(account: AccountRecord): Promise<boolean> {
+    const now = this.#options.clock.now();
+    const had = await this.#factors.remove(account.id);
+    await this.#guard.succeed(factorLock(this.#guard, account.id));
+    // Logins that are under way end without a session as well.
+    await this.#store.update(account.id, {}, now);
+    await this.#sessions.revokeAll(account.id, null, now);
+    return had;
   }
 
   /** Lifts every lock of the name, from wherever it was tried. */
@@ -137,7 +156,7 @@ export class AccountAdministration {
     const name = this.#guard.nameDigest(username);
     const account = await this.#store.findByName(username);
     const sources = account === null ? [] : await this.#sessions.sources(account.id);
-    const own = account === null ? [] : [this.#guard.digest('change', account.id)];
+    const own = account === null ? [] : [this.#guard.digest('change', account.id), factorLock(this.#guard, account.id)];
     await this.#store.clearLocks([name, ...sources.map((source) => this.#guard.digest(name, source)), ...own]);
   }
 

@@ -11,6 +11,7 @@ import { coversAll, type Roles, rolesOf } from './accounts/roles.ts';
 import { SecondFactor } from './accounts/second-factor.ts';
 import { factorEndpoints } from './accounts/second-factor-api.ts';
 import { Sessions } from './accounts/sessions.ts';
+import { agentTokens } from './agent-logins.ts';
 import type { Platform } from './assembly.ts';
 import type { AccountEvent as AuditAccountEvent } from './audit/event.ts';
 import type { Config } from './config/schema.ts';
@@ -20,8 +21,9 @@ import type { Principal } from './core/principal.ts';
 import { scrubText } from './core/redaction.ts';
 import { announceAccountChange } from './identity/account-changes.ts';
 import { AccountTokens, isAccountCookie } from './identity/account-tokens.ts';
+import type { AgentTokens } from './identity/agent-tokens.ts';
 import type { LocalAccounts } from './identity/env.ts';
-import { findGoodKey, issueKey, type KeyIssuing, revokeKey, rotateKey } from './identity/key-issuing.ts';
+import { addressList, findGoodKey, issueKey, type KeyIssuing, revokeKey, rotateKey } from './identity/key-issuing.ts';
 import { Seal } from './identity/oauth/seal.ts';
 import { SessionCookie } from './identity/oauth/session-cookie.ts';
 import { BrowserSessions } from './identity/oauth/sessions.ts';
@@ -33,6 +35,7 @@ import type { Endpoint } from './protocols/endpoint.ts';
 import { type AccountStore, createAccountStore } from './stores/accounts.ts';
 import type { ApiKeyRecord } from './stores/api-keys.ts';
 import type { Database } from './stores/database.ts';
+import { createOAuthEntryStore, type OAuthEntryStore } from './stores/oauth-entries.ts';
 import { createSecondFactorStore, type SecondFactorStore } from './stores/second-factors.ts';
 import { createSessionStore, type SessionStore } from './stores/sessions.ts';
 import { createSigningKeyStore, type SigningKeyStore } from './stores/signing-keys.ts';
@@ -42,6 +45,7 @@ export interface AccountStores {
   readonly store: AccountStore;
   readonly sessions: SessionStore;
   readonly signingKeys: SigningKeyStore;
+  readonly oauthEntries: OAuthEntryStore;
   readonly factors: SecondFactorStore;
 }
 
@@ -50,6 +54,7 @@ export function openAccountStores(database: Database): AccountStores {
     store: createAccountStore(database),
     sessions: createSessionStore(database),
     signingKeys: createSigningKeyStore(database),
+    oauthEntries: createOAuthEntryStore(database),
     factors: createSecondFactorStore(database),
   };
 }
@@ -60,6 +65,8 @@ export interface AccountService {
   readonly factor: SecondFactor;
   readonly sessions: Sessions;
   readonly tokens: AccountTokens;
+  /** Null while no agent gets any. */
+  readonly agents: AgentTokens | null;
   readonly guard: Guard;
   readonly roles: Roles;
   readonly reports: AccountReports;
@@ -70,6 +77,8 @@ export interface AccountService {
 /** How often ended sessions and old failures are removed, and for how long they are kept. */
 const SWEEP_MS = 600_000;
 const KEPT_MS = 30 * 86_400_000;
+
+const FOREIGN = { kind: 'foreign' } as const;
 
 /** Null without a ring, which is while `accounts.enabled` is false. */
 export async function buildAccounts(
@@ -83,6 +92,7 @@ export async function buildAccounts(
   const { shared, pepper, clock } = platform;
   const { store, sessions: sessionStore, factors } = platform.accounts;
   const tokens = openTokens(config, ring, pepper);
+  const agents = agentTokens(config, ring);
   const reports = createReports(platform);
   const guard = new Guard({ shared, store, pepper, limits: options.limits, lockout: options.lockout });
   const roles = rolesOf(options);
@@ -107,7 +117,11 @@ export async function buildAccounts(
   }, SWEEP_MS).unref();
   cleanup.defer(() => clearInterval(sweep));
   const local: LocalAccounts = {
-    read: (token, now) => tokens.read(token, now),
+    async read(token, now, route) {
+      const read = agents === null ? FOREIGN : await agents.read(token, now, route);
+      return 'kind' in read && read.kind === 'foreign' ? tokens.read(token, now) : read;
+    },
+    readsByRoute: agents !== null,
     standing: (id) => sessionStore.standing(id),
     async isRevoked(id) {
       const isRevoked = await isTokenRevoked(shared, tokens.issuer, id);
@@ -119,7 +133,7 @@ export async function buildAccounts(
     byCookie: (text, now) => sessions.byCookie(text, now),
     needsSecondFactor: (role) => options.mfa.required_roles.includes(role),
   };
-  return { accounts, factor, sessions, tokens, guard, roles, reports, local };
+  return { accounts, factor, sessions, tokens, agents, guard, roles, reports, local };
 }
 
 function openTokens(config: Config, ring: SigningRing, pepper: Platform['pepper']): AccountTokens {
@@ -135,7 +149,9 @@ export function accountIssuer({ accounts, public_url }: Pick<Config, 'accounts' 
 
 /** What a listener for accounts only serves. */
 export function isAuthPath(path: string): boolean {
-  return path === '/.well-known/jwks.json' || path.startsWith('/auth/');
+  return (
+    /^\/(auth|oauth)\//.test(path) || /^\/\.well-known\/(jwks\.json|o[^/]+-(configuration|server)(\/|$))/.test(path)
+  );
 }
 
 /** Names of the providers whose principals are our own accounts. */
@@ -163,6 +179,8 @@ export function authEndpoints({ config, platform, service, isPermitted }: AuthEn
     account: async ({ id, auth }: Principal) => (providers.has(auth.provider) ? accountStore.find(id) : null),
     isPermitted,
     findGoodKey: (text) => findGoodKey(issuing, text),
+    isAllowedFrom: ({ facts }, address) =>
+      addressList(facts.allowed_ips)?.check(address, address.includes(':') ? 'ipv6' : 'ipv4') ?? true,
     identityHeaders,
   });
   if (service === null) return checks;

@@ -14,7 +14,7 @@ import type { AccountReports } from './account.ts';
 import { viewOf } from './account.ts';
 import { originOf, post } from './api.ts';
 import type { Guard } from './guard.ts';
-import type { Roles } from './roles.ts';
+import { coversAll, type Roles } from './roles.ts';
 
 export interface ChecksApiOptions {
   readonly roles: Roles;
@@ -27,6 +27,8 @@ export interface ChecksApiOptions {
   isPermitted(exchange: Admitted, call: Call): boolean;
   /** The record of a key that is good now and here. */
   findGoodKey(text: string): Promise<ApiKeyRecord | null>;
+  /** Whether a key may be used from an address. */
+  isAllowedFrom(record: ApiKeyRecord, address: string): boolean;
   /** `X-Auth-User` and `X-Auth-Roles` as upstreams get them. */
   identityHeaders(exchange: Admitted): Readonly<Record<string, string>>;
 }
@@ -42,7 +44,13 @@ const resource = z.union([
   }),
 ]);
 const permissionBody = z.strictObject({ permission, resource: resource.nullish() });
-const keyBody = z.strictObject({ api_key: z.string().min(1).max(256) });
+const keyBody = z.strictObject({
+  api_key: z.string().min(1).max(256),
+  client_ip: z.union([z.ipv4(), z.ipv6()]).optional(),
+});
+
+/** What a caller has to hold who says from where somebody else shows a key. */
+const VERIFY_KEYS = 'api_keys.verify';
 
 /** Endpoints that are there whoever knows the callers. */
 export function checkEndpoints(options: ChecksApiOptions): readonly Endpoint[] {
@@ -131,6 +139,9 @@ async function verifyKey(
     await options.guard?.noteBad(origin.source_ip);
     throw new GatewayError('INVALID_CREDENTIALS', { challenge: 'Bearer realm="portcullis"' });
   }
+  if (!options.isAllowedFrom(record, addressOf(options, exchange, body.client_ip))) {
+    throw new GatewayError('FORBIDDEN', { message: 'The key may not be used from this address' });
+  }
   const { id, owner_id, name, facts, expires_at } = record;
   return {
     status: 200,
@@ -140,6 +151,14 @@ async function verifyKey(
       expires_at: expires_at === null ? null : new Date(expires_at).toISOString(),
     },
   };
+}
+
+/** From where a key is shown: the caller's own address, unless the caller may speak for somebody else's. */
+function addressOf(options: ChecksApiOptions, exchange: Admitted, told: string | undefined): string {
+  const { principal, received } = exchange;
+  if (told === undefined) return received.peer.address;
+  if (principal.actor === null && coversAll(principal.permissions, [VERIFY_KEYS])) return told;
+  throw denied(options, exchange, VERIFY_KEYS);
 }
 
 function denied({ reports }: ChecksApiOptions, exchange: Admitted, wanted: string): GatewayError {

@@ -118,11 +118,35 @@ async function create(
   return { status: 201, body: shownOnce(issued) };
 }
 
-type Rights = Pick<Principal, 'permissions' | 'roles'>;
+type Rights = Pick<Principal, 'permissions' | 'roles'> & Partial<Pick<Principal, 'scopes'>>;
 
 /** True when `wanted` is nothing that `held` does not have. */
 const isWithin = (wanted: Rights, held: Rights): boolean =>
-  coversAll(held.permissions, wanted.permissions) && wanted.roles.every((one) => held.roles.includes(one));
+  coversAll(held.permissions, wanted.permissions) &&
+  coversAll([...held.permissions, ...(held.scopes ?? [])], wanted.scopes ?? []) &&
+  wanted.roles.every((one) => held.roles.includes(one));
+
+/**
+ * True when a key is bound at least as much as the one that asks for another in its place: a key that may be used from one
+ * address must not get hold of one that may be used from everywhere.
+ */
+function isAsBound(key: ApiKeyRecord, by: ApiKeyRecord): boolean {
+  if (key.id === by.id) return true;
+  const [mine, theirs] = [key.facts, by.facts];
+  const within = (some: readonly string[], all: readonly string[]) => some.every((one) => all.includes(one));
+  const isPlaced =
+    theirs.allowed_ips.length === 0 || (mine.allowed_ips.length > 0 && within(mine.allowed_ips, theirs.allowed_ips));
+  return (
+    isPlaced &&
+    (mine.rate_limit_per_hour ?? Number.POSITIVE_INFINITY) <=
+      (theirs.rate_limit_per_hour ?? Number.POSITIVE_INFINITY) &&
+    (key.expires_at ?? Number.POSITIVE_INFINITY) <= (by.expires_at ?? Number.POSITIVE_INFINITY) &&
+    within(mine.teams, theirs.teams) &&
+    within(mine.groups, theirs.groups) &&
+    (theirs.mfa_verified || !mine.mfa_verified) &&
+    (theirs.device_compliant || !mine.device_compliant)
+  );
+}
 
 /** All keys of an owner, ended ones as well. */
 export async function* keysOf(
@@ -205,6 +229,11 @@ async function rotate(options: KeysApiOptions, request: EndpointRequest<unknown>
   // Whoever has fewer rights by now does not get a new key with the old ones.
   if (record.owner_id === principal.id && !isWithin(record.facts, principal)) {
     throw denied(options, exchange, 'A key cannot do more than who makes it', record.facts.permissions);
+  }
+  const { key_id } = principal.auth;
+  const asking = key_id === null ? null : await options.keys.find(key_id);
+  if (asking !== null && !isAsBound(record, asking)) {
+    throw denied(options, exchange, 'A key replaces only keys that are bound as much as itself', [MANAGE_KEYS]);
   }
   const issued = await options.rotate(record.tenant_id, record.id);
   if (issued === null) throw new GatewayError('CONFLICT', { message: 'The key has ended or was replaced before' });

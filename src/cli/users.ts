@@ -22,6 +22,7 @@ export const USERS_HELP = `Usage: portcullis users bootstrap
        portcullis users disable|enable|unlock NAME
        portcullis users role NAME ROLE
        portcullis users password NAME [--password-stdin]
+       portcullis users mfa-reset NAME
        portcullis users import [FILE]
        portcullis users delete NAME --yes
 
@@ -31,7 +32,10 @@ a second.
 bootstrap   prints a token, good once and for an hour, with which the first
             administrator registers: POST /auth/register with bootstrap_token
 disable     ends all sessions and withdraws all keys of the account
-unlock      lifts the lock after wrong passwords
+unlock      lifts the lock after wrong passwords and codes
+role        withdraws keys that go beyond the new role, ends browser sessions
+mfa-reset   takes the second factor away, for somebody whose phone and recovery
+            codes are gone; ends all sessions
 import      reads JSON lines: username, email, role?, full_name?, is_active?
             and password or password_hash (argon2id); prints one line for each
 
@@ -85,6 +89,7 @@ const ACTIONS: Readonly<Record<string, readonly [number, number, Action]>> = {
   unlock: [1, 1, unlock],
   role: [2, 2, role],
   password: [1, 1, password],
+  'mfa-reset': [1, 1, resetFactor],
   import: [0, 1, importAccounts],
   delete: [1, 1, onAccount((administration, account) => administration.delete(account), 'is deleted')],
 };
@@ -220,6 +225,14 @@ async function password({ administration, values, io }: Session, [name = '']: re
   await administration.setPassword(account, secret);
   if (given === null) line(io, secret);
   io.err(`Account ${account.username} has a new password; its sessions have ended.\n`);
+  return EXIT.ok;
+}
+
+async function resetFactor({ administration, io }: Session, [name = '']: readonly string[]): Promise<number> {
+  const account = await required(administration, name);
+  const had = await administration.resetFactor(account);
+  const done = had ? 'has no second factor any more' : 'had no second factor';
+  io.err(`Account ${account.username} ${done}; its sessions have ended.\n`);
   return EXIT.ok;
 }
 

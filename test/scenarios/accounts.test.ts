@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe } from 'vitest';
+import { factorsContract } from '../contract/account-factors.ts';
 import { accountsContract } from '../contract/accounts.ts';
 import { temporaryDirectory } from '../helpers/processes.ts';
 import type { StoreServer } from '../helpers/processes-stores.ts';
@@ -11,6 +12,7 @@ describe('on one machine', () => {
   const directory = temporaryDirectory();
   afterAll(() => directory[Symbol.dispose]());
   accountsContract('SQLite', async () => ({ database: `sqlite:${join(directory.path, 'accounts.db')}` }));
+  factorsContract('SQLite', async () => ({ database: `sqlite:${join(directory.path, 'factors.db')}` }));
 });
 
 describe.skipIf(NO_POSTGRES !== null || NO_REDIS !== null)('on several machines', () => {
@@ -25,4 +27,5 @@ describe.skipIf(NO_POSTGRES !== null || NO_REDIS !== null)('on several machines'
   });
   const pepper = randomBytes(32).toString('base64url');
   accountsContract('Postgres and Redis', async () => ({ database: postgres.url, shared: redis.url, pepper }));
+  factorsContract('Postgres and Redis', async () => ({ database: postgres.url, shared: redis.url, pepper }));
 });
