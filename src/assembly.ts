@@ -5,6 +5,7 @@
 import type { Socket } from 'node:net';
 import { resolve } from 'node:path';
 import { type AccountService, type AccountStores, buildAccounts } from './account-set.ts';
+import { agentEndpoints } from './agent-logins.ts';
 import { buildApprovals } from './approval-set.ts';
 import type { ApprovalEvent } from './approvals/approval.ts';
 import type { AuditRecorder } from './audit/event.ts';
@@ -114,6 +115,7 @@ export async function assemble(config: Config, platform: Platform): Promise<Gene
   const signing = await openSigning(config, platform);
   const identities = await buildUpstreamIdentities(config, platform, signing, cleanup);
   const accounts = await buildAccounts(config, platform, signing.accounts, cleanup);
+  const agents = await agentEndpoints(config, platform, accounts, signing.accounts, cleanup);
   const providers = await buildProviders(config, platform, accounts, cleanup);
   const guard = failureGuard(config, platform);
   const oauth = routeOAuth(config, routes, providers);
@@ -125,7 +127,7 @@ export async function assemble(config: Config, platform: Platform): Promise<Gene
   const approvals = buildApprovals(config, platform, cleanup);
   const protocols = buildProtocols({
     ...{ config, platform, servers, upstreams, identities, judge, classify, admission, approvals, accounts },
-    endpoints: [...endpoints, ...oauthEndpoints(config, routes, providers), ...signing.endpoints],
+    endpoints: [...endpoints, ...oauthEndpoints(config, routes, providers), ...signing.endpoints, ...agents],
   });
   const parts: PipelineParts = {
     routes: new RouteTable(routes, (route, path) => protocols[route.protocol].serves?.(path) ?? true),

@@ -2,6 +2,7 @@
 import type { Platform } from './assembly.ts';
 import type { Config } from './config/schema.ts';
 import { GatewayError } from './core/errors.ts';
+import { ANONYMOUS } from './core/principal.ts';
 import type { Route } from './core/route.ts';
 import { createIdentityChain } from './identity/chain.ts';
 import { certificateCredential } from './identity/client-certificate.ts';
@@ -12,11 +13,15 @@ import type { Credential, IdentityFacts, IdentityProvider } from './identity/pro
 import { type RouteOAuth, withScopes } from './oauth.ts';
 import { createFailureGuard, guarded } from './pipeline/failure-guard.ts';
 import type { Authenticator } from './pipeline/stages/authenticate.ts';
+import { OAUTH_PATH } from './routes.ts';
 
 const NEVER = new AbortController().signal;
 
 /** For a route this generation does not know; it cannot happen, and if it did nobody would get in. */
 export const NOBODY: Authenticator = { authenticate: () => new GatewayError('AUTH_UNAVAILABLE', { retryAfter: 1 }) };
+
+/** Clients of the authorization server show credentials of their own, which it checks itself. */
+const ANYONE: Authenticator = { authenticate: () => ANONYMOUS };
 
 /** The ordered providers of one route. */
 export function buildAuthenticator(
@@ -25,6 +30,7 @@ export function buildAuthenticator(
   platform: Platform,
   { challenge, cookie }: RouteOAuth = { challenge: null, cookie: null },
 ): Authenticator {
+  if (route.protocol === 'api' && route.match === OAUTH_PATH) return ANYONE;
   const named = route.identity.flatMap((name) => {
     const provider = providers.get(name);
     return provider === undefined ? [] : [{ name, provider: metered(name, provider, platform.metrics) }];

@@ -1,4 +1,5 @@
 /** Puts OAuth together for one generation: what routes say of themselves as protected resources, and what they require. */
+import { agentIssuer } from './agent-logins.ts';
 import type { Config } from './config/schema.ts';
 import { GatewayError } from './core/errors.ts';
 import type { Route } from './core/route.ts';
@@ -20,6 +21,9 @@ export function protectedRoutes(config: Config, routes: readonly Route[]): Prote
   for (const [name, entry] of Object.entries(config.identity)) {
     const issuer: unknown = OAUTH_KINDS.has(entry.kind) && 'issuer' in entry ? entry.issuer : undefined;
     if (typeof issuer === 'string' && isFetchable(issuer)) issuers.set(name, issuer);
+    // Accounts of our own: whoever keeps them says where their owners log in.
+    const own = entry.kind === 'local' ? agentIssuer(config) : null;
+    if (own !== null) issuers.set(name, own);
   }
   return routes.flatMap((route) => {
     const known = new Set(route.identity.flatMap((name) => issuers.get(name) ?? []));

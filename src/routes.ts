@@ -14,6 +14,9 @@ const TOOLS_PATHS = ['/tools', '/servers'] as const;
  */
 const API_PATHS = ['/approvals', '/approve', '/reject', '/api/v1', '/access/v1', '/auth', '/.well-known'] as const;
 
+/** Where the gateway's own authorization server is. */
+export const OAUTH_PATH = '/oauth';
+
 export function buildRoutes(config: Config): Route[] {
   const routes = config.routes.map((route) => buildRoute(route, config));
   const taken = new Set(routes.map((route) => route.match));
@@ -26,6 +29,8 @@ export function buildRoutes(config: Config): Route[] {
   };
   for (const match of TOOLS_PATHS) add(match, 'tools', false);
   for (const match of API_PATHS) add(match, 'api', true);
+  // Credentials there are those of clients, which no provider of ours knows.
+  if (config.accounts.authorization_server.enabled) add(OAUTH_PATH, 'api', true);
   if (config.key_service.enabled && isOurs(config, '/api/v1')) add(VALIDATE_PATH, 'api', true);
   return routes;
 }

@@ -29,7 +29,8 @@ export async function openSigning(config: Config, platform: Platform): Promise<S
     const { accounts, pepper, clock } = platform;
     const options = { algorithm, store: accounts.signingKeys, pepper, rotateMs: tokens.rotate_days * 86_400_000 };
     // Identity tokens live for minutes; the longest token decides how long an old key stays.
-    const tokenMs = enabled ? tokens.access_seconds * 1000 : 0;
+    const longest = Math.max(tokens.access_seconds, config.accounts.authorization_server.access_seconds);
+    const tokenMs = enabled ? longest * 1000 : 0;
     rings.set(algorithm, await openSigningRing({ ...options, tokenMs }, clock.now()));
   }
   const ring = (algorithm: SigningAlgorithm): SigningRing => {

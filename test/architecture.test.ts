@@ -57,6 +57,7 @@ const OWNERS: Record<string, readonly string[]> = {
   ldapts: ['identity/ldap-connection.ts'],
   'lru-cache': ['*'],
   pg: ['stores/postgres.ts'],
+  'oidc-provider': ['accounts/authorization-server/engine.ts'],
   'openid-client': ['identity/oauth/'],
   opossum: ['upstreams/breaker.ts'],
   pino: ['observability/logger.ts'],

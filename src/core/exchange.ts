@@ -85,6 +85,8 @@ export interface Reply {
   readonly status: number;
   readonly headers: Readonly<Record<string, string>>;
   readonly body: string | Buffer;
+  /** Lines of `Set-Cookie` besides one among the headers. */
+  readonly cookies?: readonly string[];
 }
 
 /** Lower-case names; repeated headers as arrays. */

@@ -5,10 +5,14 @@ import type { ApiKeyStore } from '../stores/api-keys.ts';
 import type { SessionStanding } from '../stores/sessions.ts';
 import type { Shared } from '../stores/shared.ts';
 import type { AccessClaims, AccessFault } from './account-tokens.ts';
+import type { AgentClaims } from './agent-tokens.ts';
 
 /** What the provider of our own accounts asks. Rejections are outages. */
 export interface LocalAccounts {
-  read(token: string, now: number): Promise<AccessClaims | AccessFault>;
+  /** @param route its match: an agent's token is for some routes only */
+  read(token: string, now: number, route: string): Promise<AccessClaims | AgentClaims | AccessFault>;
+  /** Whether what `read` says depends on the route. */
+  readonly readsByRoute: boolean;
   standing(sessionId: string): Promise<SessionStanding | null>;
   isRevoked(tokenId: string): Promise<boolean>;
   /** The session of a browser by the text of its cookie, which counts as a use of it; null when it is no good. */

@@ -97,12 +97,13 @@ function local(call: Call, answer: (permitted: Permitted) => Promise<Reply> | Re
 }
 
 /** What the gateway says of itself is for this caller at this moment, unless the endpoint says otherwise. */
-function written({ status, body, headers }: EndpointReply): Reply {
+function written({ status, body, text, headers, cookies }: EndpointReply): Reply {
   const type = body === undefined ? {} : { 'content-type': 'application/json' };
   return {
     status,
     headers: { 'cache-control': 'no-store', ...type, ...headers },
-    body: body === undefined ? '' : JSON.stringify(body),
+    body: text ?? (body === undefined ? '' : JSON.stringify(body)),
+    ...(cookies === undefined || cookies.length === 0 ? {} : { cookies }),
   };
 }
 

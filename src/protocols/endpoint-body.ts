@@ -20,6 +20,8 @@ const MAX_FIELDS = 100;
 export async function readEndpointBody<Body>(wanted: EndpointBody<Body>, exchange: Admitted): Promise<Body> {
   const { received, route } = exchange;
   const limit = Math.min(route.limits.body_bytes, wanted.limit ?? DEFAULT_LIMIT);
+  const misfit = wanted.misfit ?? 'UNPROCESSABLE';
+  if (wanted.encoding === 'bytes') return checked(wanted.schema, await readBody(received, limit), misfit);
   const type = received.headers['content-type'];
   const isForm = wanted.encoding === 'form' || (wanted.encoding === 'either' && type !== undefined && isFormType(type));
   if (type !== undefined && !(isForm ? isFormType(type) : isJsonType(type))) {
@@ -28,7 +30,7 @@ export async function readEndpointBody<Body>(wanted: EndpointBody<Body>, exchang
   const bytes = await readBody(received, limit);
   if (bytes.length > 0 && type === undefined) throw unsupported(isForm);
   const value: unknown = bytes.length === 0 ? {} : isForm ? parseForm(bytes) : parseStrict(bytes);
-  return checked(wanted.schema, value, wanted.misfit ?? 'UNPROCESSABLE');
+  return checked(wanted.schema, value, misfit);
 }
 
 function unsupported(isForm: boolean): GatewayError {

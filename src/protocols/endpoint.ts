@@ -13,18 +13,25 @@ export interface EndpointRequest<Body> {
   readonly body: Body;
 }
 
-/** `body` is sent as JSON; undefined sends none. */
+/** `body` is sent as JSON, `text` as it is; without either nothing is sent. */
 export interface EndpointReply {
   readonly status: number;
   readonly body?: unknown;
+  /** Its type stands in `headers`. */
+  readonly text?: string;
   readonly headers?: Readonly<Record<string, string>>;
+  /** Lines of `Set-Cookie`, where one header cannot hold them. */
+  readonly cookies?: readonly string[];
 }
 
 /** How a body is read. An empty one counts as `{}`: the schema says what is missing. */
 export interface EndpointBody<Body> {
   readonly schema: z.ZodType<Body>;
-  /** `form` takes application/x-www-form-urlencoded instead of JSON, each field at most once; `either` takes both. */
-  readonly encoding?: 'json' | 'form' | 'either';
+  /**
+   * `form` takes application/x-www-form-urlencoded instead of JSON, each field at most once; `either` takes both. `bytes`
+   * takes anything as it is: the schema sees a Buffer.
+   */
+  readonly encoding?: 'json' | 'form' | 'either' | 'bytes';
   /** Bytes; more is 413. The route's own limit holds besides. Default 64 KiB. */
   readonly limit?: number;
   /** The error for a body that does not fit the schema. Default UNPROCESSABLE (422). */

@@ -8,6 +8,7 @@ import { makePrincipal, type Principal } from '../../core/principal.ts';
 import type { SessionStanding } from '../../stores/sessions.ts';
 import { onAccountChange } from '../account-changes.ts';
 import { isAccountCookie } from '../account-tokens.ts';
+import type { AgentClaims } from '../agent-tokens.ts';
 import { CredentialCache, freezePrincipal } from '../credential-cache.ts';
 import type { IdentityEnv, LocalAccounts } from '../env.ts';
 import type { AuthResult, Credential, IdentityFacts, IdentityProvider, ProviderHealth } from '../provider.ts';
@@ -40,6 +41,8 @@ interface Shown {
   readonly kind: 'bearer' | 'session';
   readonly token_id: string | null;
   readonly until: number;
+  /** Of an agent's token: what is said of the agent. */
+  readonly agent: AgentClaims | null;
 }
 
 const ENROLLING = new Set(['/auth/mfa', '/auth/me', '/auth/logout']);
@@ -87,7 +90,7 @@ class LocalProvider implements IdentityProvider {
       if (!this.#options.cookies || !isAccountCookie(text)) return NOT_APPLICABLE;
     } else if (credential.kind !== 'bearer' || !looksLikeJwt(text)) return NOT_APPLICABLE;
     this.#noticeOtherProcesses(facts.now);
-    const key = this.#cache.key(text);
+    const key = this.#cache.key(this.#accounts.readsByRoute ? `${facts.route}\n${text}` : text);
     const known = this.#cache.get(key, facts.now);
     if (known !== undefined) return known;
     return credential.kind === 'session' ? this.#checkCookie(text, key, facts) : this.#check(text, key, facts);
@@ -106,7 +109,7 @@ class LocalProvider implements IdentityProvider {
   async #check(token: string, cacheKey: string, facts: IdentityFacts): Promise<AuthResult> {
     const { epoch } = this.#cache;
     const { now } = facts;
-    const claims = await this.#accounts.read(token, now);
+    const claims = await this.#accounts.read(token, now, facts.route);
     if ('kind' in claims) {
       if (claims.kind === 'foreign') return NOT_APPLICABLE;
       return claims.kind === 'expired' ? EXPIRED : invalid(claims.detail);
@@ -116,7 +119,8 @@ class LocalProvider implements IdentityProvider {
     if (standing.revoked_at !== null || standing.expires_at <= now) return ENDED;
     if (!standing.is_active) return INACTIVE;
     if (await this.#accounts.isRevoked(claims.jti)) return ENDED;
-    const shown = { kind: 'bearer', token_id: claims.jti, until: claims.exp * 1000 } as const;
+    const agent = 'client_id' in claims ? claims : null;
+    const shown = { kind: 'bearer', token_id: claims.jti, until: claims.exp * 1000, agent } as const;
     return this.#accept(standing, shown, { key: cacheKey, epoch }, facts);
   }
 
@@ -124,7 +128,12 @@ class LocalProvider implements IdentityProvider {
     const { epoch } = this.#cache;
     const standing = await this.#accounts.byCookie(text, facts.now);
     if (standing === null) return ENDED;
-    const shown = { kind: 'session', token_id: null, until: standing.idle_until ?? standing.expires_at } as const;
+    const shown = {
+      kind: 'session',
+      token_id: null,
+      until: standing.idle_until ?? standing.expires_at,
+      agent: null,
+    } as const;
     return this.#accept(standing, shown, { key: cacheKey, epoch }, facts);
   }
 
@@ -145,7 +154,7 @@ class LocalProvider implements IdentityProvider {
   }
 
   /** What the token says of role and name is for others; here the database counts. */
-  #principal(standing: SessionStanding, { kind, token_id, until }: Shown, isHeldBack: boolean): Principal {
+  #principal(standing: SessionStanding, { kind, token_id, until, agent }: Shown, isHeldBack: boolean): Principal {
     const { account_id, session_id, tenant_id, username, email, role, mfa_at } = standing;
     // A role that is not configured any more grants nothing, by whatever policy; nor does one that is held back.
     const permissions = isHeldBack ? null : this.#accounts.permissionsOf(role);
@@ -155,6 +164,7 @@ class LocalProvider implements IdentityProvider {
         ...{ id: account_id, tenant_id, type: 'user', username, email },
         roles: permissions === null ? [] : [role],
         permissions: permissions === null ? [] : [...permissions],
+        ...(agent === null ? {} : lentTo(agent)),
         auth: {
           ...{ session_id, token_id, expires_at: Math.floor(expires / 1000) },
           ...{ mfa_verified: mfa_at !== null, mfa_at: mfa_at === null ? null : Math.floor(mfa_at / 1000) },
@@ -179,6 +189,12 @@ class LocalProvider implements IdentityProvider {
     this.#cache.clear();
   }
 }
+
+/** What the owner lent to an agent, and to which: policies may tell it from the owner's own calls. */
+const lentTo = ({ scope = '', client_id }: AgentClaims) => ({
+  scopes: scope.split(' ').filter((one) => one !== ''),
+  metadata: { client_id },
+});
 
 /** Exactly two dots; refresh tokens and API keys have none. */
 function looksLikeJwt(token: string): boolean {

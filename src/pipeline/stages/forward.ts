@@ -49,7 +49,8 @@ export function sendReply(outgoing: ServerResponse, reply: Reply, requestId: str
     return;
   }
   // A reply may name the request as its caller does.
-  const headers: Record<string, string | number> = { 'x-request-id': requestId, ...reply.headers };
+  const headers: Record<string, string | number | string[]> = { 'x-request-id': requestId, ...reply.headers };
+  if (reply.cookies !== undefined) headers['set-cookie'] = [...reply.cookies];
   if (decision !== null) headers['x-decision-id'] = decision;
   if (reply.status !== 204 && reply.status !== 304) headers['content-length'] = Buffer.byteLength(reply.body);
   outgoing.writeHead(reply.status, headers);

@@ -1,0 +1,197 @@
+/** The two pages on the way: who it is, and whether this client may. Both are bound to one browser and one request. */
+import { timingSafeEqual } from 'node:crypto';
+import { z } from 'zod';
+import { GatewayError } from '../../core/errors.ts';
+import type { Admitted } from '../../core/exchange.ts';
+import type { EndpointReply } from '../../protocols/endpoint.ts';
+import type { SessionStanding } from '../../stores/sessions.ts';
+import type { AccountReports } from '../account.ts';
+import { originOf } from '../api.ts';
+import type { Sealing } from './adapter.ts';
+import type { Bridged } from './bridge.ts';
+import type { Pending } from './engine-options.ts';
+import { consentPage, errorPage, type FormFacts, leadsTo, loginPage, shown } from './pages.ts';
+import type { AuthorizationServer } from './server.ts';
+
+export const loginForm = z.strictObject({
+  csrf: z.string().max(128).default(''),
+  action: z.enum(['login', 'allow', 'deny', 'switch']),
+  username: z.string().max(254).default(''),
+  password: z.string().max(4096).default(''),
+  code: z.string().max(64).default(''),
+});
+
+export type LoginForm = z.output<typeof loginForm>;
+
+export interface LoginPagesOptions {
+  readonly server: AuthorizationServer;
+  readonly seal: Pick<Sealing, 'nameOf'>;
+  readonly reports: AccountReports;
+  /** Milliseconds from consent to the end of a grant. */
+  readonly grantMs: number;
+}
+
+/** One request to the pages. */
+interface Visit {
+  readonly exchange: Admitted;
+  readonly bridged: Bridged;
+  readonly pending: Pending;
+}
+
+const DAY_MS = 86_400_000;
+
+const WRONG_CODE = 'Your account has a second factor: type the password again, and the code of your app.';
+const MUST_ENROL = 'Your account needs a second factor before it can be used: enrol one first.';
+
+export class LoginPages {
+  readonly #options: LoginPagesOptions;
+
+  constructor(options: LoginPagesOptions) {
+    this.#options = options;
+  }
+
+  /** The page that comes next. Faults are pages too. */
+  show(exchange: Admitted, uid: string): Promise<EndpointReply> {
+    return asPage(async () => {
+      const visit = await this.#visit(exchange, uid);
+      if (visit.pending.prompt === 'login') return shown(200, loginPage(this.#facts(visit.pending), '', null));
+      const person = await this.#person(visit);
+      const { resources, scopes } = visit.pending;
+      const facts = { ...this.#facts(visit.pending), username: person.username, resources, scopes };
+      return shown(200, consentPage(facts));
+    });
+  }
+
+  /** What somebody pressed. */
+  submit(exchange: Admitted, uid: string, form: LoginForm): Promise<EndpointReply> {
+    return asPage(async () => {
+      this.#requireOwnForm(exchange, uid, form);
+      const visit = await this.#visit(exchange, uid);
+      if (form.action === 'deny') return this.#deny(visit);
+      if (form.action === 'switch') return this.#switch(visit);
+      // One page's button is nothing on the other one.
+      if ((form.action === 'login') !== (visit.pending.prompt === 'login'))
+        throw new GatewayError('INVALID_REQUEST', { message: 'This is not what was asked' });
+      return form.action === 'login' ? this.#login(visit, form) : this.#allow(visit);
+    });
+  }
+
+  async #visit(exchange: Admitted, uid: string): Promise<Visit> {
+    const { server } = this.#options;
+    const bridged = server.bridged(exchange, { method: 'GET' });
+    return { exchange, bridged, pending: await server.options.engine.pending(bridged, uid) };
+  }
+
+  #facts({ uid, clientId, clientName, redirectUri }: Pending): FormFacts {
+    return { csrf: this.#csrf(uid), clientId, clientName, redirectUri };
+  }
+
+  #csrf(uid: string): string {
+    return this.#options.seal.nameOf(`form\n${uid}`);
+  }
+
+  /** Forms of other sites have no effect here, with whatever cookies they come. */
+  #requireOwnForm({ received: { headers } }: Admitted, uid: string, { csrf }: LoginForm): void {
+    const { origin, 'sec-fetch-site': site } = headers;
+    const own = new URL(this.#options.server.options.issuer).origin;
+    const mine = Buffer.from(this.#csrf(uid));
+    const given = Buffer.from(csrf);
+    const isOwn = given.length === mine.length && timingSafeEqual(given, mine);
+    if (!isOwn || (origin !== undefined && origin !== own) || (site !== undefined && site !== 'same-origin'))
+      throw new GatewayError('ORIGIN_DENIED');
+  }
+
+  async #login({ exchange, bridged, pending }: Visit, form: LoginForm): Promise<EndpointReply> {
+    const { engine, people } = this.#options.server.options;
+    const again = (status: number, fault: string, more: Readonly<Record<string, string>> = {}) =>
+      shown(status, loginPage(this.#facts(pending), form.username, fault), more);
+    try {
+      const outcome = await people.logIn(form, originOf(exchange));
+      if (outcome.kind === 'code-missing') return again(401, WRONG_CODE);
+      if (outcome.kind === 'must-enrol') return again(403, MUST_ENROL);
+      if (pending.accountId !== null && pending.accountId !== outcome.accountId) return this.#restart(bridged, pending);
+      return seeOther(await engine.loggedIn(bridged, outcome));
+    } catch (error) {
+      if (!(error instanceof GatewayError) || error.status >= 500) throw error;
+      const { retryAfter } = error.extras;
+      return again(error.status, error.message, retryAfter === undefined ? {} : { 'retry-after': String(retryAfter) });
+    }
+  }
+
+  /** Who is logged in with this browser, as long as that session stands. */
+  async #person({ bridged, pending, exchange }: Visit): Promise<SessionStanding> {
+    const { engine, people } = this.#options.server.options;
+    const browser = await engine.browser(bridged);
+    const isSame = browser !== null && browser.accountId === pending.accountId && browser.sessionId !== null;
+    const now = exchange.received.receivedAt;
+    const person = isSame ? await people.standing(browser.sessionId ?? '', browser.accountId, now) : null;
+    if (person === null) throw new GatewayError('FORBIDDEN', { message: 'Nobody is logged in any more: begin again' });
+    return person;
+  }
+
+  async #allow(visit: Visit): Promise<EndpointReply> {
+    const { engine, people, entries, config } = this.#options.server.options;
+    const { bridged, pending, exchange } = visit;
+    const person = await this.#person(visit);
+    const origin = originOf(exchange);
+    const sid = await people.beginGrant(person, origin);
+    const grantId = await engine.grant({ ...pending, accountId: person.account_id });
+    const seconds = Math.ceil(this.#options.grantMs / 1000);
+    await people.bindGrant(entries, grantId, sid, person.account_id, seconds);
+    await entries.prolongClient(pending.clientId, config.registration.idle_days * DAY_MS);
+    this.#report('oauth_authorization_granted', visit, person, sid);
+    return seeOther(await engine.consented(bridged, grantId));
+  }
+
+  async #deny(visit: Visit): Promise<EndpointReply> {
+    const person = visit.pending.accountId === null ? null : await this.#person(visit);
+    this.#report('oauth_authorization_denied', visit, person, null);
+    return seeOther(await this.#options.server.options.engine.refused(visit.bridged));
+  }
+
+  /** Ends the session of this browser, here and in the account. */
+  async #switch(visit: Visit): Promise<EndpointReply> {
+    const person = await this.#person(visit);
+    await this.#options.server.options.people.endSession(
+      person.session_id,
+      person.account_id,
+      originOf(visit.exchange),
+    );
+    return this.#restart(visit.bridged, visit.pending);
+  }
+
+  async #restart(bridged: Bridged, pending: Pending): Promise<EndpointReply> {
+    const { engine, issuer } = this.#options.server.options;
+    await engine.forgetBrowser(bridged);
+    return seeOther(`${issuer}/oauth/authorize?${pending.query}`);
+  }
+
+  #report(
+    type: 'oauth_authorization_granted' | 'oauth_authorization_denied',
+    { exchange, pending }: Visit,
+    person: SessionStanding | null,
+    session_id: string | null,
+  ): void {
+    const account = person === null ? null : { id: person.account_id, tenant_id: person.tenant_id };
+    const { clientId, clientName, redirectUri, resources, scopes } = pending;
+    const details = { client_id: clientId, client_name: clientName, sent_to: leadsTo(redirectUri).shown };
+    this.#options.reports.event({
+      ...{ type, origin: originOf(exchange), account, session_id, key_id: null },
+      details: { ...details, resources, scopes },
+    });
+  }
+}
+
+function seeOther(location: string): EndpointReply {
+  return { status: 303, headers: { location, 'referrer-policy': 'no-referrer' } };
+}
+
+/** People read pages. */
+async function asPage(make: () => Promise<EndpointReply>): Promise<EndpointReply> {
+  try {
+    return await make();
+  } catch (error) {
+    if (!(error instanceof GatewayError) || error.status >= 500) throw error;
+    return shown(error.status, errorPage(error.code.toLowerCase(), error.message));
+  }
+}

@@ -1,0 +1,188 @@
+/** Makes the authorization server of one generation: agents log in with the gateway's own accounts, by browser. */
+import { AsyncLocalStorage } from 'node:async_hooks';
+import type { AccountService } from './account-set.ts';
+import type { Origin } from './accounts/account.ts';
+import { Entries } from './accounts/authorization-server/adapter.ts';
+import { createClientFetch } from './accounts/authorization-server/client-fetch.ts';
+import { authorizationServerEndpoints } from './accounts/authorization-server/endpoints.ts';
+import { Engine } from './accounts/authorization-server/engine.ts';
+import type { EngineOptions, Notes, Resource } from './accounts/authorization-server/engine-options.ts';
+import { LoginPages } from './accounts/authorization-server/login-pages.ts';
+import { People } from './accounts/authorization-server/people.ts';
+import { AuthorizationServer } from './accounts/authorization-server/server.ts';
+import type { Platform } from './assembly.ts';
+import type { Config } from './config/schema.ts';
+import { GatewayError } from './core/errors.ts';
+import { announceAccountChange } from './identity/account-changes.ts';
+import { AgentTokens } from './identity/agent-tokens.ts';
+import { Audiences, resourceUri } from './identity/oauth/resource.ts';
+import { Seal } from './identity/oauth/seal.ts';
+import { revokeToken } from './identity/revocations.ts';
+import type { SigningRing } from './identity/signing-ring.ts';
+import type { Endpoint } from './protocols/endpoint.ts';
+import { buildRoutes } from './routes.ts';
+
+/** `iss` of agents' tokens, which is where clients find out the rest; null while it is off. */
+export function agentIssuer({ accounts, public_url }: Pick<Config, 'accounts' | 'public_url'>): string | null {
+  const { enabled, issuer } = accounts.authorization_server;
+  return accounts.enabled && enabled ? (issuer ?? public_url?.replace(/\/$/, '') ?? null) : null;
+}
+
+/** Reads agents' tokens; null while nobody gives any out. */
+export function agentTokens(config: Config, ring: SigningRing): AgentTokens | null {
+  const issuer = agentIssuer(config);
+  if (issuer === null) return null;
+  const { access_seconds: maxSeconds } = config.accounts.authorization_server;
+  return new AgentTokens({ ring, issuer, maxSeconds, audiences: new Audiences(undefined, config.public_url) });
+}
+
+/** How often entries that have ended are removed. */
+const SWEEP_MS = 600_000;
+
+/** `/oauth` and what is said of it. Rejects when the signing keys cannot be read. */
+export async function agentEndpoints(
+  config: Config,
+  platform: Platform,
+  service: AccountService | null,
+  ring: SigningRing | null,
+  cleanup: AsyncDisposableStack,
+): Promise<readonly Endpoint[]> {
+  const issuer = agentIssuer(config);
+  const { public_url: publicUrl } = config;
+  const tokens = service?.agents ?? null;
+  if (service === null || ring === null || tokens === null || issuer === null || publicUrl === undefined) return [];
+  const { clock, shared, pepper } = platform;
+  const settings = config.accounts.authorization_server;
+  const grantMs = config.accounts.tokens.refresh_seconds * 1000;
+  const seal = new Seal(pepper, 'oauth');
+  const origins = new AsyncLocalStorage<Origin>();
+  const origin = (): Origin =>
+    origins.getStore() ?? { request_id: null, source_ip: '', user_agent: null, now: clock.now() };
+  const people = peopleOf(platform, service);
+  const entries: Entries = new Entries({
+    ...{ store: platform.accounts.oauthEntries, seal, clock },
+    clients: { max: settings.registration.max_clients, unusedMs: settings.registration.unused_hours * 3_600_000 },
+    onGrantEnd: (grantId) => people.endGrant(entries, grantId, origin()),
+    full: () => new GatewayError('OVERLOADED', { message: 'No more clients can register here', retryAfter: 3600 }),
+  });
+  const known = knownResources(config, publicUrl);
+  const resources = (indicator: string): Resource | null => known.get(canonical(indicator) ?? '') ?? null;
+  const publicResource = resourceUri(publicUrl, '');
+  const common = { issuer, config: settings, resources, publicResource, entries };
+  const { max_bytes: maxBytes, timeout_ms: timeoutMs } = settings.client_documents;
+  const engine = await Engine.open({
+    ...{ ...common, clock, ring, grantMs, cookieKey: seal.nameOf('cookies') },
+    accounts: accountsOf(people, entries, clock.now),
+    fetch: createClientFetch({ maxBytes, timeoutMs, allowsLoopback: config.mode === 'development' }),
+    mayFetch: async () => (await shared.hit(`oauth:fetch:${origin().source_ip}`, 60_000)).count <= FETCHES_PER_MINUTE,
+    notes: notesOf(platform, service, config.accounts.tenant, origin),
+  });
+  const readToken = async (token: string, now: number) => {
+    const claims = await tokens.read(token, now, null);
+    return 'kind' in claims ? null : claims;
+  };
+  const server = new AuthorizationServer({
+    ...common,
+    engine,
+    people,
+    guard: service.guard,
+    shared,
+    origins,
+    readToken,
+  });
+  sweep(platform, cleanup);
+  return authorizationServerEndpoints(server, new LoginPages({ server, seal, reports: service.reports, grantMs }));
+}
+
+/** Documents of clients that one address may make us fetch. */
+const FETCHES_PER_MINUTE = 20;
+
+function sweep({ accounts, clock, logging }: Platform, cleanup: AsyncDisposableStack): void {
+  const timer = setInterval(() => {
+    accounts.oauthEntries.purge(clock.now()).catch((error: unknown) => {
+      logging.component('accounts').warn({ err: error }, 'oauth_sweep_failed');
+    });
+  }, SWEEP_MS).unref();
+  cleanup.defer(() => clearInterval(timer));
+}
+
+function peopleOf(
+  { accounts: stores, shared }: Platform,
+  {
+    accounts,
+    sessions,
+    guard,
+    reports,
+    tokens,
+  }: Pick<AccountService, 'accounts' | 'sessions' | 'guard' | 'reports' | 'tokens'>,
+): People {
+  return new People({
+    ...{ accounts, sessions, guard, reports, sessionStore: stores.sessions },
+    async revokeToken({ jti, exp, sub }, now) {
+      await revokeToken(shared, tokens.issuer, jti, exp * 1000, now);
+      await announceAccountChange(shared, sub);
+    },
+  });
+}
+
+function accountsOf(people: People, entries: Entries, now: () => number): EngineOptions['accounts'] {
+  return {
+    sessionOf: async (grantId) => (await people.sessionOf(entries, grantId))?.sid ?? null,
+    isGood: async (sessionId, accountId) => (await people.standing(sessionId, accountId, now())) !== null,
+    claims: (grantId, accountId) => people.claims(entries, grantId, accountId, now()),
+  };
+}
+
+/** Routes that take tokens of the gateway's own accounts, and the gateway as a whole. */
+function knownResources(config: Config, publicUrl: string): ReadonlyMap<string, Resource> {
+  const locals = new Set(
+    Object.entries(config.identity).flatMap(([name, { kind }]) => (kind === 'local' ? [name] : [])),
+  );
+  const known = new Map<string, Resource>();
+  const everything = new Set<string>();
+  for (const { match, protocol, identity, scopes = [] } of buildRoutes(config)) {
+    if (protocol === 'api' || !identity.some((name) => locals.has(name))) continue;
+    const audience = resourceUri(publicUrl, match);
+    known.set(audience, { audience, scopes });
+    for (const scope of scopes) everything.add(scope);
+  }
+  const audience = resourceUri(publicUrl, '');
+  return known.set(audience, { audience, scopes: [...everything] });
+}
+
+/** One spelling of a resource's name; null for what can be none (RFC 8707 2). */
+function canonical(indicator: string): string | null {
+  const url = URL.parse(indicator);
+  if (url === null || url.search !== '' || url.hash !== '' || url.username !== '' || url.password !== '') return null;
+  return `${url.origin}${url.pathname.replace(/\/$/, '')}`;
+}
+
+function notesOf(
+  { logging }: Platform,
+  { reports }: Pick<AccountService, 'reports'>,
+  tenant_id: string,
+  origin: () => Origin,
+): Notes {
+  const logger = logging.component('accounts');
+  const ownerOf = (id: string | null | undefined) => (id == null ? null : { id, tenant_id });
+  const report = (
+    type: 'oauth_client_registered' | 'oauth_token_issued',
+    account: string | null,
+    details: Readonly<Record<string, unknown>>,
+  ) =>
+    reports.event({
+      ...{ type, origin: origin(), session_id: null, key_id: null, details },
+      account: ownerOf(account),
+    });
+  return {
+    fault: (error) => logger.error({ err: error }, 'authorization_server_failed'),
+    registered: (client_id, name, redirectUris) =>
+      report('oauth_client_registered', null, { client_id, client_name: name, redirect_uris: redirectUris }),
+    issued: ({ clientId, accountId, grantType }) =>
+      report('oauth_token_issued', accountId ?? null, { client_id: clientId, grant_type: grantType }),
+    reused(accountId, clientId) {
+      const [account, details] = [ownerOf(accountId), { client_id: clientId }];
+      reports.suspicious('refresh_token_reused', { origin: origin(), account, session_id: null, details });
+    },
+  };
+}
