@@ -22,7 +22,7 @@ import { inspect } from './hygiene.ts';
 import { parserFault, refuseOnSocket } from './refusal.ts';
 import { SlowReaders } from './slow-readers.ts';
 import type { SecureServer, TlsFiles } from './tls.ts';
-import { readTls, watchTls } from './tls.ts';
+import { noteClientAuthorities, readTls, watchTls } from './tls.ts';
 
 export type { Door, DoorLimits, DoorOptions, DoorRefusal } from './door.ts';
 
@@ -99,10 +99,9 @@ class Listener implements Door {
       insecureHTTPParser: false,
       shouldUpgradeCallback: isWebSocketUpgrade,
     };
-    const server =
-      tls === undefined
-        ? createHttpServer(settings)
-        : createHttpsServer({ ...settings, ...readTls(tls), ...askForCertificate(tls) });
+    const secured = tls === undefined ? null : { ...readTls(tls), ...askForCertificate(tls) };
+    const server = secured === null ? createHttpServer(settings) : createHttpsServer({ ...settings, ...secured });
+    if (secured !== null) noteClientAuthorities(server, secured);
     // Node would drop what is beyond the count in silence; hygiene refuses it.
     server.maxHeadersCount = 0;
     server.on('request', (req: IncomingMessage, res) => this.#accept(req, res as DoorResponse));

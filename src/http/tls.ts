@@ -1,7 +1,9 @@
 /** Certificates of a listener, read again when their files change. */
+import { constants, X509Certificate } from 'node:crypto';
 import { readFileSync, statSync } from 'node:fs';
-import type { SecureContextOptions } from 'node:tls';
+import type { SecureContextOptions, TLSSocket } from 'node:tls';
 import { createSecureContext } from 'node:tls';
+import { noteAuthorities } from '../core/client-authorities.ts';
 import type { Logger } from '../core/module.ts';
 
 export interface TlsFiles {
@@ -18,6 +20,24 @@ export interface SecureServer {
   setSecureContext(options: SecureContextOptions): void;
 }
 
+/** By server: against which authorities it checks clients now. */
+const inForce = new WeakMap<object, ReadonlySet<string>>();
+const CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g;
+
+function fingerprintsOf({ ca }: SecureContextOptions): ReadonlySet<string> {
+  const blocks = ca === undefined ? [] : (String(ca).match(CERTIFICATE) ?? []);
+  return new Set(blocks.map((block) => new X509Certificate(block).fingerprint256));
+}
+
+/** Notes at each new connection whom its client certificate was checked against. `options`: what the server began with. */
+export function noteClientAuthorities(
+  server: { prependListener(event: 'secureConnection', listener: (socket: TLSSocket) => void): unknown },
+  options: SecureContextOptions,
+): void {
+  inForce.set(server, fingerprintsOf(options));
+  server.prependListener('secureConnection', (socket) => noteAuthorities(socket, inForce.get(server) ?? new Set()));
+}
+
 const POLL_MS = 2000;
 
 /**
@@ -29,6 +49,8 @@ export function readTls(files: TlsFiles): SecureContextOptions {
     cert: readFileSync(files.cert),
     key: readFileSync(files.key),
     minVersion: 'TLSv1.2',
+    // A client could have its certificate asked for again in the middle, or keep us busy with handshakes (RFC 9325 3.5).
+    secureOptions: constants.SSL_OP_NO_RENEGOTIATION,
     ...(files.client_ca === undefined ? {} : { ca: readFileSync(files.client_ca) }),
   };
   createSecureContext(options);
@@ -38,7 +60,10 @@ export function readTls(files: TlsFiles): SecureContextOptions {
 /** Swaps the certificate for new connections; when the new files are not usable the old ones stay. */
 export function reloadTls(server: SecureServer, files: TlsFiles, logger: Logger): boolean {
   try {
-    server.setSecureContext(readTls(files));
+    const options = readTls(files);
+    const fingerprints = fingerprintsOf(options);
+    server.setSecureContext(options);
+    inForce.set(server, fingerprints);
     logger.info({ cert: files.cert }, 'the certificate was reloaded');
     return true;
   } catch (error) {

@@ -86,16 +86,36 @@ export class Trust {
     return late === 0 ? { state: 'ok' } : { state: 'degraded', detail: `${late} revocation lists are out of date` };
   }
 
-  /** Judges a certificate that came with these others. `now` is epoch milliseconds. */
-  judge(leaf: Certificate, others: readonly X509Certificate[], now: number): Verdict {
+  /**
+   * Judges a certificate that came with these others. `now` is epoch milliseconds.
+   * @param checkedBy authorities against which TLS found it good; null: TLS said nothing
+   */
+  judge(
+    leaf: Certificate,
+    others: readonly X509Certificate[],
+    now: number,
+    checkedBy: ReadonlySet<string> | null = null,
+  ): Verdict {
     const fault = this.#leafFault(leaf, now);
     if (fault !== null) return fault;
     const path = this.#path(leaf.x509, others, now);
-    if (path === null) return no('no path to an authority that is trusted');
+    if (path === null) return this.#byTls(leaf, checkedBy);
     const revoked = this.#revocation([leaf.x509, ...path], now);
     if (revoked !== null) return revoked;
     const ends = [leaf.x509, ...path].map(({ validToDate }) => validToDate.getTime());
     return { kind: 'good', until: Math.min(...ends) };
+  }
+
+  /**
+   * TLS saw what the client sent along, which Node does not show: where it trusted nobody but our own authorities, it found
+   * the path, with purpose, dates and lengths. Who signed in between stays unknown, so no revocation list can be used.
+   */
+  #byTls({ x509 }: Certificate, checkedBy: ReadonlySet<string> | null): Verdict {
+    const own = new Set(this.#anchors.authorities.map(({ fingerprint256 }) => fingerprint256));
+    const isOurs = checkedBy !== null && checkedBy.size > 0 && [...checkedBy].every((one) => own.has(one));
+    if (!isOurs) return no('no path to an authority that is trusted');
+    if (this.#files.crl.length === 0) return { kind: 'good', until: x509.validToDate.getTime() };
+    return no('an authority between is not in ca, so that revocation cannot be checked');
   }
 
   #leafFault({ x509, usages, extensions }: Certificate, now: number): Verdict | null {

@@ -6,6 +6,7 @@ import { hash } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
+import { authoritiesOf } from '../core/client-authorities.ts';
 
 /** One per connection, made when first asked for. */
 export class Link {
@@ -33,6 +34,11 @@ export class Link {
   /** Whether TLS found the certificate good. Asked each time: it also holds for a session that was taken up again. */
   get isAuthorized(): boolean {
     return isTls(this.#socket) && this.#socket.authorized && !this.#socket.destroyed;
+  }
+
+  /** `fingerprint256` of those TLS checked the certificate against; null: nobody said, or it did not find it good. */
+  get authorities(): ReadonlySet<string> | null {
+    return this.isAuthorized ? authoritiesOf(this.#socket) : null;
   }
 
   /** base64url SHA-256 of the certificate (RFC 8705 3.1); null: none, or not a good one. */

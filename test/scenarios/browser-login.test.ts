@@ -292,6 +292,24 @@ describe('a session', () => {
     expect((await go(`${base}/api/tasks`, { authorization: `Bearer ${token}` })).status).toBe(401);
   });
 
+  test('ends with the next login of the same browser', async () => {
+    verifies('SF-50');
+    const begin = async (carried: string): Promise<string> => {
+      const forms = new Forms();
+      const callback = await forms.toCallback(START());
+      const kept = [...forms.cookies(base)].map(([name, value]) => `${name}=${value}`);
+      const answer = await go(callback.href, { cookie: [...kept, ...(carried === '' ? [] : [carried])].join('; ') });
+      expect(answer.status).toBe(302);
+      return (answer.cookies.find((one) => one.startsWith('portcullis=')) ?? '').split(';', 1)[0] ?? '';
+    };
+    const first = await begin('');
+    const other = await begin('');
+    expect((await go(`${base}/api/tasks`, { cookie: first })).status).toBe(200);
+    const second = await begin(first);
+    const statuses = [first, second, other].map(async (one) => (await go(`${base}/api/tasks`, { cookie: one })).status);
+    expect(await Promise.all(statuses)).toEqual([401, 200, 200]);
+  });
+
   test('ends for pages of ours only, and at once', async () => {
     expect((await go(`${base}/auth/oauth/logout`, { cookie, origin: 'https://evil.example' }, 'POST')).status).toBe(
       403,

@@ -64,6 +64,9 @@ function callback(login: BrowserLogin, path: string, cookie: SessionCookie): End
       const sealed = read(headers.cookie, cookie.loginName(query.get('state') ?? ''));
       const { session, returnTo } = await login.finish(text, sealed, receivedAt);
       if (session === null) throw new GatewayError('FORBIDDEN', { message: 'Who logged in has no place here' });
+      // One browser, one session: nobody could end the one whose cookie is replaced.
+      const before = cookieValue(headers.cookie ?? '', cookie.name);
+      if (typeof before === 'string') await login.end(before);
       return redirect(returnTo, cookie.line(cookie.name, session, login.sessionSeconds));
     },
   };

@@ -24,6 +24,13 @@ const NOT_APPLICABLE: AuthResult = Object.freeze({ kind: 'not-applicable' });
 type Rejected = Extract<AuthResult, { kind: 'rejected' }>;
 const invalid = (detail: string): Rejected => ({ kind: 'rejected', reason: 'invalid', detail });
 
+/** What a request shows, and on which connection. */
+interface Shown {
+  readonly credential: Credential;
+  readonly link: Link;
+  readonly text: string;
+}
+
 /** `kind: mtls` */
 export const mtls: Module<MtlsOptions, IdentityProvider, IdentityEnv> = {
   kind: 'mtls',
@@ -63,7 +70,7 @@ class MtlsProvider implements IdentityProvider {
     }
     const text = credential.value.reveal();
     const key = this.#cache.key(text);
-    return this.#cache.get(key, facts.now) ?? this.#check(credential.source, text, key, facts);
+    return this.#cache.get(key, facts.now) ?? this.#check({ credential, link, text }, key, facts);
   }
 
   /** Asked for each request: of a session that was taken up again TLS does not ask for the certificate a second time. */
@@ -80,11 +87,11 @@ class MtlsProvider implements IdentityProvider {
     return invalid('the proxy speaks to us in the clear');
   }
 
-  #check(source: Credential['source'], text: string, key: string, facts: IdentityFacts): AuthResult {
+  #check(shown: Shown, key: string, facts: IdentityFacts): AuthResult {
     const epoch = this.#cache.epoch;
     let found: { readonly principal: Principal; readonly until: number } | Rejected | typeof NOT_APPLICABLE;
     try {
-      found = this.#judge(source, text, facts.now);
+      found = this.#judge(shown, facts.now);
     } catch (error) {
       if (!(error instanceof DerError)) throw error;
       found = invalid(error.message);
@@ -97,12 +104,13 @@ class MtlsProvider implements IdentityProvider {
     return result;
   }
 
-  #judge(source: Credential['source'], text: string, now: number) {
-    const chain = source === 'tls' ? [Buffer.from(text, 'base64')] : this.#fromHeader(text);
+  #judge({ credential, link, text }: Shown, now: number) {
+    const isOwn = credential.source === 'tls';
+    const chain = isOwn ? [Buffer.from(text, 'base64')] : this.#fromHeader(text);
     const [der, ...others] = chain ?? [];
     if (der === undefined) return NOT_APPLICABLE;
     const certificate = readCertificate(der);
-    const verdict = this.#trust.judge(certificate, others.map(linkCertificate), now);
+    const verdict = this.#trust.judge(certificate, others.map(linkCertificate), now, isOwn ? link.authorities : null);
     if (verdict.kind !== 'good') {
       const { kind, detail } = verdict;
       return { kind: 'rejected', reason: kind, detail } as const;

@@ -208,6 +208,65 @@ describe('a client certificate of the connection', () => {
     provider = before;
   });
 
+  test('over authorities that only the client sends needs nothing but the root in ca', async () => {
+    verifies('S-73', 'SF-57');
+    const between = await issuing.authority('CN=Between');
+    const bob = await between.issue({ subject: 'CN=bob' });
+    const hers = await other.authority('CN=Other Between');
+    const eve = await hers.issue({ subject: 'CN=eve' });
+    writeFileSync(at('root.pem'), root.cert);
+    writeFileSync(at('both.pem'), `${root.cert}${other.cert}`);
+    const answers: (AuthResult | null)[] = [];
+    const make = (options: object) => mtls.create(mtlsSchema.parse({ kind: 'mtls', ...options }), around.env);
+    const narrow = await make({ ca: 'root.pem' });
+    const revoking = await make({ ca: 'root.pem', crl: 'crl.pem' });
+    const check = async (client_ca: string, chain: string, key: string, who: IdentityProvider) => {
+      answers.length = 0;
+      await using door = await openDoor({
+        tls: { cert: at('server.pem'), key: at('server.key'), client_ca: at(client_ca) },
+        onRequest: async ({ incoming, headers, outgoing }) => {
+          const facts = factsFor(incoming);
+          const credential = certificateCredential(headers, facts);
+          answers.push(credential === null ? null : await who.authenticate(credential, facts, NEVER));
+          outgoing.writeHead(200, ['content-length', '0']);
+          outgoing.end();
+        },
+      });
+      const options = { port: door.port, host: '127.0.0.1', servername: 'localhost', ca: root.cert, cert: chain, key };
+      await new Promise<void>((done) => {
+        const call = request({ ...options, agent: false }, (answer) => answer.resume().on('end', done));
+        call.on('error', () => done()).end();
+      });
+      return answers[0] ?? null;
+    };
+    const whole = `${bob.cert}${between.cert}${issuing.cert}`;
+    expect(await check('root.pem', whole, bob.key, narrow)).toMatchObject({ principal: { id: 'bob' } });
+    // A link left out: TLS itself finds no path.
+    expect(await check('root.pem', `${bob.cert}${between.cert}`, bob.key, narrow)).toBeNull();
+    // The listener trusts more than the provider: its word is not enough, for either of them.
+    const reason = { kind: 'rejected', detail: 'no path to an authority that is trusted' };
+    expect(await check('both.pem', whole, bob.key, await make({ ca: 'root.pem' }))).toMatchObject(reason);
+    expect(await check('both.pem', `${eve.cert}${hers.cert}`, eve.key, narrow)).toMatchObject(reason);
+    expect(await check('root.pem', whole, bob.key, revoking)).toMatchObject({
+      detail: 'an authority between is not in ca, so that revocation cannot be checked',
+    });
+  });
+
+  test('cannot be asked for again in the middle of a connection', async () => {
+    verifies('SF-57');
+    const identity = { cert: `${alice.cert}${issuing.cert}`, key: alice.key };
+    const options = { port: opened.port, host: '127.0.0.1', servername: 'localhost', ca: root.cert, ...identity };
+    const socket = connect({ ...options, maxVersion: 'TLSv1.2' });
+    const { promise, resolve } = Promise.withResolvers<string>();
+    socket.on('error', ({ message }) => resolve(message));
+    socket.once('data', () =>
+      socket.renegotiate({}, (error) => resolve(error === null ? 'renegotiated' : error.message)),
+    );
+    socket.write('GET / HTTP/1.1\r\nHost: localhost\r\n\r\n');
+    expect(await promise).toContain('no renegotiation');
+    socket.destroy();
+  });
+
   test('makes a bound token good, and nothing else does', async () => {
     await ask(alice);
     const incoming = opened.seen.at(-1)?.incoming;
