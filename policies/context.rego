@@ -17,7 +17,9 @@ call_violations(call, asked) := array.concat(level_violations(asked), data_viola
 
 # --- facts of the request: found once per evaluation -----------------------------------------------------------------
 
-request_violations := array.concat(region_violations, rate_violations)
+request_violations := array.concat(region_violations, rate_violations) if {
+	not too_deep
+} else := array.concat([depth_violation], array.concat(region_violations, rate_violations))
 
 default source_region := "unknown"
 
@@ -64,6 +66,26 @@ role_limits := [limit |
 	limit := data.config.rate_limits.roles[role]
 ]
 
+# --- through how many hands --------------------------------------------------------------------------------------------
+
+# How many act for one another behind this call (`data.config.chain.max_depth`). Without a figure nobody may act for
+# another.
+default max_chain_depth := 0
+
+max_chain_depth := data.config.chain.max_depth if is_number(data.config.chain.max_depth)
+
+too_deep if {
+	input.delegation_depth > 0
+	input.delegation_depth > max_chain_depth
+}
+
+depth_violation := {
+	"package": "mcp.gateway.context",
+	"code": "POLICY_DENIED",
+	"message": "The call comes through too many hands",
+	"severity": "high",
+}
+
 # --- how the caller proved itself ------------------------------------------------------------------------------------
 
 # What the data asks for at the level of this call. A level the data does not know needs everything.
@@ -71,6 +93,7 @@ checks(call, action) := [] if ungraded(action)
 
 else := asked if {
 	asked := data.config.levels[call.gateway_metadata.sensitivity_level]
+	is_array(asked)
 } else := ["mfa", "device", "work_hours"] if {
 	call.gateway_metadata.sensitivity_level
 } else := []
@@ -141,6 +164,14 @@ is_eu(region) if {
 	lower(region) == data.config.gdpr.data_region
 }
 
+# Data that does not say what is protected: everything that lies in a region may be.
+is_eu(region) if {
+	is_string(region)
+	not region_named
+}
+
+region_named if is_string(data.config.gdpr.data_region)
+
 hipaa_violations(call) := [{
 	"package": "mcp.gateway.context",
 	"code": "HIPAA_VIOLATION",
@@ -150,6 +181,13 @@ hipaa_violations(call) := [{
 	unencrypted
 	holds_health_data(call)
 } else := []
+
+holds_health_data(_) if not health_data_named
+
+health_data_named if {
+	is_array(data.config.hipaa.servers)
+	is_array(data.config.hipaa.tags)
+}
 
 holds_health_data(call) if call.server_name in data.config.hipaa.servers
 

@@ -58,7 +58,32 @@ length_fits(grant, _) if grant.max_tokens == null
 # With a ceiling the request has to name its length: a missing one is as long as the model likes.
 length_fits(grant, call) if {
 	is_number(call.llm.max_tokens)
+	# Numbers are less than anything that is none.
+	is_number(grant.max_tokens)
 	call.llm.max_tokens <= grant.max_tokens
+}
+
+# What an answer may cost holds for a model that the caller's roles name, whatever else allows it.
+violations(call, action) := [{
+	"package": "portcullis.llm",
+	"code": "POLICY_DENIED",
+	"message": refusal(call),
+	"severity": "medium",
+}] if {
+	action in generating
+	served(call)
+	not affordable(call)
+} else := []
+
+served(call) if {
+	some grant in grants
+	serves(grant, call)
+}
+
+affordable(call) if {
+	some grant in grants
+	serves(grant, call)
+	length_fits(grant, call)
 }
 
 # Why a model call found no rule, in words the caller can act on.

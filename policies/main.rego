@@ -10,6 +10,7 @@ import data.mcp.gateway.context
 import data.mcp.gateway.trust
 import data.portcullis.a2a
 import data.portcullis.approvals
+import data.portcullis.facts
 import data.portcullis.http
 import data.portcullis.llm
 import data.portcullis.objects
@@ -229,28 +230,38 @@ facts_missing(call, action) := [] if {
 } else := [{
 	"package": "portcullis.main",
 	"code": "POLICY_EVALUATION_ERROR",
-	"message": "The request could not be judged: facts are missing",
+	"message": concat("", [
+		"The request could not be judged: facts are missing",
+		named(sort(facts.missing(call, action) | missing_figures)),
+	]),
 	"severity": "critical",
 }]
+
+# A denial must not get lost because its words cannot be found.
+named([]) := ""
+
+named(names) := concat("", [": ", concat(", ", names)]) if count(names) > 0
+
+missing_figures contains "rate_limit.count" if not has_count
+
+missing_figures contains "config.rate_limits (of the data)" if not has_limit
+
+has_count if is_number(input.rate_limit.count)
+
+has_limit if is_number(context.rate_limit)
 
 complete if {
 	is_number(input.rate_limit.count)
 	is_number(context.rate_limit)
+	is_number(input.delegation_depth)
+	input.delegation_depth >= 0
 }
 
 # What the gateway says of every call: which server it goes to, and whose the thing is. Null says that there is none.
 known(call) if {
-	server_known(call)
-	tenant_known(call)
+	facts.server_known(call)
+	facts.tenant_known(call)
 }
-
-server_known(call) := true if {
-	is_boolean(call.server.enabled)
-} else := true if call.server == null
-
-tenant_known(call) := true if {
-	is_string(call.resource.tenant_id)
-} else := true if call.resource.tenant_id == null
 
 # What it says of a call of this kind.
 facts_of(call, action) := true if {
@@ -295,6 +306,8 @@ server_violations(call) := [{
 
 owners_violations(call, action) := array.concat(tenant_violations(call, action), approvals.violations(call)) if {
 	action == "approvals:decide"
+} else := array.concat(tenant_violations(call, action), llm.violations(call, action)) if {
+	startswith(action, "llm:")
 } else := tenant_violations(call, action)
 
 # Objects of another tenant do not exist for the caller: no other rule of its own tenant may say otherwise.
