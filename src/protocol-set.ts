@@ -17,6 +17,7 @@ import type { ModelEntry } from './protocols/llm/models.ts';
 import { createOpenAiProtocol } from './protocols/llm/openai.ts';
 import { ToolCatalog } from './protocols/mcp/catalog.ts';
 import { McpClient } from './protocols/mcp/client.ts';
+import { Definitions } from './protocols/mcp/definitions.ts';
 import { createMcpProtocol } from './protocols/mcp/protocol.ts';
 import type { McpServer } from './protocols/mcp/server.ts';
 import { createHttpProtocol } from './protocols/plain-http.ts';
@@ -48,13 +49,22 @@ export function buildProtocols(parts: ProtocolParts): Readonly<Record<ProtocolNa
   const servers = mcpServers(parts);
   const catalog = new ToolCatalog();
   const client = new McpClient(catalog);
+  const definitions = new Definitions({ servers, client, catalog, identityHeaders });
   const models = modelEntries(parts);
   return {
-    mcp: createMcpProtocol({ servers, judge, logger: platform.logging.component('mcp'), catalog, problem }),
+    mcp: createMcpProtocol({
+      servers,
+      judge,
+      logger: platform.logging.component('mcp'),
+      catalog,
+      definitions,
+      problem,
+    }),
     tools: createToolsProtocol({
       servers,
       client,
       catalog,
+      definitions,
       judge,
       problem,
       identityHeaders,

@@ -19,7 +19,7 @@ import type { ApprovalEvent, Origin } from './approval.ts';
 import { linksOf, timeText } from './approval.ts';
 import { argumentsOf, digestOf } from './digest.ts';
 import { actorsOf, callOf, isPerson, isSamePerson, mismatch, requesterOf } from './rules.ts';
-import type { ApprovalTokens } from './token.ts';
+import type { ApprovalTokens, TokenClaims } from './token.ts';
 
 export interface ApprovalsOptions {
   readonly store: ApprovalStore;
@@ -57,14 +57,16 @@ export class Approvals implements ApprovalGate {
 
   // --- for the pipeline ---
 
+  isOwn(principal: Principal, token: string): boolean {
+    const claims = this.#options.tokens.read(token);
+    return claims !== null && isFor(claims, principal);
+  }
+
   async verify(classified: Classified, token: string, revision: string | null): Promise<ApprovalFacts> {
     const { principal } = classified;
     const claims = this.#options.tokens.read(token);
     if (claims === null) throw invalid('not_ours', 'The approval token is not valid');
-    const isOwn = claims.sub === principal.id && claims.tenant === principal.tenant_id;
-    if (!isOwn || principal.type === 'anonymous') {
-      throw invalid('other_principal', 'The approval was given to another caller');
-    }
+    if (!isFor(claims, principal)) throw invalid('other_principal', 'The approval was given to another caller');
     const record = await this.find(principal.tenant_id, claims.approval_id);
     if (record === null) throw invalid('unknown', 'The approval is not known');
     const asked = argumentsOf(classified);
@@ -326,6 +328,10 @@ export class Approvals implements ApprovalGate {
       throw new GatewayError('STORE_UNAVAILABLE', { retryAfter: 1, cause });
     }
   }
+}
+
+function isFor({ sub, tenant }: TokenClaims, { id, tenant_id, type }: Principal): boolean {
+  return sub === id && tenant === tenant_id && type !== 'anonymous';
 }
 
 function isOver(record: ApprovalRecord, now: number): boolean {

@@ -82,9 +82,7 @@ export function mismatch(
   if (approved.arguments_digest !== call.arguments_digest) {
     return { why: 'changed_arguments', message: 'The arguments are not the ones that were approved' };
   }
-  if (approved.schema_hash !== call.schema_hash) {
-    return { why: 'changed_definition', message: definitionMessage(approved, call) };
-  }
+  if (approved.schema_hash !== call.schema_hash) return otherDefinition(approved, call);
   if (approved.tool_type !== call.tool_type || approved.sensitivity_level !== call.sensitivity_level) {
     return { why: 'changed_class', message: 'The call is classified otherwise than when it was approved' };
   }
@@ -94,10 +92,15 @@ export function mismatch(
   return null;
 }
 
-/** Definitions are learnt from lists that pass through, so a gateway that has just started knows none. */
-function definitionMessage(approved: ApprovalCall, call: ApprovalCall): string {
-  if (call.schema_hash === null)
-    return 'The definition of the tool is not known here yet: list the tools and try again';
-  if (approved.schema_hash === null) return 'The definition of the tool was not known when it was approved: ask again';
-  return 'The definition of the tool is not the one that was approved';
+/** A server that cannot be asked for its tools now may be asked again: the approval is still good. */
+function otherDefinition(approved: ApprovalCall, call: ApprovalCall) {
+  if (call.schema_hash === null) {
+    const message = 'The server does not say now how the tool is defined, so it may be another one: try again';
+    return { why: 'unknown_definition', message };
+  }
+  const message =
+    approved.schema_hash === null
+      ? 'The definition of the tool was not known when it was approved: ask again'
+      : 'The definition of the tool is not the one that was approved';
+  return { why: 'changed_definition', message };
 }

@@ -84,7 +84,7 @@ export async function handle(parts: PipelineParts, received: Received): Promise<
     reached = classified;
     running.message = classified.message;
     const performing = parts.performing[routed.route.protocol];
-    const deciding = decideWithApproval(parts.engine, performing, parts.approvals ?? null, classified);
+    const deciding = decideWithApproval(parts, performing, classified);
     const permitted = deciding instanceof Promise ? await deciding : deciding;
     reached = permitted;
     const status = await forward(parts.forwarding, permitted);

@@ -1,4 +1,5 @@
 /** What a protocol does for the pipeline: read the request, and put errors in the caller's words. */
+import type { Call } from '../core/call.ts';
 import type { GatewayError } from '../core/errors.ts';
 import type { Admitted, Amendment, Decoded, Message, Reply, Routed } from '../core/exchange.ts';
 import type { JsonValue } from '../core/json.ts';
@@ -18,6 +19,11 @@ export interface Protocol {
    * call is refused. Absent: it can do nothing. Called only for decisions with obligations that change something.
    */
   amend?(decoded: Decoded, amendment: Amendment): Message | null;
+  /**
+   * The calls with what their servers say of the tools at this moment, or the very same ones where nothing changed; null
+   * when a server does not tell. Absent: there is nobody to ask. Called only where a person has a say.
+   */
+  current?(decoded: Decoded): Promise<readonly Call[] | null>;
   /** The one place that writes errors in this dialect. `exchange` is null when no route was found. */
   encodeError(error: GatewayError, context: ErrorContext, exchange: Routed | null): Reply;
   /**

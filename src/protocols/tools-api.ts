@@ -23,6 +23,7 @@ import { tokenIn } from './mcp/approval-token.ts';
 import { serverCall, toolCall, toolNameFault } from './mcp/calls.ts';
 import type { ToolCatalog } from './mcp/catalog.ts';
 import type { Caller, McpClient, RpcOutcome } from './mcp/client.ts';
+import type { Definitions } from './mcp/definitions.ts';
 import { isJsonType } from './mcp/headers.ts';
 import type { McpServer } from './mcp/server.ts';
 import type { ErrorContext, Protocol } from './protocol.ts';
@@ -33,6 +34,8 @@ export interface ToolsApiOptions {
   readonly client: McpClient;
   /** The one that `client` fills. */
   readonly catalog: ToolCatalog;
+  /** Absent: no server is asked for its tools before a call of one is approved. */
+  readonly definitions?: Definitions;
   readonly judge: Judge;
   readonly problem: Protocol['encodeError'];
   /** What an upstream is told of the caller: X-Request-ID, X-Auth-User, X-Auth-Roles, X-Tenant-ID. */
@@ -95,6 +98,12 @@ class ToolsProtocol implements Protocol {
       const outcome = await client.callTool(server, call.tool ?? '', call.parameters ?? {}, caller);
       return json(200, invocationReply(permitted, names.size === 0 ? outcome : hiddenIn(outcome, names)));
     });
+  }
+
+  async current(exchange: Decoded): Promise<readonly Call[] | null> {
+    const { calls } = exchange.message;
+    const { definitions } = this.#options;
+    return definitions === undefined ? calls : definitions.current(exchange, calls);
   }
 
   /** The list of tools or servers has no parameters and no upstream of its own; only what it shows can be hidden. */

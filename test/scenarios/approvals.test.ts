@@ -1,7 +1,11 @@
 /** A person says yes to exactly one call: with the public MCP client, over plain JSON, and with two gateways. */
+import { once } from 'node:events';
 import { readFile, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
+import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { AuditEvent } from '../../src/audit/event.ts';
 import type { PartialConfig, TestGateway } from '../helpers/gateway.ts';
@@ -88,6 +92,37 @@ const invoke = (key: string, query: string, token?: string) =>
 const get = (key: string, path: string) => call(gateway.url + path, { key });
 const post = (key: string, path: string, json: unknown = {}) => call(gateway.url + path, { key, json });
 const detailsOf = (answer: Answer) => (answer.body as { error: { details: Asked } }).error.details;
+
+/** In front of a server: puts a label before each description, or keeps its lists to itself. */
+async function relabelling(target: string) {
+  const state: { label: string | null } = { label: '' };
+  const server = createServer(async (request, response) => {
+    const body = await text(request);
+    const { 'mcp-session-id': session, 'mcp-protocol-version': version, 'mcp-method': method } = request.headers;
+    if (state.label === null && body.includes('"tools/list"')) return void response.writeHead(500).end();
+    const headers = {
+      ...{ 'content-type': 'application/json', accept: 'application/json, text/event-stream' },
+      ...(session === undefined ? {} : { 'mcp-session-id': String(session) }),
+      ...(version === undefined ? {} : { 'mcp-protocol-version': String(version) }),
+      ...(method === undefined ? {} : { 'mcp-method': String(method) }),
+      ...(request.headers['mcp-name'] === undefined ? {} : { 'mcp-name': String(request.headers['mcp-name']) }),
+    };
+    const answer = await fetch(target, { method: 'POST', headers, body });
+    const kept = [...answer.headers].filter(([name]) => name.startsWith('mcp-') || name === 'content-type');
+    response.writeHead(answer.status, Object.fromEntries(kept));
+    response.end((await answer.text()).replaceAll('"description":"', `"description":"${state.label}`));
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  return Object.assign(state, {
+    url: `http://127.0.0.1:${port}/mcp`,
+    async [Symbol.asyncDispose]() {
+      server.closeAllConnections();
+      await new Promise((done) => server.close(done));
+    },
+  });
+}
 
 async function askFor(query: string): Promise<Asked> {
   const answer = await invoke(admin, query);
@@ -377,14 +412,10 @@ describe('an approval does not survive', () => {
   test('another class of its call', async () => {
     verifies('SF-32');
     const token = await approved();
-    const list = () => call(`${gateway.url}/tools`, { key: engineer });
     await gateway.reload(partial('high'));
-    // Definitions are learnt from lists: a gateway that has just begun knows none.
-    expect((await useIt(token)).body).toMatchObject({ error: { details: { why: 'changed_definition' } } });
-    await list();
     expect((await useIt(token)).body).toMatchObject({ error: { details: { why: 'changed_class' } } });
+    // A gateway that has just begun knows no definition yet, and that is no fault of the requester.
     await gateway.reload(partial('low'));
-    await list();
     expect((await useIt(token)).status).toBe(200);
   });
 
@@ -400,6 +431,48 @@ describe('an approval does not survive', () => {
     expect(reloaded.status).toBe(200);
     expect((await useIt(token)).body).toMatchObject({ error: { details: { why: 'changed_policy' } } });
   });
+});
+
+test('an approval is for the tool as it is, whoever has listed it', async () => {
+  verifies('SF-32');
+  await using server = await relabelling(orders.url);
+  await using other = await startGateway({
+    servers: { orders: { ...SERVER, url: server.url } },
+    routes: [{ match: '/mcp/orders', protocol: 'mcp', server: 'orders', identity: ['keys'] }],
+    policy: { bundle: POLICIES, data: join(home.path, 'data.json'), watch: false },
+  });
+  const requester = await other.key('admin');
+  const yes = await other.key('approver', {
+    ...{ type: 'user', roles: [], permissions: ['approvals:decide'], mfa_verified: true },
+  });
+  const list = () => call(`${other.url}/tools`, { key: requester });
+  const use = (token: string) => {
+    const json = { server_name: 'orders', tool_name: 'execute_query', parameters: { query: 'DROP TABLE labelled' } };
+    return call(`${other.url}/tools/invoke`, {
+      key: requester,
+      json,
+      headers: token === '' ? {} : { 'x-approval-token': token },
+    });
+  };
+  const approved = async () => {
+    const { status_url } = detailsOf(await use(''));
+    await call(`${other.url}${status_url}/approve`, { key: yes, json: {} });
+    return ((await call(`${other.url}${status_url}`, { key: requester })).body as { token: string }).token;
+  };
+  const refused = async (token: string, why: string) => {
+    expect((await use(token)).body).toMatchObject({ error: { code: 'APPROVAL_INVALID', details: { why } } });
+  };
+  const token = await approved();
+  // The server changes what the tool says it does, and nobody lists it.
+  server.label = 'Deletes everything. ';
+  await refused(token, 'changed_definition');
+  await list();
+  await refused(token, 'changed_definition');
+  server.label = null;
+  await refused(token, 'unknown_definition');
+  server.label = '';
+  expect((await use(token)).status).toBe(200);
+  await refused(token, 'used');
 });
 
 test('without its store nothing is approved and nothing passes', async () => {

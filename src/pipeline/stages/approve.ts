@@ -7,12 +7,16 @@ import type { ApprovalFacts, Decision } from '../../core/decision.ts';
 import type { ErrorCode, ErrorExtras } from '../../core/errors.ts';
 import { GatewayError } from '../../core/errors.ts';
 import type { Classified, Permitted } from '../../core/exchange.ts';
+import type { Principal } from '../../core/principal.ts';
 import type { PolicyEngine } from '../../policy/engine.ts';
+import type { Classify } from './classify.ts';
 import type { Performing } from './decide.ts';
 import { decide, isApprovedPermission, Refusal, refusalOf, whenApproved } from './decide.ts';
 
 /** What approvals are to the pipeline. */
 export interface ApprovalGate {
+  /** Whether this token was given out for this caller; says nothing of what it is good for. */
+  isOwn(principal: Principal, token: string): boolean;
   /**
    * The facts of the approval that this token stands for, if it is for this very call.
    * @throws GatewayError APPROVAL_INVALID, STORE_UNAVAILABLE
@@ -35,21 +39,29 @@ export interface ApprovalGate {
 
 const HEADER = 'x-approval-token';
 
-/** `decide`, with approvals. `gate` null: there are none, and no token is good. */
+/** What this stage needs besides what obligations take. */
+export interface Approving {
+  readonly engine: PolicyEngine;
+  readonly classify: Classify;
+  /** Null or absent: there are no approvals, and no token is good. */
+  readonly approvals?: ApprovalGate | null;
+}
+
+/** `decide`, with approvals. */
 export function decideWithApproval(
-  engine: PolicyEngine,
+  approving: Approving,
   performing: Performing,
-  gate: ApprovalGate | null,
   classified: Classified,
 ): Permitted | Promise<Permitted> {
   if (classified.received.headers[HEADER] !== undefined || classified.message.approvalToken !== undefined) {
-    return present(engine, performing, gate, classified);
+    return present(approving, performing, classified);
   }
+  const gate = approving.approvals ?? null;
   try {
-    return decide(engine, performing, classified);
+    return decide(approving.engine, performing, classified);
   } catch (thrown) {
     if (gate === null || !(thrown instanceof Refusal) || !asksForApproval(thrown)) throw thrown;
-    return ask(engine, gate, classified, thrown);
+    return ask(approving, performing, gate, classified, thrown);
   }
 }
 
@@ -57,22 +69,39 @@ export function decideWithApproval(
  * A bad token is refused also where the call needs none: whoever sends one believes that a person said yes to this
  * call, and should learn that nobody did.
  */
-async function present(
-  engine: PolicyEngine,
-  performing: Performing,
-  gate: ApprovalGate | null,
-  classified: Classified,
-): Promise<Permitted> {
+async function present(approving: Approving, performing: Performing, classified: Classified): Promise<Permitted> {
+  const { engine, approvals: gate = null } = approving;
   const token = oneToken(classified);
   if (gate === null || token === null) {
     const message = token === null ? 'Two different approval tokens were sent' : 'There are no approvals here';
     throw new GatewayError('APPROVAL_INVALID', { message, data: { why: 'ambiguous' } });
   }
-  const approval = await gate.verify(classified, token, engine.revision);
-  const approved: Classified = { ...classified, facts: { ...classified.facts, approval } };
+  // No server is asked anything for a text that nobody gave out.
+  const isOwn = gate.isOwn(classified.principal, token);
+  const today = isOwn ? ((await asOfNow(approving, performing, classified)) ?? undescribed(classified)) : classified;
+  const approval = await gate.verify(today, token, engine.revision);
+  const approved: Classified = { ...today, facts: { ...today.facts, approval } };
   const permitted = await decideApproved(engine, performing, approved);
   await gate.use(permitted);
   return permitted;
+}
+
+/** The call as it is with the tool's definition of today, classified by it; null when the server does not tell. */
+async function asOfNow(
+  { classify }: Approving,
+  { protocol }: Performing,
+  classified: Classified,
+): Promise<Classified | null> {
+  if (protocol.current === undefined) return classified;
+  const { message } = classified;
+  const calls = await protocol.current(classified);
+  if (calls === null || calls === message.calls) return calls === null ? null : classified;
+  return { ...classified, message: { ...message, calls }, calls: calls.map((call) => classify(call)) };
+}
+
+/** What cannot be read now is not known, whatever was read once. */
+function undescribed(classified: Classified): Classified {
+  return { ...classified, calls: classified.calls.map((call) => ({ ...call, schema_hash: null })) };
 }
 
 /** A policy that goes on asking does not take this yes: without another word the caller would ask for ever. */
@@ -114,11 +143,28 @@ const SUPPOSED: ApprovalFacts = {
 
 /** Asks only where a yes would help: people must not be asked for what is denied anyway. */
 async function ask(
-  engine: PolicyEngine,
+  approving: Approving,
+  performing: Performing,
   gate: ApprovalGate,
   classified: Classified,
   refused: Refusal,
 ): Promise<Permitted> {
+  const { engine } = approving;
+  refuseInVain(engine, classified, refused);
+  // What a person says yes to is bound to what the server says of the tool now.
+  const today = await asOfNow(approving, performing, classified);
+  if (today === null || today === classified) return await request(gate, classified, refused);
+  try {
+    return await decide(engine, performing, today);
+  } catch (thrown) {
+    if (!(thrown instanceof Refusal) || !asksForApproval(thrown)) throw thrown;
+    refuseInVain(engine, today, thrown);
+    return await request(gate, today, thrown);
+  }
+}
+
+/** Throws where nobody's yes would let the call through. */
+function refuseInVain(engine: PolicyEngine, classified: Classified, refused: Refusal): void {
   const { facts, principal, route, calls } = classified;
   const [decision] = refused.decisions;
   const [call] = calls;
@@ -129,12 +175,17 @@ async function ask(
   const supposed = { ...facts, approval: SUPPOSED };
   const then = whenApproved(engine.weigh({ facts: supposed, principal, call, entrypoint: route.entrypoint }));
   if (!isApprovedPermission(then)) throw refusalOf(then, decision, classified);
+}
+
+async function request(gate: ApprovalGate, classified: Classified, { decisions }: Refusal): Promise<never> {
+  const [decision] = decisions;
+  if (decision === undefined) throw new Refusal('POLICY_DENIED', {}, decisions);
   try {
     const { code, extras } = await gate.request(classified, decision);
-    throw new Refusal(code, extras, refused.decisions);
+    throw new Refusal(code, extras, decisions);
   } catch (thrown) {
     // Whatever came of asking, the decision was made and belongs into the records.
     if (thrown instanceof Refusal || !(thrown instanceof GatewayError)) throw thrown;
-    throw new Refusal(thrown.code, { cause: thrown, ...thrown.extras, message: thrown.message }, refused.decisions);
+    throw new Refusal(thrown.code, { cause: thrown, ...thrown.extras, message: thrown.message }, decisions);
   }
 }

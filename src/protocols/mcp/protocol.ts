@@ -15,6 +15,7 @@ import { errorText } from './answers.ts';
 import { approvalTokenIn, withoutApprovalToken } from './approval-token.ts';
 import { callsOf, protocolCall } from './calls.ts';
 import { ToolCatalog } from './catalog.ts';
+import type { Definitions } from './definitions.ts';
 import type { DenialNote } from './denial.ts';
 import { encodeDenial } from './denial.ts';
 import type { Envelope, RpcCall, RpcId } from './envelope.ts';
@@ -38,6 +39,8 @@ export interface McpOptions {
   readonly problem: Protocol['encodeError'];
   /** Shared with the tools API; made here when absent. */
   readonly catalog?: ToolCatalog;
+  /** Absent: no server is asked for its tools before a call of one is approved. */
+  readonly definitions?: Definitions;
   /** How many sessions, and how many tasks, are remembered. */
   readonly maxHandles?: number;
 }
@@ -68,6 +71,7 @@ class McpProtocol implements Protocol {
   readonly #logger: Logger;
   readonly #problem: Protocol['encodeError'];
   readonly #sessions: OwnerTable;
+  readonly #definitions: Definitions | undefined;
   readonly #parsed = new ParsedLists();
   readonly #seen: { readonly catalog: ToolCatalog; readonly tasks: OwnerTable };
   /** Only for the few requests whose refusal is told differently. */
@@ -78,6 +82,7 @@ class McpProtocol implements Protocol {
     this.#judge = options.judge;
     this.#logger = options.logger;
     this.#problem = options.problem;
+    this.#definitions = options.definitions;
     this.#sessions = new OwnerTable(options.maxHandles);
     this.#seen = { catalog: options.catalog ?? new ToolCatalog(), tasks: new OwnerTable(options.maxHandles) };
   }
@@ -91,6 +96,11 @@ class McpProtocol implements Protocol {
     if (received.method !== 'GET' && received.method !== 'DELETE') throw new GatewayError('METHOD_NOT_ALLOWED');
     requireEnabled(server, undefined);
     return this.#message(exchange, server, this.#readBare(exchange, server));
+  }
+
+  async current(exchange: Decoded): Promise<readonly Call[] | null> {
+    const { calls } = exchange.message;
+    return this.#definitions === undefined ? calls : this.#definitions.current(exchange, calls);
   }
 
   amend({ message }: Decoded, amendment: Amendment): Message | null {
