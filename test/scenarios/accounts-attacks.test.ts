@@ -5,6 +5,7 @@ import { request as httpRequest } from 'node:http';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { ACCOUNTS, type Auth, authClient, bearer, IDENTITY, PASSWORD } from '../helpers/accounts.ts';
+import { countAttacks } from '../helpers/attacks.ts';
 import type { TestGateway } from '../helpers/gateway.ts';
 import { dataWithoutLimits, startGateway } from '../helpers/gateway.ts';
 import { ROOT, temporaryDirectory } from '../helpers/processes.ts';
@@ -120,6 +121,8 @@ function send({ method, path, headers, body, raw, as }: Case): Promise<{ status:
 }
 
 describe('somebody who should not get in', () => {
+  countAttacks('accounts', cases.length);
+
   test.each(cases)('$name', async (hostile) => {
     const { status, text } = await send(hostile);
     expect([status, text.slice(0, 300)]).toEqual([hostile.status, expect.any(String)]);
@@ -129,8 +132,6 @@ describe('somebody who should not get in', () => {
 
   test('has changed nothing for the one who was attacked', async () => {
     verifies('VF-06', 'VF-09', 'VF-15');
-    console.info(`replayed ${cases.length} hostile requests on /auth`);
-    expect(cases.length).toBeGreaterThanOrEqual(50);
     const me = await auth('GET', '/auth/me', undefined, bearer(victim.access));
     expect(me.body).toMatchObject({ id: victim.id, role: 'user', is_active: true });
     expect((await auth('POST', '/auth/refresh', { refresh_token: victim.refresh })).status).toBe(200);

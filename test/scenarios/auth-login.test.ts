@@ -6,6 +6,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { main } from '../../src/cli/cli.ts';
 import { beginDeviceLogin } from '../../src/identity/oauth/device-login.ts';
 import { openIssuer } from '../../src/identity/oauth/native-client.ts';
+import { countAttacks } from '../helpers/attacks.ts';
 import type { AuthorizationServer } from '../helpers/authorization-server.ts';
 import { startAuthorizationServer } from '../helpers/authorization-server.ts';
 import { logIn, NO_BROWSER, openBrowser } from '../helpers/browser.ts';
@@ -169,6 +170,8 @@ describe('the corpus of manipulated answers', () => {
     expect(`${login.written.err}${page.body}`).not.toContain('\u001b');
     expect(login.written.out).toBe('');
   });
+
+  countAttacks('OAuth', corpus.filter((one) => one.exit !== 0).length);
 
   test('has its size', () => expect(corpus.length).toBeGreaterThanOrEqual(20));
 });

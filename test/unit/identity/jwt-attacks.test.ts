@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { IdentityProvider } from '../../../src/identity/provider.ts';
 import { jwt } from '../../../src/identity/providers/jwt.ts';
+import { countAttacks } from '../../helpers/attacks.ts';
 import { verifies } from '../../helpers/verifies.ts';
 import { AUDIENCE, forge, ISSUER, jwks, publicPem, type Recipe, SECRET } from './forge.ts';
 import { bearer, NEVER, type Setting, setting } from './setting.ts';
@@ -61,6 +62,8 @@ describe('the corpus of JWT attacks', () => {
 
   const controls = corpus.filter((recipe) => recipe.expect === 'authenticated');
   const attacks = corpus.length - controls.length;
+
+  countAttacks('JWT', attacks);
 
   test(`has ${attacks} attacks, and ${controls.length} controls which show that the forge makes good tokens`, () => {
     expect(controls.length).toBeGreaterThanOrEqual(20);

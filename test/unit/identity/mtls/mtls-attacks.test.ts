@@ -8,6 +8,7 @@ import { certificateCredential } from '../../../../src/identity/client-certifica
 import { mtlsSchema } from '../../../../src/identity/mtls-options.ts';
 import type { AuthResult } from '../../../../src/identity/provider.ts';
 import { mtls } from '../../../../src/identity/providers/mtls.ts';
+import { countAttacks } from '../../../helpers/attacks.ts';
 import {
   type Authority,
   type CertificateWish,
@@ -57,7 +58,6 @@ const DAY_MS = 86_400_000;
 const files = temporaryDirectory('portcullis-mtls-');
 const at = (name: string) => join(files.path, name);
 const issuers = new Map<string, Authority>();
-let replayed = 0;
 
 function wishOf({ from, to, extensions, ...rest }: Written): CertificateWish {
   const day = (days: number) => new Date(Date.now() + days * DAY_MS);
@@ -101,7 +101,6 @@ async function ask(options: Record<string, unknown>, shown: Shown): Promise<Auth
 }
 
 function compare(result: AuthResult | 'missing', one: Shared): void {
-  replayed++;
   if (one.expect === 'missing' || result === 'missing') expect(result).toBe(one.expect);
   else if (one.expect === 'not-applicable') expect(result).toEqual({ kind: 'not-applicable' });
   else if (one.expect === 'authenticated') {
@@ -140,13 +139,15 @@ beforeAll(async () => {
 
 afterAll(() => {
   files[Symbol.dispose]();
-  console.info(`mtls corpus: ${replayed} of ${certificates.length + headers.length} certificates and headers replayed`);
 });
 
 async function issue(one: CertificateCase): Promise<Issued> {
   const wish = wishOf(one.certificate);
   return one.issuer === 'self' ? selfSigned('CN=alice,O=Acme', wish) : authority(one.issuer).issue(wish);
 }
+
+const attacks = [...certificates, ...headers].filter((one) => one.expect !== 'authenticated').length;
+countAttacks('mTLS and certificate headers', attacks);
 
 describe('certificates', () => {
   test.each(certificates.map((one) => [one.title, one] as const))('%s', async (_title, one) => {
