@@ -64,6 +64,18 @@ function meant(branches: readonly (readonly Issue[])[]): readonly (readonly Issu
   return named.length > 0 && named.length < branches.length ? named : branches;
 }
 
+/** Every wrong type, also inside a union: there in the branches that are meant. Paths are from the root. */
+export function* wrongTypes(
+  issues: readonly Issue[],
+  base: readonly PropertyKey[] = [],
+): Generator<{ readonly path: readonly PropertyKey[]; readonly expected: string }> {
+  for (const issue of issues) {
+    const path = [...base, ...issue.path];
+    if (issue.code === 'invalid_type') yield { path, expected: issue.expected };
+    else if (issue.code === 'invalid_union') for (const branch of meant(issue.errors)) yield* wrongTypes(branch, path);
+  }
+}
+
 /** Of the branches of a union the one that got furthest says best what is wrong. */
 function bestBranch(branches: readonly (readonly Issue[])[]): readonly Issue[] | undefined {
   const depth = (issues: readonly Issue[]) => Math.max(0, ...issues.map((issue) => issue.path.length));

@@ -8,7 +8,7 @@ import type { z } from 'zod';
 import { applyAliases } from './aliases.ts';
 import { checkConfig, checkNames } from './checks.ts';
 import { readDocument } from './document.ts';
-import { issuesToProblems } from './issues.ts';
+import { issuesToProblems, wrongTypes } from './issues.ts';
 import { configJsonSchema } from './json-schema.ts';
 import { type Problem, problem } from './problem.ts';
 import { type Environment, SecretFiles } from './references.ts';
@@ -62,10 +62,8 @@ function validate(value: unknown, referenced: ReadonlySet<string>, providers: Lo
   const first = schema.safeParse(value);
   if (first.success) return first;
   let changed = false;
-  for (const issue of first.error.issues) {
-    if (issue.code === 'invalid_type' && referenced.has(issue.path.join('\0'))) {
-      changed = retype(value, issue.path, issue.expected) || changed;
-    }
+  for (const { path, expected } of wrongTypes(first.error.issues)) {
+    if (referenced.has(path.join('\0'))) changed = retype(value, path, expected) || changed;
   }
   return changed ? schema.safeParse(value) : first;
 }
