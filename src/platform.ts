@@ -166,8 +166,10 @@ interface StateEnv {
 }
 
 function openStateOf({ stores, mode }: Config, { baseDir, clock, database, onError, logging }: StateEnv) {
-  if (typeof stores.shared === 'string')
-    return openShared(stores.shared, { clock, database, kept: [REVOKED], onError });
+  if (typeof stores.shared === 'string') {
+    const ca = stores.shared_ca === undefined ? null : readFileSync(resolve(baseDir, stores.shared_ca), 'utf8');
+    return openShared(stores.shared, { clock, database, kept: [REVOKED], onError, ca });
+  }
   return loadOwnShared(stores.shared, { name: 'shared', clock, logger: logging.component('stores'), mode, baseDir });
 }
 

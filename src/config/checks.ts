@@ -190,6 +190,10 @@ function checkStores({ stores, mode }: Config, report: Report): void {
   }
   const url = typeof stores.shared === 'string' && stores.shared.startsWith('redis:') ? new URL(stores.shared) : null;
   const isPlain = url !== null && !isLoopbackHost(url.hostname);
+  const isSecure = typeof stores.shared === 'string' && stores.shared.startsWith('rediss:');
+  if (stores.shared_ca !== undefined && !isSecure) {
+    report(['stores', 'shared_ca'], 'is for a rediss:// server: nothing else here speaks TLS with it');
+  }
   if (mode === 'production' && isPlain) {
     report(['stores', 'shared'], 'counters and revocations cross the network unprotected: use rediss://', 'warning');
   }

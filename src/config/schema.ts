@@ -299,9 +299,8 @@ const stores = z.strictObject({
       z.strictObject(OWN_MODULE),
     ])
     .default('memory')
-    .describe(
-      'counters, limits and revocations: memory for one process, redis://… for several, or a module of your own',
-    ),
+    .describe('counters, limits and revocations: memory for one process, redis://… for several, or your own module'),
+  shared_ca: z.string().optional().describe('PEM bundle of the authority of a rediss:// server; default: the system’s'),
   blobs: z.string().default('file:./blobs').describe('nothing is kept there yet'),
   pepper: secret.optional().describe('mixed into API key hashes; made once and kept beside the database when absent'),
 });

@@ -12,15 +12,18 @@ export interface SharedOptions {
   /** Keys that begin with one of these must not be lost. */
   readonly kept: readonly string[];
   readonly onError: (error: Error) => void;
+  /** PEM text of the authority of a `rediss://` server; null: one of the system's. */
+  readonly ca?: string | null;
 }
 
 /** `memory`, or a Redis URL. Rejects when Redis cannot be reached. */
 export async function openShared(url: string, options: SharedOptions): Promise<Shared> {
-  const { clock, onError } = options;
+  const { clock, onError, ca = null } = options;
   if (url === 'memory') return createDurableShared({ ...options, memory: createMemoryShared({ clock }) });
   // The driver is loaded only where it is used.
   const { openRedisShared } = await import('./redis-shared.ts');
-  return openRedisShared({ url, onError, onListenerError: (error) => onError(error as Error) });
+  const trust = ca === null ? null : { ca };
+  return openRedisShared({ url, onError, onListenerError: (error) => onError(error as Error), ...trust });
 }
 
 /** The counting half of shared state. */

@@ -2,7 +2,9 @@
  * Shared state in Redis, for gateways on several machines. Each operation is one script, so that it is atomic, and takes
  * the time from Redis, so that clocks of gateways need not agree. Source: architecture 7; redis.io/docs/latest/commands
  */
-import { Redis } from 'ioredis';
+import { connect, type Socket } from 'node:net';
+import { connect as connectTls, type TLSSocket } from 'node:tls';
+import { AbstractConnector, Redis } from 'ioredis';
 import type { Clock } from '../core/clock.ts';
 import { GatewayError } from '../core/errors.ts';
 import type { Bucket, Shared, Taken, WindowCount } from './shared.ts';
@@ -10,6 +12,8 @@ import type { Bucket, Shared, Taken, WindowCount } from './shared.ts';
 export interface RedisSharedOptions {
   /** `redis://[[user]:password@]host[:port][/db]`, or `rediss://` for TLS, whose certificate is always checked. */
   readonly url: string;
+  /** PEM text of the authority to trust instead of the system's, for `rediss://`. */
+  readonly ca?: string;
   /** Before every key and channel. Default `portcullis:`. */
   readonly prefix?: string;
   /** Milliseconds for one operation. Default 500: a request waits for it. */
@@ -72,6 +76,40 @@ interface Scripted {
   pcClaim(key: string, now: string, value: string, ttlMs: number): Promise<number>;
 }
 
+interface Address {
+  readonly host: string;
+  readonly port: number;
+  readonly disconnectTimeout: number;
+  readonly tls?: object | true;
+}
+
+/**
+ * Connects like the driver's own connector and hears of errors for as long as the socket lives. A server whose certificate
+ * was refused may complain once more after that, which nobody would hear: it would end the process.
+ */
+class ListeningConnector extends AbstractConnector {
+  readonly #address: Address;
+
+  /** @param given the driver's options, with the URL taken apart */
+  constructor(given: unknown) {
+    const address = given as Address;
+    super(address.disconnectTimeout);
+    this.#address = address;
+  }
+
+  async connect(): Promise<Socket | TLSSocket> {
+    const { host, port, tls } = this.#address;
+    this.connecting = true;
+    const to = { host, port };
+    const stream = tls === undefined ? connect(to) : connectTls({ ...to, ...(tls === true ? null : tls) });
+    stream.on('error', (error) => {
+      this.firstError ??= error;
+    });
+    this.stream = stream;
+    return stream;
+  }
+}
+
 /** Connects. Rejects when Redis cannot be reached; later outages reject each operation with STORE_UNAVAILABLE. */
 export async function openRedisShared(options: RedisSharedOptions): Promise<Shared> {
   const timeoutMs = options.timeoutMs ?? 500;
@@ -83,6 +121,8 @@ export async function openRedisShared(options: RedisSharedOptions): Promise<Shar
     commandTimeout: timeoutMs,
     connectTimeout: Math.max(timeoutMs, 2000),
     retryStrategy: (tries: number) => Math.min(tries * 50, 1000),
+    ...(options.ca === undefined ? null : { tls: { ca: options.ca } }),
+    Connector: ListeningConnector,
   };
   const commands = new Redis(options.url, settings);
   // A connection that listens can do nothing else. It subscribes again by itself after an outage.

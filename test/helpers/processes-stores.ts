@@ -68,13 +68,38 @@ function accountOf(name: string): { uid: number; gid: number } {
   return { uid: id('-u'), gid: id('-g') };
 }
 
-/** An empty Redis that keeps nothing on disk. `port`: of one that was killed, to come back under its old address. */
-export async function startRedis(port?: number): Promise<StoreServer & { readonly port: number }> {
+/** Files with the certificate of a server, its key, and the authority. */
+export interface ServerFiles {
+  readonly cert: string;
+  readonly key: string;
+  readonly ca: string;
+}
+
+/**
+ * An empty Redis that keeps nothing on disk. `port`: of one that was killed, to come back under its old address. With `tls`
+ * it speaks nothing else.
+ */
+export async function startRedis(port?: number, tls?: ServerFiles): Promise<StoreServer & { readonly port: number }> {
   const own = port ?? (await freePorts(1))[0] ?? 0;
+  const files =
+    tls === undefined ? [] : ['--tls-cert-file', tls.cert, '--tls-key-file', tls.key, '--tls-ca-cert-file', tls.ca];
+  const ports = tls === undefined ? ['--port', String(own)] : ['--port', '0', '--tls-port', String(own)];
   const running = follow(
     spawn(
       REDIS ?? 'redis-server',
-      ['--port', String(own), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', '--daemonize', 'no'],
+      [
+        ...ports,
+        ...files,
+        ...(tls === undefined ? [] : ['--tls-auth-clients', 'no']),
+        '--bind',
+        '127.0.0.1',
+        '--save',
+        '',
+        '--appendonly',
+        'no',
+        '--daemonize',
+        'no',
+      ],
       { env: cleanEnv(), cwd: tmpdir(), stdio: ['ignore', 'pipe', 'pipe'] },
     ),
   );
@@ -83,5 +108,10 @@ export async function startRedis(port?: number): Promise<StoreServer & { readonl
     running.kill('SIGKILL');
     await running.exited;
   };
-  return { url: `redis://127.0.0.1:${own}`, port: own, kill, [Symbol.asyncDispose]: kill };
+  return {
+    url: `${tls === undefined ? 'redis' : 'rediss'}://127.0.0.1:${own}`,
+    port: own,
+    kill,
+    [Symbol.asyncDispose]: kill,
+  };
 }

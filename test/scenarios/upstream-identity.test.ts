@@ -41,7 +41,7 @@ beforeAll(async () => {
   const [port = 0, free = 0] = await freePorts(2);
   recipePort = free;
   base = `http://127.0.0.1:${port}`;
-  const upstream = { protocol: 'http', url: api.url, rewrite: '/tasks', identity: ['keys'] } as const;
+  const upstream = { protocol: 'http' as const, url: api.url, rewrite: '/tasks', identity: ['keys'] };
   gateway = await startGateway({
     public_url: base,
     listen: { data: `127.0.0.1:${port}`, admin: { address: '127.0.0.1:0', token: ADMIN_TOKEN } },
@@ -225,9 +225,7 @@ describe('a token that was sent upstream', () => {
   test('is not reflected into logs, audit or metrics', async () => {
     const token = await captured();
     await call(`${gateway.url}/own`, { headers: { authorization: `Bearer ${token}` } });
-    await gateway.audited((all) =>
-      all.some(({ event_type, ...rest }) => event_type !== '' && JSON.stringify(rest).includes('/own')),
-    );
+    await gateway.audited((all) => all.some((event) => 'path' in event && event.path === '/own'));
     const places = [
       gateway.logs.join('\n'),
       readFileSync(join(gateway.home, 'audit.jsonl'), 'utf8'),
