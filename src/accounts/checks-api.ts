@@ -134,13 +134,12 @@ async function verifyKey(
 ): Promise<EndpointReply> {
   const origin = originOf(exchange);
   await options.guard?.admitVerification(origin.source_ip, origin.now);
+  const from = addressOf(options, exchange, body.client_ip);
   const record = await options.findGoodKey(body.api_key);
-  if (record === null) {
+  // A key from the wrong place is no better than none: who has stolen it learns nothing.
+  if (record === null || !options.isAllowedFrom(record, from)) {
     await options.guard?.noteBad(origin.source_ip);
     throw new GatewayError('INVALID_CREDENTIALS', { challenge: 'Bearer realm="portcullis"' });
-  }
-  if (!options.isAllowedFrom(record, addressOf(options, exchange, body.client_ip))) {
-    throw new GatewayError('FORBIDDEN', { message: 'The key may not be used from this address' });
   }
   const { id, owner_id, name, facts, expires_at } = record;
   return {

@@ -222,7 +222,7 @@ export class Sessions {
       const account = { id: accountId, tenant_id: tenant };
       reports.event({
         ...{ type: 'token_revoked', origin, account, session_id: id, key_id: null },
-        details: { session_id: id, token_ids: tokens.map(({ token_id }) => token_id), reason },
+        details: { session_id: id, withdrawn: tokens.map(({ token_id }) => token_id), reason },
       });
       // Each that was issued, not the newest alone: other services know nothing of sessions.
       for (const { token_id, until } of tokens) await revokeToken(token_id, until, origin.now);

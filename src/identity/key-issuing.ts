@@ -109,16 +109,12 @@ export async function revokeKey(issuing: Omit<KeyIssuing, 'pepper' | 'environmen
   return revoked;
 }
 
-/**
- * The record of a key that is good now and here, or null. One that is bound to addresses is not: who asks about it does
- * not say where it came from.
- */
+/** The record of a key that is good now and here, or null. Whether it may come from some address is for the caller to ask. */
 export async function findGoodKey(issuing: Omit<KeyIssuing, 'shared'>, text: string): Promise<ApiKeyRecord | null> {
   const parsed = parseKey(text);
   if (parsed === null || parsed.environment !== KEY_ENVIRONMENTS[issuing.environment]) return null;
   const record = await issuing.keys.find(parsed.id);
   if (record === null || !keyMatches(text, issuing.pepper, record.hash) || record.revoked_at !== null) return null;
-  if (record.facts.allowed_ips.length > 0) return null;
   return record.expires_at === null || record.expires_at > issuing.clock.now() ? record : null;
 }
 

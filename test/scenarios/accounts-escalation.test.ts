@@ -79,6 +79,54 @@ describe('a key that makes keys', () => {
   });
 });
 
+describe('a key that replaces keys', () => {
+  const bounds = { allowed_ips: ['127.0.0.1', '::1'], rate_limit_per_hour: 77 };
+
+  async function key(name: string, facts: object) {
+    const permissions = ['api_keys.create', 'tasks.read'];
+    const text = await gateway.key(name, { name, owner_id: 'machine', roles: [], permissions, ...facts });
+    return { id: text.split('_')[2] ?? '', headers: { 'x-api-key': text } };
+  }
+
+  test('gets none that is bound less than itself', async () => {
+    const bound = await key('bound', bounds);
+    const free = await key('free', {});
+    const faster = await key('faster', { ...bounds, rate_limit_per_hour: 78 });
+    const wider = await key('wider', { ...bounds, allowed_ips: ['127.0.0.1', '192.0.2.1'] });
+    const scoped = await key('scoped', { ...bounds, scopes: ['model:write'] });
+    const proven = await key('proven', { ...bounds, mfa_verified: true });
+    const teamed = await key('teamed', { ...bounds, teams: ['ops'] });
+    const rotate = async (id: string, by: Readonly<Record<string, string>>) =>
+      (await auth('POST', `/auth/api-keys/${id}/rotate`, undefined, by)).status;
+    for (const { id } of [free, faster, wider, scoped, proven, teamed]) {
+      expect(await rotate(id, bound.headers)).toBe(403);
+    }
+    const tighter = await key('tighter', { allowed_ips: ['127.0.0.1'], rate_limit_per_hour: 10 });
+    expect(await rotate(tighter.id, bound.headers)).toBe(201);
+    expect(await rotate(free.id, free.headers)).toBe(201);
+    expect(await rotate(bound.id, bound.headers)).toBe(201);
+  });
+});
+
+describe('a key that somebody asks about', () => {
+  test('is only good from where it may be used', async () => {
+    const api_key = await gateway.key('placed', { allowed_ips: ['203.0.113.0/24'] });
+    const by = { 'x-api-key': await gateway.key('asker', { permissions: ['api_keys.verify'] }) };
+    const verify = async (client_ip?: string, headers = {}) => {
+      const body = { api_key, ...(client_ip === undefined ? {} : { client_ip }) };
+      return (await auth('POST', '/auth/verify-api-key', body, headers)).status;
+    };
+    expect(await verify()).toBe(401);
+    // Who says from where somebody else comes has to be believed first.
+    expect(await verify('203.0.113.7')).toBe(403);
+    expect(await verify('203.0.113.7', admin)).toBe(200);
+    expect(await verify('203.0.113.7', by)).toBe(200);
+    expect(await verify('198.51.100.7', by)).toBe(401);
+    expect(await verify(undefined, by)).toBe(401);
+    expect(await verify('somewhere', by)).toBe(422);
+  });
+});
+
 describe('keys of somebody who was an administrator', () => {
   test('end with the role, also those that hold the role and no permission', { timeout: 60_000 }, async () => {
     verifies('VF-09');

@@ -1,4 +1,6 @@
 /** What stands before a password: limits, locks, the same answer for everybody, and who may register at all. */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
 import { AccountAdministration } from '../../src/account-administration.ts';
 import type { Clock } from '../../src/core/clock.ts';
@@ -6,7 +8,8 @@ import { openDatabase } from '../../src/stores/database.ts';
 import { loadPepper } from '../../src/stores/pepper.ts';
 import { ACCOUNTS, authClient, bearer, IDENTITY, PASSWORD, steppedClock } from '../helpers/accounts.ts';
 import type { PartialConfig, TestGateway } from '../helpers/gateway.ts';
-import { scenarioConfig, startGateway } from '../helpers/gateway.ts';
+import { dataWithoutLimits, POLICIES, scenarioConfig, startGateway } from '../helpers/gateway.ts';
+import { temporaryDirectory } from '../helpers/processes.ts';
 import { NO_REDIS, startRedis } from '../helpers/processes-stores.ts';
 import { verifies } from '../helpers/verifies.ts';
 
@@ -185,6 +188,53 @@ describe('the lock', () => {
     for (let i = 0; i < 5; i++) expect((await change(`guess ${i}`)).status).toBe(401);
     expect((await change(PASSWORD)).status).toBe(423);
   });
+});
+
+test('history, lock, rotation, tiers and the limit of registrations are there, each of them', async () => {
+  verifies('VF-24');
+  const data = JSON.parse(await dataWithoutLimits());
+  data.config.rate_limits = { default: 40, roles: { viewer: 4 } };
+  using directory = temporaryDirectory();
+  writeFileSync(join(directory.path, 'data.json'), JSON.stringify(data));
+  const policy = { bundle: POLICIES, data: join(directory.path, 'data.json'), watch: false };
+  const { auth, user, login, clock, gateway, config } = await start({ limits: STRICT }, { policy });
+  await auth('POST', '/auth/register', user);
+  const { body } = await login('maria', PASSWORD);
+  const headers = bearer(body.access_token);
+  const words = { current_password: PASSWORD, new_password: PASSWORD };
+  expect((await auth('POST', '/auth/change-password', words, headers)).body.error.code).toBe('WEAK_PASSWORD');
+  const made = await auth('POST', '/auth/api-keys', { name: 'ci', permissions: ['tasks.read'] }, headers);
+  const next = await auth('POST', `/auth/api-keys/${made.body.key_id}/rotate`, undefined, headers);
+  expect(next.status).toBe(201);
+  const me = async (api_key: string) => (await auth('GET', '/auth/me', undefined, { 'x-api-key': api_key })).status;
+  // Both are good for a day; then the new one alone is.
+  expect([await me(made.body.api_key), await me(next.body.api_key)]).toEqual([200, 200]);
+  clock.advance(24 * 60 * MINUTE + 1000);
+  expect([await me(made.body.api_key), await me(next.body.api_key)]).toEqual([401, 200]);
+  for (let i = 0; i < 5; i++) expect((await login('maria', 'wrong')).status).toBe(401);
+  clock.advance(MINUTE);
+  expect((await login('maria', PASSWORD)).status).toBe(423);
+  const over = { gateway, config, clock };
+  await administer(over, (one) =>
+    one.create({ ...user, username: 'slow', email: 's@example.com', full_name: null, role: 'viewer' }),
+  );
+  const asked = async (token: string, count: number) => {
+    const seen: number[] = [];
+    const question = { permission: 'tasks.read' };
+    for (let i = 0; i < count; i++) {
+      seen.push((await auth('POST', '/auth/verify-permission', question, bearer(token))).status);
+    }
+    return seen;
+  };
+  clock.advance(MINUTE);
+  const { body: slow } = await login('slow', PASSWORD);
+  expect(await asked(slow.access_token, 6)).toContain(429);
+  const register = (n: number) =>
+    auth('POST', '/auth/register', { ...user, username: `user${n}`, email: `u${n}@example.com` });
+  for (let i = 0; i < 3; i++) expect((await register(i)).status).toBe(201);
+  expect((await register(3)).status).toBe(429);
+  const { body: quick } = await login('user0', PASSWORD);
+  expect(await asked(quick.access_token, 6)).not.toContain(429);
 });
 
 describe('time and standing', () => {
