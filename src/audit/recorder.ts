@@ -53,8 +53,14 @@ export interface FileAuditRecorder extends AuditRecorder {
 
 const NO_NAMES: readonly string[] = [];
 
+/** Under this name events go where the log goes: containers keep what is written there. */
+const STDOUT_FILE = '/dev/stdout';
+const STDOUT = 1;
+
 /** A torn last line (crash in the middle of a write) is ended, so that it costs one line and not two. */
 function openForAppend(file: string): number {
+  // Not opened by its name: a socket cannot be, and nobody rotates it.
+  if (file === STDOUT_FILE) return STDOUT;
   mkdirSync(dirname(file), { recursive: true });
   const fd = openSync(file, 'a+', 0o600);
   const { size } = fstatSync(fd);
@@ -220,7 +226,7 @@ class FileRecorder implements FileAuditRecorder {
     const old = this.#fd;
     this.#fd = openForAppend(this.#options.file);
     // A write that runs keeps the old file until it is done.
-    void (this.#writing ?? Promise.resolve()).then(() => closeSync(old));
+    if (old !== STDOUT) void (this.#writing ?? Promise.resolve()).then(() => closeSync(old));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -231,7 +237,7 @@ class FileRecorder implements FileAuditRecorder {
     if (this.#waitingSize > 0) {
       this.#options.logger.error({ characters: this.#waitingSize }, 'audit events could not be written before the end');
     }
-    await closeFile(this.#fd);
+    if (this.#fd !== STDOUT) await closeFile(this.#fd);
   }
 }
 

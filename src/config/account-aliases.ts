@@ -27,6 +27,20 @@ export const setLife =
     draft.set(['accounts', 'tokens', option], life);
   };
 
+/** Of a server that a URL names without one: the old system told them apart. */
+export const setPassword =
+  (path: readonly string[], schemes: RegExp): Alias['apply'] =>
+  (value, draft) => {
+    const given = draft.get(path);
+    const url = typeof given === 'string' && schemes.test(given) ? URL.parse(given) : null;
+    if (url === null) throw new AliasError(`${path.join('.')} names no server that this could be the password of`);
+    if (url.password !== '' && decodeURIComponent(url.password) !== value) {
+      throw new AliasError(`${path.join('.')} has another password in its URL`);
+    }
+    url.password = encodeURIComponent(value);
+    draft.set(path, url.href);
+  };
+
 /** One more listener, on the host of the data listener unless the file names one. */
 export function setAuthPort(value: string, draft: Draft): void {
   const given = draft.get(['listen', 'auth']);

@@ -7,7 +7,7 @@
  */
 import { parse } from 'yaml';
 import { isJsonObject } from '../core/json.ts';
-import { setAuthPort, setLife, setToken, setTokenSecret } from './account-aliases.ts';
+import { setAuthPort, setLife, setPassword, setToken, setTokenSecret } from './account-aliases.ts';
 import { type Alias, AliasError, Draft, dataAddress, hostPart, oneOf, port, type Tree } from './alias-draft.ts';
 import { setStore, setStoreClass, typedPath } from './own-aliases.ts';
 import { type Path, type Place, type Places, type Problem, problem, suggestion } from './problem.ts';
@@ -297,6 +297,18 @@ export const ALIASES: readonly Alias[] = [
   row('MY_DB_URL', 'stores.database', 'sqlite: and postgres:// URLs', setDatabase),
   row('DATABASE_URL', 'stores.database', 'sqlite: and postgres:// URLs', setDatabase),
   row('REDIS_URL', 'stores.shared', '"memory", redis:// and rediss:// URLs', setShared),
+  row(
+    'LANGFUSE_DB_PASSWORD',
+    'stores.database',
+    'the password for a postgres:// URL without one; secret',
+    setPassword(['stores', 'database'], /^postgres(ql)?:/),
+  ),
+  row(
+    'REDIS_PASSWORD',
+    'stores.shared',
+    'the password for a redis:// URL without one; secret',
+    setPassword(['stores', 'shared'], /^rediss?:/),
+  ),
   row('PORTCULLIS_STORAGE_MODULE', 'stores.shared.module', 'a store of your own', setStore),
   row('PORTCULLIS_STORAGE_MODULE_CLASS', 'stores.shared.class', 'with PORTCULLIS_STORAGE_MODULE', setStoreClass),
   row('DYN_AUDIT_BACKEND', 'audit', '"file"', (value) => void oneOf(value, { file: 'file' })),
@@ -324,6 +336,7 @@ export const ALIASES: readonly Alias[] = [
 export const OTHER_VARIABLES: Readonly<Record<string, string>> = {
   PORTCULLIS_CONFIG: 'the configuration file when no -c is given',
   PORTCULLIS_HOME: 'where the demo and client commands keep their files (default ./.portcullis)',
+  PORTCULLIS_CREDENTIALS: 'the file in which `auth login` keeps tokens (default below $XDG_CONFIG_HOME or ~/.config)',
   PORTCULLIS_URL: 'the data listener that client commands (`approvals`, `delegate`) talk to',
   PORTCULLIS_ADMIN_URL: 'the administration listener that client commands talk to',
   HOKUSAI_ADMIN_TOKEN: 'the credential with which `keys` manages keys of an external service; secret',

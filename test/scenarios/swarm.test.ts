@@ -115,6 +115,59 @@ describe('the quick start', () => {
   });
 });
 
+describe('the orchestrator', () => {
+  /** What the service answers where it has nothing: the gateway let it through. */
+  const LET_THROUGH = 404;
+  const CALLS = [
+    ['POST', '/tasks', 'tasks.create', 201],
+    ['GET', '/tasks', 'tasks.read', 200],
+    ['GET', '/tasks/1', 'tasks.read', 200],
+    ['GET', '/tasks/1/results', 'tasks.read', 200],
+    ['DELETE', '/tasks/77', 'tasks.delete', LET_THROUGH],
+    ['POST', '/agents/query', 'agents.query', LET_THROUGH],
+    ['GET', '/stats', 'stats.read', LET_THROUGH],
+  ] as const;
+
+  test('asks for the permission of each call, and for nothing but an account at /me', async () => {
+    verifies('VW-04', 'V-08');
+    const headers = await loggedIn('orchestrated');
+    const make = async (permissions: string[]) => {
+      const { body } = await auth('POST', '/auth/api-keys', { name: 'k', permissions }, headers);
+      return { 'x-api-key': body.api_key as string };
+    };
+    const keyOf = new Map<string, Readonly<Record<string, string>>>();
+    for (const permission of new Set(CALLS.map(([, , wanted]) => wanted)))
+      keyOf.set(permission, await make([permission]));
+    for (const [method, path, wanted, status] of CALLS) {
+      const json = method === 'POST' ? { title: 'x' } : undefined;
+      const ask = async (by?: Readonly<Record<string, string>>) => (await services(method, path, json, by)).status;
+      expect([method, path, await ask(headers)]).toEqual([method, path, status]);
+      for (const [permission, key] of keyOf) {
+        expect([method, path, permission, await ask(key)]).toEqual([
+          ...[method, path, permission],
+          permission === wanted ? status : 403,
+        ]);
+      }
+      expect(await ask()).toBe(401);
+    }
+    expect((await services('GET', '/me', undefined, await make(['memory.read']))).status).toBe(LET_THROUGH);
+    expect((await services('GET', '/me')).status).toBe(401);
+    expect((await services('POST', '/me', {}, headers)).status).toBe(403);
+    expect((await services('POST', '/stats', {}, headers)).status).toBe(403);
+  });
+
+  test('leaves health, login and registration open, and no documentation', async () => {
+    verifies('VW-02');
+    expect((await fetch(`${gateway.urls.data}/health`)).status).toBe(200);
+    const login = await services('POST', '/auth/login', { username: 'nobody', password: 'wrong' });
+    expect([login.status, login.body.error.code]).toEqual([401, 'INVALID_CREDENTIALS']);
+    expect((await services('POST', '/auth/register', {})).status).toBe(422);
+    for (const path of ['/docs', '/redoc', '/openapi.json', '/admin']) {
+      expect([path, (await services('GET', path)).status]).toEqual([path, 404]);
+    }
+  });
+});
+
 describe('keys that people make', () => {
   test('do what they were made for and nothing else, are shown once, and end when they are withdrawn or over', async () => {
     verifies('V-13', 'V-14', 'V-15', 'V-27');

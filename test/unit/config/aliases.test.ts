@@ -194,6 +194,21 @@ const CASES: Record<string, Case> = {
     gives: 'memory',
     bad: ['memcached://localhost:6379', 'redis://'],
   },
+  LANGFUSE_DB_PASSWORD: {
+    value: 'p@ss/word-7Qw3rTz9KpL2xV8n',
+    also: { DATABASE_URL: 'postgres://swarm@db/swarm' },
+    file: 'version: 1\nstores: { shared: "redis://127.0.0.1", pepper: "kq7Qw3rTz9KpL2xV8nYb4Hs6Jd1Mf5Gc" }\n',
+    pick: (c) => c.stores.database,
+    gives: 'postgres://swarm:p%40ss%2Fword-7Qw3rTz9KpL2xV8n@db/swarm',
+    bad: ['hunter2', 'names no server'],
+  },
+  REDIS_PASSWORD: {
+    value: 'p@ss/word-7Qw3rTz9KpL2xV8n',
+    also: { REDIS_URL: 'redis://cache:6379' },
+    pick: (c) => c.stores.shared,
+    gives: 'redis://:p%40ss%2Fword-7Qw3rTz9KpL2xV8n@cache:6379',
+    bad: ['hunter2', 'names no server'],
+  },
   DYN_AUDIT_BACKEND: {
     value: 'file',
     pick: (c) => c.audit.file,
@@ -341,6 +356,14 @@ describe('environment variables', () => {
 
   test('a value that asks for nothing is let through', () => {
     good({ A2A_ENABLED: 'false', DYNAMO_ENABLE_STATEFUL_RESPONSES: '0', DYN_STORAGE_PROVIDER: 'none', REDIS_URL: '' });
+  });
+
+  test('a password does not replace another one that stands in the URL', () => {
+    verifies('V-33');
+    const REDIS_URL = 'redis://:first-7Qw3rTz9KpL2xV8n@cache:6379';
+    const { problems } = load({ REDIS_URL, REDIS_PASSWORD: 'hunter2' });
+    expect(problems[0]?.message).toContain('has another password');
+    expect(good({ REDIS_URL, REDIS_PASSWORD: 'first-7Qw3rTz9KpL2xV8n' }).stores.shared).toBe(REDIS_URL);
   });
 
   test('names of tokens mean the gateway’s own where it keeps accounts', () => {
