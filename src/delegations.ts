@@ -1,11 +1,13 @@
 /** Puts delegation together for one generation: the desk, its endpoints, and the header on every route. */
-import { accountIssuer } from './account-set.ts';
+import { accountIssuer, localProviders } from './account-set.ts';
+import { rolesOf } from './accounts/roles.ts';
 import type { Generation, Platform } from './assembly.ts';
 import type { Config } from './config/schema.ts';
 import { GatewayError } from './core/errors.ts';
 import type { Route } from './core/route.ts';
 import { withDelegation } from './identity/delegated.ts';
 import { createDelegation, type Delegation } from './identity/delegation.ts';
+import type { LendingAccounts } from './identity/delegation-standing.ts';
 import { delegationKey } from './identity/delegation-token.ts';
 import { keyOwners } from './identity/directory.ts';
 import { tokenEndpoints } from './identity/token-exchange.ts';
@@ -32,6 +34,7 @@ export function delegating(
     shared: platform.shared,
     keys: platform.keys,
     issuers: issuersOf(config),
+    accounts: lendingAccounts(config, platform),
     onRejection: (detail) => logger.debug({ detail }, 'delegation_refused'),
   });
   cleanup.defer(() => delegation.close());
@@ -54,6 +57,16 @@ export function delegating(
     ([route, authenticator]) => [route, withDelegation(authenticator, delegation)] as const,
   );
   return { endpoints, authenticators: new Map(reading) };
+}
+
+/** People of our own lend what their account still may, for as long as the login lasts that they lent with. */
+function lendingAccounts(config: Config, { accounts }: Platform): LendingAccounts {
+  const roles = rolesOf(config.accounts);
+  return {
+    providers: localProviders(config),
+    session: (id) => accounts.sessions.standing(id),
+    permissionsOf: (role) => roles.get(role)?.permissions ?? null,
+  };
 }
 
 /** Issuers of JWTs by the name of their provider. */

@@ -1,7 +1,7 @@
 /**
- * Whether those who lent rights still have them. Where the directory knows the credential behind a delegation it is
- * looked at again: a revoked one ends what was lent with it, one that grants less now narrows it, and one that grants
- * more changes nothing.
+ * Whether those who lent rights still have them. Where the gateway knows the key or the account behind a delegation it is
+ * looked at again: a revoked key, a login that ended and an account that was switched off end what was lent with them,
+ * what grants less now narrows it, and what grants more changes nothing.
  */
 import type { Principal } from '../core/principal.ts';
 import type { ApiKeyStore } from '../stores/api-keys.ts';
@@ -14,27 +14,52 @@ import { isTokenRevoked } from './revocations.ts';
 /** Milliseconds between two looks whether another process changed the database. */
 const CHANGE_CHECK_MS = 1000;
 
+/** What is asked of an account that lent. */
+export interface LendingAccounts {
+  /** Names of the providers whose principals are accounts of ours. */
+  readonly providers: ReadonlySet<string>;
+  /** The login with the account behind it, as both are now; null when one of them is gone. */
+  session(id: string): Promise<LendingSession | null>;
+  /** What the role grants now; null for one that is not configured any more. */
+  permissionsOf(role: string): readonly string[] | null;
+}
+
+export interface LendingSession {
+  readonly account_id: string;
+  readonly role: string;
+  readonly is_active: boolean;
+  /** Epoch milliseconds. */
+  readonly expires_at: number;
+  readonly revoked_at: number | null;
+}
+
 export interface StandingOptions {
   readonly keys: Pick<ApiKeyStore, 'find' | 'externalVersion'>;
   readonly shared: Shared;
   /** Issuer by the name of the provider. */
   readonly issuers: ReadonlyMap<string, string>;
+  /** Absent: there are no accounts. */
+  readonly accounts?: LendingAccounts | undefined;
 }
+
+/** Where a hop's lender had shown its credential. */
+type Shown = Pick<Hop, 'provider' | 'key_id' | 'token_id' | 'session_id'>;
 
 export interface Standing {
   /** The lender with what it still has, or null when its credential is gone. Rejects when that cannot be found out. */
-  narrow(lender: Principal, hop: Pick<Hop, 'provider' | 'key_id' | 'token_id'>, now: number): Promise<Principal | null>;
+  narrow(lender: Principal, hop: Shown, now: number): Promise<Principal | null>;
   /** True when what was found before may not hold any more, for another process has written. */
   isStale(now: number): boolean;
 }
 
-export function createStanding({ keys, shared, issuers }: StandingOptions): Standing {
+export function createStanding({ keys, shared, issuers, accounts }: StandingOptions): Standing {
   let version = keys.externalVersion();
   let lookedAt = Number.NEGATIVE_INFINITY;
   return {
-    async narrow(lender, { provider, key_id, token_id }, now) {
+    async narrow(lender, { provider, key_id, token_id, session_id = null }, now) {
       const issuer = issuers.get(provider);
       if (issuer !== undefined && token_id !== null && (await isTokenRevoked(shared, issuer, token_id))) return null;
+      if (accounts?.providers.has(provider) === true) return await accountNow(accounts, lender, session_id, now);
       if (key_id === null) return lender;
       const record = await keys.find(key_id);
       if (record === null || !isLive(record, now)) return null;
@@ -58,4 +83,17 @@ export function createStanding({ keys, shared, issuers }: StandingOptions): Stan
       return true;
     },
   };
+}
+
+async function accountNow(
+  { session, permissionsOf }: LendingAccounts,
+  lender: Principal,
+  sessionId: string | null,
+  now: number,
+): Promise<Principal | null> {
+  const login = sessionId === null ? null : await session(sessionId);
+  if (login === null || login.account_id !== lender.id || !login.is_active) return null;
+  if (login.revoked_at !== null || login.expires_at <= now) return null;
+  const permissions = permissionsOf(login.role);
+  return permissions === null ? null : limited(lender, { roles: [login.role], permissions });
 }

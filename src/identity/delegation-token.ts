@@ -72,6 +72,8 @@ const hopSchema = z.strictObject({
   /** Which credential the delegator had shown, so that its end is the end of this. */
   key_id: name.nullable(),
   token_id: name.nullable(),
+  /** Of an account of ours: the login behind the credential. */
+  session_id: name.nullable().optional(),
   /** Who acted for the first delegator already, by the word of its own issuer. */
   prior: act.optional(),
   limits: limitsSchema,
@@ -218,6 +220,7 @@ export function hopOf(delegator: Principal, token: Pick<Hop, 'jti' | 'iat' | 'ex
     provider: auth.provider,
     key_id: auth.key_id,
     token_id: auth.token_id,
+    ...(auth.session_id === null ? {} : { session_id: auth.session_id }),
     ...(prior === undefined ? {} : { prior }),
     limits: limitsSchema.parse({
       ...(limits.roles === undefined ? {} : { roles: [...limits.roles] }),

@@ -10,9 +10,10 @@ import type { Principal } from '../core/principal.ts';
 import { actorIds } from '../core/principal.ts';
 import type { ApiKeyStore } from '../stores/api-keys.ts';
 import type { Shared } from '../stores/shared.ts';
+import { onAccountChange } from './account-changes.ts';
 import { CredentialCache } from './credential-cache.ts';
 import { coversAll, joinParties, type Limits, limited } from './delegation-rights.ts';
-import { createStanding } from './delegation-standing.ts';
+import { createStanding, type LendingAccounts } from './delegation-standing.ts';
 import {
   actorOf,
   type DelegationClaims,
@@ -42,6 +43,7 @@ export interface DelegationOptions {
   readonly keys: Pick<ApiKeyStore, 'find' | 'externalVersion'>;
   /** Issuers of tokens by the name of their provider: what they withdraw withdraws what was lent with it. */
   readonly issuers: ReadonlyMap<string, string>;
+  readonly accounts?: LendingAccounts | undefined;
   /** Told of refused tokens, in words for the operator. */
   readonly onRejection?: (detail: string) => void;
 }
@@ -133,6 +135,7 @@ class DelegationDesk implements Delegation {
     const forget = () => this.#forget();
     this.#stops = [
       onKeyChange(options.shared, forget),
+      onAccountChange(options.shared, forget),
       ...[options.key.audience, ...options.issuers.values()].map((issuer) =>
         onTokenRevoked(options.shared, issuer, forget),
       ),
