@@ -7,6 +7,7 @@ import { lookup as resolveName } from 'node:dns/promises';
 import { request } from 'node:https';
 import type { LookupFunction } from 'node:net';
 import { BlockList, isIP, isIPv6 } from 'node:net';
+import { tidyMetadata } from './registration.ts';
 
 export interface ClientFetchOptions {
   /** Bytes of the longest document. */
@@ -100,5 +101,5 @@ function answer(status: number, from: Readonly<Record<string, string | string[] 
     if (typeof value === 'string') headers.set(name, value);
   }
   if (status < 200 || status > 599 || [204, 205, 304].includes(status)) return new Response(null, { status: 502 });
-  return new Response(new Uint8Array(body), { status, headers });
+  return new Response(new Uint8Array(status === 200 ? tidyMetadata(body) : body), { status, headers });
 }

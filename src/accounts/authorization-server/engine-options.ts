@@ -40,8 +40,8 @@ export interface EngineOptions {
     sessionOf(grantId: string): Promise<string | null>;
     /** Whether the session stands, and is of this account, which is active. */
     isGood(sessionId: string, accountId: string): Promise<boolean>;
-    /** Rejects when the grant has no session. */
-    claims(grantId: string, accountId: string): Promise<AgentFacts>;
+    /** Null when no session that stands goes with the grant. */
+    claims(grantId: string, accountId: string): Promise<AgentFacts | null>;
   };
   fetch(url: string | URL): Promise<Response>;
   /** Whether this request may make us fetch something. */

@@ -216,6 +216,7 @@ function configurationOf(options: EngineOptions, key: RingKey): Configuration {
     scopes: ['openid', 'offline_access'],
     claims: { openid: ['sub'], acr: null as never, auth_time: null as never, iss: null as never },
     pkce: { required: () => true },
+    allowOmittingSingleRegisteredRedirectUri: false,
     cookies: cookiesOf(options.issuer, cookieKey),
     fetch: ((url: string | URL) => options.fetch(url)) as never,
     fetchResponseBodyLimits: { 'client_id metadata document': documents.max_bytes, jwks_uri: documents.max_bytes },
@@ -279,7 +280,10 @@ function subjectsOf({ accounts }: EngineOptions): Pick<Configuration, 'loadExist
       customizers: {
         jwt: async (_context, token, parts) => {
           const { grantId, accountId } = token as { grantId?: string; accountId?: string };
-          Object.assign(parts.payload, await accounts.claims(grantId ?? '', accountId ?? ''), { typ: 'access' });
+          const facts = await accounts.claims(grantId ?? '', accountId ?? '');
+          // It ended a moment ago, at another gateway.
+          if (facts === null) throw new errors.InvalidGrant('the session has ended');
+          Object.assign(parts.payload, facts, { typ: 'access' });
         },
       },
     },

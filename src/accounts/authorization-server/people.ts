@@ -1,6 +1,5 @@
 /** What the authorization server asks of the accounts, and what it tells of them. */
 
-import { GatewayError } from '../../core/errors.ts';
 import { networkOf } from '../../core/network.ts';
 import type { AccessClaims } from '../../identity/account-tokens.ts';
 import type { SessionStanding, SessionStore } from '../../stores/sessions.ts';
@@ -86,11 +85,11 @@ export class People {
       : null;
   }
 
-  /** What tokens of a grant say of their owner. Rejects when nobody stands behind it. */
-  async claims(entries: Entries, grantId: string, accountId: string, now: number): Promise<AgentFacts> {
+  /** What tokens of a grant say of their owner; null when nobody stands behind it. */
+  async claims(entries: Entries, grantId: string, accountId: string, now: number): Promise<AgentFacts | null> {
     const bound = await this.sessionOf(entries, grantId);
     const person = bound === null ? null : await this.standing(bound.sid, accountId, now);
-    if (person === null) throw new GatewayError('INVALID_CREDENTIALS', { message: 'The session has ended' });
+    if (person === null) return null;
     const { session_id, username, role, tenant_id } = person;
     return { sid: session_id, username, role, tenant_id };
   }

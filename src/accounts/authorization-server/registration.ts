@@ -1,15 +1,19 @@
-/** What is filled in of a client that registers itself. */
+/** What clients say of themselves, before the library reads it. */
 import { isJsonObject, type JsonObject, type JsonValue } from '../../core/json.ts';
 
 /**
- * The registration with `application_type: native` where every redirect is to the client's own machine: many clients
- * leave it out, and only a native one may come back on another port (RFC 8252 7.3). Anything else stays as it is.
+ * The metadata without `scope`, which would bind nobody here: what is granted is what a person agrees to; and with
+ * `application_type: native` where every redirect is to the client's own machine: many clients leave it out, and only a
+ * native one may come back on another port (RFC 8252 7.3). What is no JSON object stays as it is.
  */
-export function withApplicationType(body: Buffer): Buffer {
+export function tidyMetadata(body: Buffer): Buffer {
   const given = parsed(body);
-  if (given === null || given.application_type !== undefined || !Array.isArray(given.redirect_uris)) return body;
-  const isNative = given.redirect_uris.length > 0 && given.redirect_uris.every(isOwnMachine);
-  return isNative ? Buffer.from(JSON.stringify({ ...given, application_type: 'native' })) : body;
+  if (given === null) return body;
+  const { scope: _scope, ...metadata } = given;
+  const { application_type: type, redirect_uris: redirects } = metadata;
+  const isNative = type === undefined && Array.isArray(redirects) && redirects.length > 0;
+  const told = isNative && redirects.every(isOwnMachine) ? { ...metadata, application_type: 'native' } : metadata;
+  return Buffer.from(JSON.stringify(told));
 }
 
 function parsed(body: Buffer): JsonObject | null {

@@ -16,7 +16,7 @@ import type { Engine } from './engine.ts';
 import { type EngineOptions, SCOPE } from './engine-options.ts';
 import { errorPage, shown } from './pages.ts';
 import type { People } from './people.ts';
-import { withApplicationType } from './registration.ts';
+import { tidyMetadata } from './registration.ts';
 
 export interface AuthorizationServerOptions {
   readonly engine: Engine;
@@ -122,7 +122,7 @@ export class AuthorizationServer {
 
   async register(exchange: Admitted, body: Buffer): Promise<EndpointReply> {
     await this.admit('register', this.options.config.registration.per_hour, HOUR_MS, exchange);
-    return this.answer(exchange, { body: withApplicationType(body) });
+    return this.answer(exchange, { body: tidyMetadata(body) });
   }
 
   /**
