@@ -1,11 +1,11 @@
 /** `portcullis auth login`: for an account of the gateway with its password, else at the issuer of its tokens. */
-import { parseArgs } from 'node:util';
 import { isLoopbackHost } from '../config/checks.ts';
 import { isJsonObject } from '../core/json.ts';
 import { oauthLogin } from './auth-oauth.ts';
 import { findGateway } from './gateway-address.ts';
 import { CommandError, EXIT, type Io, line, UnreachableError, UsageError } from './io.ts';
 import { printable } from './printable.ts';
+import { readOptions } from './usual-options.ts';
 
 const TIMEOUT_MS = 10_000;
 const OPTIONS = {
@@ -23,17 +23,9 @@ const OPTIONS = {
   'assume-pkce': { type: 'boolean' },
 } as const;
 
-function parse(argv: readonly string[]) {
-  try {
-    return parseArgs({ args: [...argv], options: OPTIONS }).values;
-  } catch (error) {
-    throw new UsageError(error instanceof Error ? error.message : 'unreadable arguments');
-  }
-}
-
 /** With `--username` by password, and the token is printed; without it at an issuer, and the tokens are kept. */
 export async function authLogin(argv: readonly string[], io: Io): Promise<number> {
-  const values = parse(argv);
+  const values = readOptions(argv, OPTIONS);
   const { url, username, json, ...others } = values;
   if (username === undefined) return oauthLogin(values, io);
   const [other] = Object.keys(others);

@@ -1,23 +1,17 @@
 /** `portcullis auth status`, `token` and `logout`: what is kept of logins, and its end. */
-import { parseArgs } from 'node:util';
 import { viewOf } from './auth-oauth.ts';
 import { findGateway } from './gateway-address.ts';
-import { CommandError, EXIT, type Io, line, UnreachableError, UsageError } from './io.ts';
+import { CommandError, EXIT, type Io, line, UnreachableError } from './io.ts';
 import { asCommandError, endAtIssuer, loginName, validToken } from './kept-login.ts';
 import { printable } from './printable.ts';
 import { changeLogins, type KeptLogin, type KeptLogins, readLogins } from './token-file.ts';
+import { readOptions } from './usual-options.ts';
 
 const OPTIONS = { url: { type: 'string' }, json: { type: 'boolean' }, all: { type: 'boolean' } } as const;
 
-function parse(argv: readonly string[], verb: string) {
-  const { values, positionals } = parseArgs({ args: [...argv], options: OPTIONS, allowPositionals: true });
-  if (positionals.length > 0) throw new UsageError(`auth ${verb} takes no argument`);
-  return values;
-}
-
 /** Lists the kept logins; exit 1 when there is none (of the gateway named with --url). */
 export async function authStatus(argv: readonly string[], io: Io): Promise<number> {
-  const { url, json } = parse(argv, 'status');
+  const { url, json } = readOptions(argv, OPTIONS);
   const wanted = url === undefined ? null : loginName(findGateway(url, io));
   const views = Object.entries(readLogins(io))
     .filter(([gateway]) => wanted === null || gateway === wanted)
@@ -38,7 +32,7 @@ export async function authStatus(argv: readonly string[], io: Io): Promise<numbe
 
 /** Prints an access token that is good now, for scripts. */
 export async function authToken(argv: readonly string[], io: Io): Promise<number> {
-  const gateway = findGateway(parse(argv, 'token').url, io);
+  const gateway = findGateway(readOptions(argv, OPTIONS).url, io);
   const token = await validToken(gateway, io);
   if (token === null)
     throw new CommandError(`nobody is logged in at ${gateway}: portcullis auth login --url ${gateway}`);
@@ -48,7 +42,7 @@ export async function authToken(argv: readonly string[], io: Io): Promise<number
 
 /** Forgets the login here in any case, then has the issuer end it. Throws UnreachableError when that could not be done. */
 export async function authLogout(argv: readonly string[], io: Io): Promise<number> {
-  const { url, all } = parse(argv, 'logout');
+  const { url, all } = readOptions(argv, OPTIONS);
   const name = loginName(findGateway(url, io));
   const ended: [string, KeptLogin][] = [];
   await changeLogins(io, async (now) => {

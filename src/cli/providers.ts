@@ -5,18 +5,22 @@ import { testProvider } from './providers-test.ts';
 import { readArguments, USUAL_OPTIONS } from './usual-options.ts';
 
 export const PROVIDERS_HELP = `Usage: portcullis providers [list] [-c FILE] [--json]
-       portcullis providers test NAME [--username USER] [-c FILE] [--json]
+       portcullis providers test NAME [--username USER | --token] [-c FILE] [--json]
 
-Lists the identity providers of a configuration and the routes that ask them. test asks one whether it works; with
---username it logs in with the password on standard input and prints who that is.
+Lists the identity providers of a configuration and the routes that ask them. test asks one whether it works, and says
+what to do next, e.g. where browsers log in; with --username it logs in with the password on standard input, with --token
+it shows the token or key on standard input, and prints who that is.
 
   -c, --config FILE   default: $PORTCULLIS_CONFIG, portcullis.yaml, or the demo's
   --username USER     of test: whom to log in
+  --token             of test: what to show
   --json              print JSON
 `;
 
+const TEST_OPTIONS = { username: { type: 'string' }, token: { type: 'boolean' } } as const;
+
 export async function providersCommand(argv: readonly string[], io: Io): Promise<number> {
-  const { values, positionals } = readArguments(argv, { ...USUAL_OPTIONS, username: { type: 'string' } });
+  const { values, positionals } = readArguments(argv, { ...USUAL_OPTIONS, ...TEST_OPTIONS });
   if (values.help === true) {
     io.out(PROVIDERS_HELP);
     return EXIT.ok;
@@ -28,7 +32,9 @@ export async function providersCommand(argv: readonly string[], io: Io): Promise
   }
   const { config, baseDir } = await requireConfig(configFile(values.config, io), io);
   if (name !== undefined) {
-    await testProvider(config, baseDir, { name, username: values.username, json: values.json === true }, io);
+    const { username, token = false, json = false } = values;
+    if (token && username !== undefined) throw new UsageError('give --username or --token, not both');
+    await testProvider(config, baseDir, { name, username, token, json }, io);
     return EXIT.ok;
   }
   const providers = Object.entries(config.identity).map(([name, { kind }]) => ({
