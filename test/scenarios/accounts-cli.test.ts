@@ -46,6 +46,21 @@ describe('docs/accounts.md', () => {
     expect(done.stdout).toContain('"api_key":"vllm_dev_');
   });
 
+  test('enrols a second factor and logs in with it', { timeout: 60_000 }, async () => {
+    verifies('VW-06');
+    // What oathtool prints, where it is not installed.
+    const app = `oathtool() { "${process.execPath}" -e "$APP" "$3"; }`;
+    const helper = join(ROOT, 'test/helpers/second-factor.ts');
+    const APP = `import(${JSON.stringify(helper)}).then((m) => console.log(m.appCode(process.argv[1], Date.now())))`;
+    const done = await shell(`${app}\n${blocks[3] ?? ''}`, { PASSWORD, APP });
+    expect(done.code, done.stderr).toBe(0);
+    expect(done.stdout).toContain('otpauth://totp/Portcullis:john_doe?secret=');
+    expect(done.stdout).toContain('"code":"SECOND_FACTOR_REQUIRED"');
+    expect(done.stdout).toMatch(/"enabled":true.*"recovery_codes_left":9.*"mfa_verified":true/);
+    const reset = await shell('portcullis users mfa-reset john_doe');
+    expect(reset).toMatchObject({ code: 0, stderr: expect.stringContaining('no second factor any more') });
+  });
+
   test('logs in on the command line', { timeout: 60_000 }, async () => {
     const done = await shell(blocks[2] ?? '', { PASSWORD });
     expect(done.code, done.stderr).toBe(0);
