@@ -3,38 +3,44 @@
  * and closed. A reload assembles a second generation, swaps one reference and disposes of the first once its requests
  * are done; a request keeps the generation it started with.
  */
-import type { AddressInfo, Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { resolve } from 'node:path';
 import { isAuthPath } from './account-set.ts';
 import { createAdminApp } from './admin/app.ts';
 import { administrationParts, renderError } from './administration.ts';
 import type { Generation } from './assembly.ts';
 import { assemble } from './assembly.ts';
+import { type AskedResource, isAuthorized } from './authorizing.ts';
 import type { Config } from './config/schema.ts';
+import type { Action } from './core/call.ts';
 import type { Clock } from './core/clock.ts';
 import { GatewayError } from './core/errors.ts';
 import type { Received } from './core/exchange.ts';
 import type { Logger } from './core/module.ts';
 import { fixedNodeRelease } from './core/node-release.ts';
+import type { PrincipalFacts } from './core/principal.ts';
 import type { Readiness } from './http/app.ts';
 import { createHealthApp, isHealthPath } from './http/app.ts';
-import type { HostRule } from './http/host.ts';
-import { hostName, hostRule } from './http/host.ts';
+
+import { hostRule } from './http/host.ts';
 import type { Door, DoorOptions } from './http/server.ts';
 import { createDoor } from './http/server.ts';
-import type { TlsFiles } from './http/tls.ts';
 import type { KeyIssuing, KeyRequest } from './identity/key-issuing.ts';
 import { findGoodKey, issueKey } from './identity/key-issuing.ts';
 import type { NamedOwnProvider } from './identity/own-provider.ts';
+import { answeredHosts, baseUrl, hostOf, refusedAddress, tlsFiles } from './listening.ts';
 import { handle } from './pipeline/pipeline.ts';
 import type { OpenPlatform, OwnStorage } from './platform.ts';
 import { credentialFacts, openPlatform, reportRefusal } from './platform.ts';
 import { checkConfig, type GatewaySetup } from './setup.ts';
 
 /** What a program needs to make a gateway and to bring its own parts. */
-export type { Principal } from './core/principal.ts';
+export type { AskedResource } from './authorizing.ts';
+export type { Action } from './core/call.ts';
+export type { Principal, PrincipalFacts } from './core/principal.ts';
 export type { NamedOwnProvider, OwnCredential, OwnProvider } from './identity/own-provider.ts';
 export type { AuthResult, IdentityFacts } from './identity/provider.ts';
+export { ListenError } from './listening.ts';
 export type { OwnStorage } from './platform.ts';
 /** What policies are given and answer, and what callers of the decision API read. */
 export type { PolicyDecision } from './policy/decision-schema.ts';
@@ -85,6 +91,8 @@ export interface Gateway {
     isGood(key: string): Promise<boolean>;
   };
   servers(): readonly ServerSummary[];
+  /** Whether a principal may do this to that, by the policy in use. What it does not decide is no. Never throws. */
+  authorize(principal: PrincipalFacts, resource: AskedResource, action: Action): boolean;
   /** Opens both listeners. Rejects when an address is taken. */
   start(): Promise<void>;
   /** Swaps to another configuration; on any fault the running one stays and the promise rejects. */
@@ -180,6 +188,10 @@ class RunningGateway implements Gateway {
       url: `${this.#urls.data}${this.#config.routes.find((route) => route.protocol === 'mcp' && route.server === name)?.match ?? ''}`,
       tools: Object.keys(server.tools),
     }));
+  }
+
+  authorize(principal: PrincipalFacts, resource: AskedResource, action: Action): boolean {
+    return isAuthorized(this.#platform, this.#current.generation.parts, { principal, resource, action });
   }
 
   async start(): Promise<void> {
@@ -348,44 +360,4 @@ class RunningGateway implements Gateway {
     const warnings = this.#current.generation.engine.status().stale === true ? ['policy_stale'] : [];
     return { ready: failing.length === 0, failing, warnings };
   }
-}
-
-/** An address that cannot be had, in words that say what to do. */
-function refusedAddress(error: unknown, address: string): never {
-  const code = (error as NodeJS.ErrnoException).code;
-  if (code === 'EADDRINUSE') {
-    throw new ListenError(`${address} is in use: stop what listens there, or choose another address in \`listen\``);
-  }
-  if (code === 'EACCES') throw new ListenError(`${address} may not be opened: ports below 1024 need privileges`);
-  if (code === 'EADDRNOTAVAIL') throw new ListenError(`${address} is no address of this machine`);
-  throw error;
-}
-
-/** A listener could not be opened; the message is for the operator. */
-export class ListenError extends Error {
-  override readonly name = 'ListenError';
-}
-
-/** Who is told the public address may use it. Where every host is answered there is nothing to add. */
-function answeredHosts(rule: HostRule, publicUrl: string | undefined): HostRule {
-  const host = publicUrl === undefined ? null : hostName(new URL(publicUrl).host);
-  return rule === 'any' || host === null ? rule : new Set([...rule, host]);
-}
-
-const hostOf = (address: string) => address.slice(0, address.lastIndexOf(':'));
-
-function baseUrl(encrypted: boolean, { address, family, port }: AddressInfo): string {
-  const anywhere = address === '::' || address === '0.0.0.0';
-  const host = anywhere ? 'localhost' : family === 'IPv6' ? `[${address}]` : address;
-  return `${encrypted ? 'https' : 'http'}://${host}:${port}`;
-}
-
-function tlsFiles(tls: Config['listen']['data']['tls'], baseDir: string): TlsFiles | undefined {
-  if (tls === undefined) return undefined;
-  const { cert, key, client_ca } = tls;
-  return {
-    cert: resolve(baseDir, cert),
-    key: resolve(baseDir, key),
-    ...(client_ca === undefined ? {} : { client_ca: resolve(baseDir, client_ca) }),
-  };
 }

@@ -77,7 +77,7 @@ describe('createGateway({ config, auth, storage })', () => {
       config: {
         listen: { data: '127.0.0.1:0', admin: { address: '127.0.0.1:0' } },
         routes: [{ match: '/api', protocol: 'http', url: upstream.url, permissions: { GET: [] }, tenant_header: true }],
-        policy: { bundle: POLICIES, watch: false },
+        policy: { bundle: POLICIES, watch: false, decision_log: { file: './decisions.jsonl' } },
         limits: { drain_ms: 100 },
         stores: { pepper: PEPPER },
         rate_limit: { limits: [{ name: 'all', limit: 1000, window_seconds: 60, per: 'principal' }] },
@@ -130,6 +130,39 @@ describe('createGateway({ config, auth, storage })', () => {
     expect(await gateway.keys.isGood(key)).toBe(true);
     using reading = new DatabaseSync(file, { readOnly: true });
     expect(reading.prepare('SELECT name, tenant_id FROM api_keys').all()).toEqual([{ name: 'ci', tenant_id: 'acme' }]);
+  });
+
+  test('asks the policy whether somebody may do something to what belongs to somebody', async () => {
+    verifies('D-16', 'DF-02');
+    const alice = { id: 'alice', tenant_id: 'acme', roles: ['developer'] };
+    const of = (tenant_id: string | null, owner_id: string | null) =>
+      ({ type: 'response', id: 'resp_1', tenant_id, owner_id }) as const;
+    const may = (resource: Parameters<Gateway['authorize']>[1], principal: object = alice) =>
+      gateway.authorize(principal as typeof alice, resource, 'responses:delete');
+    expect(may(of('acme', 'alice'))).toBe(true);
+    expect(may(of('acme', 'bob'))).toBe(false);
+    expect(may(of('globex', 'alice'))).toBe(false);
+    expect(may(of(null, 'alice'))).toBe(false);
+    expect(may(of('acme', null))).toBe(false);
+    // An administrator of the tenant may, of another one may not.
+    expect(may(of('acme', 'bob'), { ...alice, id: 'root', roles: ['admin'] })).toBe(true);
+    expect(may(of('globex', 'bob'), { ...alice, id: 'root', roles: ['admin'] })).toBe(false);
+    // The policy was asked, with the whole resource: its log says so.
+    await expect
+      .poll(() => readFileSync(join(folder.path, 'decisions.jsonl'), 'utf8'))
+      .toContain('"resource":{"type":"response","id":"resp_1","tenant_id":"globex","owner_id":"bob"');
+  });
+
+  test.each<[string, object, string]>([
+    ['an action that no policy knows', { id: 'alice', roles: ['admin'] }, 'responses:steal'],
+    ['a principal that is none', { roles: ['admin'] }, 'responses:delete'],
+    ['a principal with roles that are a text', { id: 'alice', roles: 'admin' }, 'responses:delete'],
+    ['nobody', { id: 'anonymous', type: 'anonymous' }, 'responses:delete'],
+    ['somebody without a role', { id: 'alice', tenant_id: 'acme' }, 'responses:list'],
+  ])('answers no to %s', (_what, principal, action) => {
+    verifies('DF-02');
+    const resource = { type: 'response', id: 'resp_1', tenant_id: 'acme', owner_id: 'alice' } as const;
+    expect(gateway.authorize(principal as never, resource, action as never)).toBe(false);
   });
 
   test('reloads what was checked in the same way', async () => {
