@@ -49,7 +49,7 @@ export async function policySource(config: Config, platform: Platform): Promise<
   if (typeof bundle === 'string' || 'file' in bundle) {
     return { ...common, bundleDir: resolve(platform.baseDir, path ?? ''), source: null };
   }
-  const { url, resource, credential, ca, polling, persist, max_bytes } = bundle;
+  const { url, resource, credential, ca, polling, persist, max_bytes, max_unpacked_bytes } = bundle;
   const source = await openBundleService({
     url: resource === undefined ? url : `${url.replace(/\/+$/, '')}/${resource.replace(/^\/+/, '')}`,
     headers: { ...credentialHeaders(credential) },
@@ -59,6 +59,7 @@ export async function policySource(config: Config, platform: Platform): Promise<
     maxMs: polling.max_seconds * 1000,
     longPollSeconds: polling.long_poll_seconds ?? null,
     maxBytes: max_bytes,
+    maxUnpackedBytes: max_unpacked_bytes ?? max_bytes * 4,
     store: persist === undefined ? null : new BundleStore(join(resolve(platform.baseDir, persist))),
     now: () => platform.clock.now(),
     logger: platform.logging.component('policy'),

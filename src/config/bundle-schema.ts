@@ -72,7 +72,13 @@ export function bundleServiceSchema<U extends z.ZodType<string>, C extends z.Zod
         })
         .prefault({}),
       persist: z.string().optional().describe('directory of the last good bundle: a start then needs no service'),
-      max_bytes: z.int().min(1024).max(1_073_741_824).default(67_108_864),
+      max_bytes: z.int().min(1024).max(1_073_741_824).default(67_108_864).describe('of the archive as it comes'),
+      max_unpacked_bytes: z
+        .int()
+        .min(1024)
+        .max(4_294_967_295)
+        .optional()
+        .describe('of all that is in it; default: four times max_bytes'),
     })
     .refine((service) => isSafe(service as Service), {
       path: ['url'],

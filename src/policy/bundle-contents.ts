@@ -10,6 +10,7 @@ import { openBundle } from './bundle-open.ts';
 import { isStructured, type SigningRules } from './bundle-signing.ts';
 import { yamlToJson } from './bundle-yaml.ts';
 import type { PatchOperation } from './data-document.ts';
+import { InexactNumberError, parseExactJson } from './exact-json.ts';
 import { parseReadSet } from './input-shape.ts';
 import { readSmoke } from './smoke.ts';
 import { PolicyLoadError } from './wasm/program.ts';
@@ -27,6 +28,8 @@ export interface Delta {
   /** What it says of the snapshot it belongs to; null where it says nothing. */
   readonly roots: readonly string[] | null;
   readonly modules: string | null;
+  /** Name or revision of what it is to be made to (`metadata.base` of the manifest); null where it does not say. */
+  readonly base: string | null;
 }
 
 type Files = ReadonlyMap<string, Buffer>;
@@ -42,7 +45,7 @@ export async function readContents(
     if (!isExpected(name)) throw refused(`holds ${name.slice(0, 120)}, which is no part of a bundle`);
   }
   return files.has('patch.json')
-    ? { kind: 'delta', delta: readDelta(files) }
+    ? { kind: 'delta', delta: readDelta(files, signing !== null) }
     : { kind: 'snapshot', bundle: readSnapshot(files) };
 }
 
@@ -62,6 +65,7 @@ interface OpaManifest {
   readonly roots: readonly string[];
   /** The list of modules and their entrypoints as text, to compare. */
   readonly modules: string;
+  readonly base: string | null;
 }
 
 const EVERYWHERE = [''];
@@ -70,10 +74,15 @@ function readOpaManifest(files: Files): OpaManifest | null {
   const bytes = files.get('.manifest');
   if (bytes === undefined) return null;
   const manifest = parseObject(bytes, '.manifest');
-  return { label: labelOf(manifest), roots: rootsOf(manifest.roots), modules: modulesOf(manifest.wasm) };
+  const { revision, roots, wasm, metadata } = manifest;
+  return { label: labelOf(revision), roots: rootsOf(roots), modules: modulesOf(wasm), base: baseOf(metadata) };
 }
 
-function labelOf({ revision }: JsonObject): string | null {
+function baseOf(metadata: JsonValue | undefined): string | null {
+  return metadata !== undefined && isJsonObject(metadata) ? labelOf(metadata.base) : null;
+}
+
+function labelOf(revision: JsonValue | undefined): string | null {
   if (revision === undefined || revision === '') return null;
   if (typeof revision !== 'string' || revision.length > 256) throw refused('has a revision that is no short text');
   return revision;
@@ -194,7 +203,7 @@ export function checkDeltaRoots(operations: readonly PatchOperation[], roots: re
 
 const OPS: ReadonlySet<unknown> = new Set(['upsert', 'replace', 'remove']);
 
-function readDelta(files: Files): Delta {
+function readDelta(files: Files, isSigned: boolean): Delta {
   const extra = [...files.keys()].find((name) => name !== 'patch.json' && name !== '.manifest');
   if (extra !== undefined) throw refused(`is a delta and holds ${extra}: a delta changes data alone`);
   const bytes = files.get('patch.json') ?? Buffer.alloc(0);
@@ -203,13 +212,25 @@ function readDelta(files: Files): Delta {
   // To OPA an empty delta means: forget all data. Nobody means that.
   if (data.length === 0) throw refused('is a delta without a change');
   const manifest = readOpaManifest(files);
+  if (isSigned) checkChain(manifest);
   return {
     operations: (data as readonly JsonValue[]).map(readOperation),
     digest: createHash('sha256').update(bytes).digest('hex'),
     label: manifest?.label ?? null,
     roots: manifest?.roots ?? null,
     modules: manifest === null ? null : manifest.modules,
+    base: manifest?.base ?? null,
   };
+}
+
+/** A good signature says who made the changes, not what they were made for: an old delta would be good for ever. */
+function checkChain(manifest: OpaManifest | null): void {
+  if (manifest === null || manifest.base === null) {
+    throw refused('is a signed delta that does not name what it is for (metadata.base of .manifest)');
+  }
+  if (manifest.label === null || manifest.label === manifest.base) {
+    throw refused('is a signed delta without a revision of its own (revision of .manifest)');
+  }
 }
 
 function readOperation(entry: JsonValue, at: number): PatchOperation {
@@ -249,7 +270,7 @@ export function assembleBundle(parts: BundleParts): Bundle {
   if (typeof described.wasm === 'string' && described.wasm !== createHash('sha256').update(wasm).digest('hex')) {
     throw new PolicyLoadError('policy.wasm and manifest.json are not of one build: run "portcullis policy build"');
   }
-  const digest = createHash('sha256').update(wasm).update('\0').update(dataText).digest('hex');
+  const beside = besideOf(described.input_paths, parts.smoke);
   const plan: PlanBytes | null =
     parts.plan === null
       ? null
@@ -259,7 +280,8 @@ export function assembleBundle(parts: BundleParts): Bundle {
     data,
     dataText,
     readSet: parseReadSet(described.input_paths),
-    revision: `sha256:${digest}`,
+    revision: revisionOf(wasm, dataText, beside),
+    beside,
     sources: sourceDigests(described.sources),
     plan,
     label: parts.label,
@@ -270,22 +292,25 @@ export function assembleBundle(parts: BundleParts): Bundle {
 }
 
 function parseJson(bytes: Buffer, name: string): JsonValue {
-  const text = bytes.toString();
   try {
-    return (MAYBE_ENDLESS.test(text) ? JSON.parse(text, finite) : JSON.parse(text)) as JsonValue;
+    return parseExactJson(bytes.toString());
   } catch (cause) {
-    throw new PolicyLoadError(`${name} is no JSON: ${(cause as Error).message}`, { cause });
+    const { message } = cause as Error;
+    const why = cause instanceof InexactNumberError ? message : `is no JSON: ${message}`;
+    throw new PolicyLoadError(`${name} ${why}`, { cause });
   }
 }
 
-/** Large exponents, or hundreds of digits; in texts too, which costs a slower look and no more. */
-const MAYBE_ENDLESS = /[eE]\+?\d{3}|\d{300}/;
+/** Digest of what else decides: what of the input is read, and what has to come out of the smoke decisions. */
+function besideOf(inputPaths: JsonValue | undefined, smoke: Buffer | null): string {
+  const hash = createHash('sha256').update(JSON.stringify(inputPaths ?? null));
+  return (smoke === null ? hash : hash.update('\0').update(smoke)).digest('hex');
+}
 
-/** What is beyond all numbers would become null on its way to the module: a limit that is none. */
-function finite(_: string, value: unknown): unknown {
-  if (typeof value === 'number' && !Number.isFinite(value))
-    throw new Error('it has a number beyond all that can be held');
-  return value;
+/** The revision in decisions, the audit and the status. `beside`: see Bundle. */
+export function revisionOf(wasm: Uint8Array, dataText: string, beside: string): string {
+  const hash = createHash('sha256').update(wasm).update('\0').update(dataText).update('\0').update(beside);
+  return `sha256:${hash.digest('hex')}`;
 }
 
 /** A JSON object out of a file. Throws PolicyLoadError that names it. */

@@ -1,4 +1,4 @@
-/** The thread that opens and verifies one archive. Started by `bundle-open.ts`. */
+/** The thread that opens one archive, and verifies it where it is to be signed. Started by `bundle-open.ts`. */
 import { parentPort, workerData } from 'node:worker_threads';
 import { Secret } from '../core/secret.ts';
 import { stepBack } from './background.ts';
@@ -10,10 +10,12 @@ import type { Algorithm } from './jws.ts';
 export interface OpenWork {
   readonly archive: Uint8Array;
   readonly limits: ArchiveLimits | undefined;
-  /** Keys as id, algorithm and text. */
-  readonly signing: Omit<SigningRules, 'keys'> & {
-    readonly keys: readonly (readonly [id: string, algorithm: Algorithm, key: string])[];
-  };
+  /** Keys as id, algorithm and text; null: signatures are not configured. */
+  readonly signing:
+    | (Omit<SigningRules, 'keys'> & {
+        readonly keys: readonly (readonly [id: string, algorithm: Algorithm, key: string])[];
+      })
+    | null;
 }
 
 /** What it says, once. */
@@ -23,11 +25,15 @@ export type OpenWord =
 
 stepBack();
 const { archive, limits, signing } = workerData as OpenWork;
-const keys = signing.keys.map(([id, algorithm, key]) => [id, { algorithm, key: new Secret(key) }] as const);
+
+function rulesOf(plain: NonNullable<OpenWork['signing']>): SigningRules {
+  const keys = plain.keys.map(([id, algorithm, key]) => [id, { algorithm, key: new Secret(key) }] as const);
+  return { ...plain, keys: Object.fromEntries(keys) };
+}
 
 try {
   const opened = await readArchive(Buffer.from(archive.buffer, archive.byteOffset, archive.byteLength), limits);
-  const files = [...verifyFiles(opened, { ...signing, keys: Object.fromEntries(keys) })];
+  const files = [...verifyFiles(opened, signing === null ? null : rulesOf(signing))];
   // All of them lie in one piece of memory, which changes hands.
   const pieces = new Set(files.map(([, { buffer }]) => buffer as ArrayBuffer));
   parentPort?.postMessage({ files } satisfies OpenWord, [...pieces]);

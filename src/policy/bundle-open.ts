@@ -1,6 +1,7 @@
 /**
- * Opens an archive and verifies its signature. Until that is done it may be anybody's, so what is large is looked at on
- * a thread of its own, within limits of memory and time: no request waits for it, and a gateway does not fall over it.
+ * Opens an archive and verifies its signature, if it is to have one. It may be anybody's, so what is large is unpacked and
+ * looked at on a thread of its own, within limits of memory and time: no request waits for it, and a gateway does not fall
+ * over it.
  */
 import { Worker } from 'node:worker_threads';
 import { type ArchiveLimits, readArchive } from './bundle-archive.ts';
@@ -10,7 +11,7 @@ import { PolicyLoadError } from './wasm/program.ts';
 
 type Files = ReadonlyMap<string, Buffer>;
 
-/** Bytes of content that are verified at once: some tens of milliseconds at the worst. */
+/** Bytes of content that are opened at once: some tens of milliseconds at the worst. */
 const AT_ONCE_BYTES = 1024 * 1024;
 const MEMORY_MB = 1024;
 const TIME_MS = 30_000;
@@ -22,10 +23,10 @@ export async function openBundle(
   limits?: ArchiveLimits,
   timeMs = TIME_MS,
 ): Promise<Files> {
-  if (signing === null || statedSize(archive) <= AT_ONCE_BYTES) {
+  if (statedSize(archive) <= AT_ONCE_BYTES) {
     return verifyFiles(await readArchive(archive, limits), signing);
   }
-  return openApart({ archive, limits, signing: plain(signing) }, timeMs);
+  return openApart({ archive, limits, signing: signing === null ? null : plain(signing) }, timeMs);
 }
 
 /** What the archive says of itself; where it lies it is refused before its files are looked at. */
@@ -34,7 +35,7 @@ function statedSize(archive: Buffer): number {
 }
 
 /** Secrets do not travel between threads by themselves. */
-function plain({ keys, ...rest }: SigningRules): OpenWork['signing'] {
+function plain({ keys, ...rest }: SigningRules): NonNullable<OpenWork['signing']> {
   const revealed = Object.entries(keys).map(([id, { algorithm, key }]) => [id, algorithm, key.reveal()] as const);
   return { ...rest, keys: revealed };
 }
@@ -47,7 +48,7 @@ function openApart(work: OpenWork, timeMs: number): Promise<Files> {
   });
   return new Promise<Files>((resolve, reject) => {
     const refuse = (why: string): void => reject(new PolicyLoadError(`the bundle ${why}`));
-    const timer = setTimeout(() => refuse(`was not verified within ${timeMs} ms`), timeMs);
+    const timer = setTimeout(() => refuse(`was not opened within ${timeMs} ms`), timeMs);
     worker.on('message', (word: OpenWord) => {
       clearTimeout(timer);
       if ('refused' in word) reject(new PolicyLoadError(word.refused));
@@ -56,7 +57,7 @@ function openApart(work: OpenWork, timeMs: number): Promise<Files> {
     worker.on('error', (fault: NodeJS.ErrnoException) => {
       clearTimeout(timer);
       const isMemory = fault.code === 'ERR_WORKER_OUT_OF_MEMORY';
-      refuse(isMemory ? 'takes too much memory to be verified' : `cannot be verified: ${fault.message}`);
+      refuse(isMemory ? 'takes too much memory to be opened' : `cannot be opened: ${fault.message}`);
     });
   }).finally(() => worker.terminate());
 }

@@ -21,7 +21,10 @@ export interface BundleServiceOptions {
   readonly maxMs: number;
   /** Seconds a service that can do so may hold a request open; null: ask at intervals. */
   readonly longPollSeconds: number | null;
+  /** Of the archive as it comes. */
   readonly maxBytes: number;
+  /** Of all that is in it. */
+  readonly maxUnpackedBytes: number;
   readonly store: BundleStore | null;
   readonly now: () => number;
   readonly logger: Logger;
@@ -112,11 +115,8 @@ class BundleService implements PolicySource {
   }
 
   #read(archive: Buffer): Promise<Contents> {
-    const { signing, maxBytes } = this.#options;
-    return readContents(archive, signing, {
-      packedBytes: maxBytes,
-      unpackedBytes: Math.max(maxBytes * 4, 268_435_456),
-    });
+    const { signing, maxBytes, maxUnpackedBytes } = this.#options;
+    return readContents(archive, signing, { packedBytes: maxBytes, unpackedBytes: maxUnpackedBytes });
   }
 
   async settled(revision: string | null, reason: string | null): Promise<void> {
@@ -205,6 +205,8 @@ class BundleService implements PolicySource {
 
   async #take(got: Extract<Download, { kind: 'bundle' }>, deliver: Deliver): Promise<void> {
     const contents = await this.#read(got.bytes).catch(async (cause: unknown) => {
+      // It may have been a delta: the next answer is to be a whole bundle.
+      this.#etag = null;
       if (cause instanceof PolicyLoadError) await deliver({ kind: 'refused', reason: cause.message });
       throw cause;
     });

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join, relative, sep } from 'node:path';
 import type { JsonObject } from '../core/json.ts';
-import { assembleBundle, parseObject, readContents } from './bundle-contents.ts';
+import { assembleBundle, parseObject, readContents, revisionOf } from './bundle-contents.ts';
 import type { SigningRules } from './bundle-signing.ts';
 import type { ReadSet } from './input-shape.ts';
 import type { SmokeCase } from './smoke.ts';
@@ -15,8 +15,10 @@ export interface Bundle {
   /** The data document as it goes to the module. */
   readonly dataText: string;
   readonly readSet: ReadSet;
-  /** `sha256:` over module and data. */
+  /** `sha256:` over module, data and `beside`. */
   readonly revision: string;
+  /** Hex digest of what the manifest says of the input and of the smoke decisions. */
+  readonly beside: string;
   /** Digests of the sources the module was compiled from; null when the manifest names none. */
   readonly sources: Readonly<Record<string, string>> | null;
   /** The same rules in OPA's intermediate representation, packed or not; null in a bundle without it. */
@@ -89,8 +91,7 @@ async function loadArchive({ bundleDir, dataFile }: BundleLocation, signing: Sig
 /** The same bundle with the operator's data instead of its own. */
 export function withData(bundle: Bundle, data: JsonObject): Bundle {
   const dataText = JSON.stringify(data);
-  const digest = createHash('sha256').update(bundle.wasm).update('\0').update(dataText).digest('hex');
-  return { ...bundle, data, dataText, revision: `sha256:${digest}` };
+  return { ...bundle, data, dataText, revision: revisionOf(bundle.wasm, dataText, bundle.beside) };
 }
 
 type FileSource = (name: string) => Promise<Buffer | null>;

@@ -124,7 +124,8 @@ export class PolicySlot {
       this.#swap(next, null);
     } else {
       // The same content under another name: nothing to make ready.
-      this.#active = { ...active, bundle: { ...active.bundle, label: bundle.label } };
+      const { label, roots, modules, plan, sources } = bundle;
+      this.#active = { ...active, bundle: { ...active.bundle, label, roots, modules, plan, sources } };
     }
     await this.#unpin();
     this.#succeed();
@@ -249,7 +250,12 @@ export class PolicySlot {
   }
 }
 
-function checkDelta({ operations, roots, modules }: Delta, { bundle }: ActivePolicy): void {
+function checkDelta({ operations, roots, modules, base }: Delta, { revision, bundle }: ActivePolicy): void {
+  if (base !== null && base !== revision && base !== bundle.label) {
+    throw new PolicyLoadError(
+      `the delta is for another base (${base.slice(0, 100)}) than what is in force (${bundle.label ?? revision})`,
+    );
+  }
   if (roots !== null && JSON.stringify([...roots].sort()) !== JSON.stringify([...bundle.roots].sort())) {
     throw new PolicyLoadError('the delta has other roots than its snapshot');
   }

@@ -264,7 +264,10 @@ class HoldingService {
 
 describe('policies of a service that holds on', () => {
   const deltaOf = (op: object, signed = true): Buffer => {
-    const files = new Map([['patch.json', Buffer.from(JSON.stringify({ data: [op] }))]]);
+    const files = new Map([
+      ['patch.json', Buffer.from(JSON.stringify({ data: [op] }))],
+      ['.manifest', Buffer.from(JSON.stringify({ revision: 'r2', metadata: { base: 'r1' } }))],
+    ]);
     return signed ? signedArchive(files, key, 'release') : writeArchive(files);
   };
 
@@ -323,7 +326,19 @@ describe('policies of a service that holds on', () => {
     await vi.waitFor(() => expect(service.holding).toBe(1), { interval: 5, timeout: 10_000 });
 
     service.publish('"3"', await signedBundle('r2', false), deltaOf({ ...nobody, value: { all: ['low'] } }, false));
-    expect((await until(gateway, ({ last_error }) => last_error !== null)).last_error).toMatch(/is not signed/);
+    await gateway.logged(/the bundle is not signed/);
+    await load.more(ANSWERS);
+    expect((await invoke(gateway.url, developer, PLAIN)).status).toBe(403);
+
+    // A service that lies sends changes again that were once good: their signature still is.
+    await vi.waitFor(() => expect(service.holding).toBe(1), { interval: 5, timeout: 10_000 });
+    service.publish(
+      '"4"',
+      await signedBundle('r2', false),
+      deltaOf({ ...nobody, op: 'upsert', path: '/old', value: 1 }),
+    );
+    // Said once: the next answer is the whole bundle, which is good.
+    await gateway.logged(/the delta is for another base \(r1\) than what is in force \(r2\)/);
     await load.more(ANSWERS);
     expect((await invoke(gateway.url, developer, PLAIN)).status).toBe(403);
     const { requests, during } = await load.verified();
