@@ -32,6 +32,7 @@ function load(file: string): LoadResult {
 describe('config/', () => {
   test('has an example for each scenario', () => {
     expect(FILES.map((file) => basename(file))).toEqual([
+      'agents.yaml',
       'api-key.yaml',
       'bundle-service.yaml',
       'dynamo.yaml',

@@ -37,7 +37,7 @@ export function demoConfig(upstreams: DemoUpstreams, ports: { data: number; admi
   return `# Written by "portcullis demo" at each start. Copy it before you change it.
 version: 1
 mode: development
-listen:
+${nameLine(ports.data)}listen:
   data: "127.0.0.1:${ports.data}"
   admin: { address: "127.0.0.1:${ports.admin}", token: "\${file:./admin.token}" }
 
@@ -46,12 +46,7 @@ identity:
   keys: { kind: api-key, prefixes: [pc, vllm] }
   accounts: { kind: local }
 
-# Anybody may make an account here, as often as they like: it is a demo. The administrator stands in demo.json.
-accounts:
-  enabled: true
-  self_registration: true
-  limits: { login_per_minute: 1000, register_per_hour: 1000, verify_per_minute: 10000 }
-
+${accountsPart(ports.data !== 0)}
 servers:
   orders:
     type: sql
@@ -92,3 +87,17 @@ stores: { database: "sqlite:./portcullis.db" }
 audit: { mode: best-effort, file: ./audit.jsonl }
 `;
 }
+
+/** Under port 0 nobody knows the address beforehand. */
+const nameLine = (port: number): string => (port === 0 ? '' : `public_url: "http://127.0.0.1:${port}"\n`);
+
+/** @param isNamed agents can only be told where to log in when the address is known beforehand */
+const accountsPart = (isNamed: boolean): string =>
+  `# Anybody may make an account here, as often as they like: it is a demo. The administrator stands in demo.json.
+accounts:
+  enabled: true
+  self_registration: true
+  limits: { login_per_minute: 1000, register_per_hour: 1000, verify_per_minute: 10000 }
+  # Agents that know nothing but an address of a route send their user here to log in.
+  authorization_server: { enabled: ${isNamed} }
+`;
