@@ -12,6 +12,7 @@ import type { Admission } from './pipeline/stages/admit.ts';
 import type { Classify } from './pipeline/stages/classify.ts';
 import { identityHeaders } from './pipeline/stages/forward.ts';
 import { createApiProtocol } from './protocols/api.ts';
+import { withRequestId } from './protocols/authzen.ts';
 import type { Endpoint } from './protocols/endpoint.ts';
 import type { ModelEntry } from './protocols/llm/models.ts';
 import { createOpenAiProtocol } from './protocols/llm/openai.ts';
@@ -71,7 +72,10 @@ export function buildProtocols(parts: ProtocolParts): Readonly<Record<ProtocolNa
     }),
     llm: createOpenAiProtocol({ models }),
     http: createHttpProtocol({ upstreamHeaders, basePath: (name) => upstreams.http.get(name)?.basePath ?? '' }),
-    api: createApiProtocol({ endpoints: buildEndpoints(parts, { servers, catalog, client, models }), problem }),
+    api: createApiProtocol({
+      endpoints: buildEndpoints(parts, { servers, catalog, client, models }),
+      problem: withRequestId(problem),
+    }),
   };
 }
 

@@ -17,6 +17,7 @@ import { callAbout } from './pdp/questions.ts';
 import { isSelf, subjectOf } from './pdp/subjects.ts';
 import type { PdpOptions } from './pdp-api.ts';
 import { needs, QUESTION_LIMIT } from './pdp-api.ts';
+import type { Protocol } from './protocol.ts';
 
 export interface AuthZenOptions extends PdpOptions {
   /** Base URL under which this gateway is known, without trailing slash. */
@@ -161,9 +162,23 @@ async function evaluateOrSay(
 
 /** The standard wants the caller's own X-Request-ID back; the gateway's stands in the context. */
 function echoed({ received }: Admitted, body: object): EndpointReply {
-  const { 'x-request-id': theirs } = received.incoming.headers;
+  return { status: 200, body, headers: requestIdOf(received) };
+}
+
+function requestIdOf({ incoming }: Admitted['received']): Readonly<Record<string, string>> {
+  const { 'x-request-id': theirs } = incoming.headers;
   const isPlain = typeof theirs === 'string' && /^[\w.:-]{1,128}$/.test(theirs);
-  return { status: 200, body, headers: isPlain ? { 'x-request-id': theirs } : {} };
+  return isPlain ? { 'x-request-id': theirs } : {};
+}
+
+/** The same rendering of errors, with the caller's own X-Request-ID where the standard is spoken. */
+export function withRequestId(render: Protocol['encodeError']): Protocol['encodeError'] {
+  return (error, context, exchange) => {
+    const reply = render(error, context, exchange);
+    const path = exchange?.received.path;
+    if (exchange === null || (path !== EVALUATION && path !== EVALUATIONS)) return reply;
+    return { ...reply, headers: { ...reply.headers, ...requestIdOf(exchange.received) } };
+  };
 }
 
 function metadataEndpoint(options: AuthZenOptions): Endpoint {

@@ -469,6 +469,15 @@ describe('OpenID AuthZEN', () => {
     const headers = { 'x-request-id': 'bfe9eb29-ab87-4ca3-be83-a1d5d8305716' };
     const answer = await evaluate('asker', { subject, action, resource }, { headers });
     expect(answer.requestId).toBe(headers['x-request-id']);
+    for (const [who, json, status] of [
+      ['developer', { subject, action, resource }, 403],
+      ['asker', { subject, action, resource: { type: 'tool', id: 'nowhere:x' } }, 404],
+      ['asker', { subject }, 400],
+      ['', { subject, action, resource }, 401],
+    ] as const) {
+      const refused = await evaluate(who, json, { headers });
+      expect([refused.status, refused.requestId]).toEqual([status, headers['x-request-id']]);
+    }
     const odd = await evaluate('asker', { subject, action, resource }, { headers: { 'x-request-id': 'a b' } });
     expect(odd.requestId).toMatch(/^req_/);
   });
