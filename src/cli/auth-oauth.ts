@@ -130,10 +130,12 @@ interface Done {
   readonly scope: string;
 }
 
-/** `offline_access`, which makes a login last, only where the issuer has it. */
+const OPENID: ReadonlySet<string> = new Set(['openid', 'offline_access']);
+
+/** Who logged in, and to stay logged in, are asked for only where the issuer knows these words. */
 function scopeOf(plan: Plan, supported: readonly string[] | undefined): string {
   const words = (plan.scope ?? 'openid offline_access').split(/\s+/).filter((word) => word !== '');
-  const isLeftOut = (word: string) => word === 'offline_access' && supported !== undefined && !supported.includes(word);
+  const isLeftOut = (word: string) => OPENID.has(word) && supported !== undefined && !supported.includes(word);
   return words.filter((word) => !isLeftOut(word)).join(' ');
 }
 

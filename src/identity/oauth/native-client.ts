@@ -2,16 +2,14 @@
  * A program of a person as a client of an authorization server: no secret, PKCE, tokens for one resource. How the person
  * comes to the server's pages is told by the caller. Source: RFC 8252, RFC 7591, RFC 8707, RFC 9207, RFC 9700.
  */
-import type { Configuration, TokenEndpointResponse } from 'openid-client';
+import type { Configuration, ServerMetadata, TokenEndpointResponse } from 'openid-client';
 import {
   AuthorizationResponseError,
-  allowInsecureRequests,
   authorizationCodeGrant,
   buildAuthorizationUrl,
   ClientError,
   calculatePKCECodeChallenge,
   customFetch,
-  dynamicClientRegistration,
   None,
   ResponseBodyError,
   randomNonce,
@@ -21,11 +19,13 @@ import {
   tokenRevocation,
 } from 'openid-client';
 import type { Clock } from '../../core/clock.ts';
+import { isJsonObject } from '../../core/json.ts';
 import { Secret } from '../../core/secret.ts';
-import { isFetchable } from '../key-fetch.ts';
+import { fetchDocument, isFetchable } from '../key-fetch.ts';
+import { readJsonObject } from '../strict-json.ts';
 import { ASYMMETRIC_ALGORITHMS } from '../verification-keys.ts';
 import { idTokenProblem } from './id-token.ts';
-import { AuthorizationServer } from './server.ts';
+import { AuthorizationServer, documentProblem } from './server.ts';
 import { boundedFetch, WireError } from './wire.ts';
 
 /** The login came to no good end, in words for the person. `isOutage`: nobody could be asked, so nobody said no. */
@@ -73,9 +73,24 @@ export async function openIssuer(issuer: string, clientId: string, clock: Clock)
     ...{ provider: 'login', issuer, clientId, authentication: None(), timeoutMs: TIMEOUT_MS, clock, known: null },
     logger: { debug: quiet, info: quiet, error: quiet, warn },
   });
-  const found = await server.configuration();
+  const found = (await server.configuration()) ?? (await openPlainIssuer(issuer, clientId, clock));
   if (found === null) throw new LoginFault(`the discovery document of ${issuer} cannot be used: ${why}`, true);
   return found;
+}
+
+/** An authorization server that is no OpenID provider says what it is at another address (RFC 8414 3.1). */
+async function openPlainIssuer(issuer: string, clientId: string, clock: Clock): Promise<Configuration | null> {
+  const { origin, pathname } = new URL(issuer);
+  const address = `${origin}/.well-known/oauth-authorization-server${pathname.replace(/\/$/, '')}`;
+  const document = readJsonObject(await fetchDocument(address).catch(() => Buffer.alloc(0)));
+  if (document === null || documentProblem(document, issuer) !== null) return null;
+  const quiet = () => {};
+  return new AuthorizationServer({
+    ...{ provider: 'login', issuer, clientId, authentication: None(), timeoutMs: TIMEOUT_MS, clock },
+    logger: { debug: quiet, info: quiet, error: quiet, warn: quiet },
+    // Every member that is used was checked above.
+    known: document as unknown as ServerMetadata,
+  }).configuration();
 }
 
 /** Makes a client for this one login; its id. Throws LoginFault where the issuer does not let programs do that. */
@@ -92,12 +107,16 @@ export async function registerClient(issuer: string, redirectUri: string, clock:
     grant_types: ['authorization_code', 'refresh_token', ...device],
   };
   try {
-    const made = await dynamicClientRegistration(new URL(issuer), wanted, None(), {
-      [customFetch]: boundedFetch(TIMEOUT_MS),
-      // The fetch above refuses plain http anywhere but on this machine.
-      execute: [allowInsecureRequests],
+    const response = await boundedFetch(TIMEOUT_MS)(registration_endpoint, {
+      ...{ method: 'POST', redirect: 'manual', body: JSON.stringify(wanted) },
+      headers: { 'content-type': 'application/json', accept: 'application/json' },
     });
-    return made.clientMetadata().client_id;
+    const answer: unknown = await response.json().catch(() => null);
+    const { client_id: id } = isJsonObject(answer) ? answer : {};
+    if (response.status === 201 && typeof id === 'string' && id !== '' && id.length <= 2048) return id;
+    throw new LoginFault(
+      `${issuer} does not register this program (status ${response.status}): name a client with --client-id`,
+    );
   } catch (error) {
     throw faultOf(error);
   }
@@ -127,7 +146,7 @@ export async function beginCodeLogin(
   const words = scope.split(' ');
   const forResource = resource === null ? {} : { resource };
   const url = buildAuthorizationUrl(configuration, {
-    ...{ redirect_uri: redirectUri, scope, state, ...forResource },
+    ...{ redirect_uri: redirectUri, state, ...forResource, ...(scope === '' ? {} : { scope }) },
     ...{ code_challenge: await calculatePKCECodeChallenge(verifier), code_challenge_method: 'S256' },
     ...(words.includes('openid') ? { nonce } : {}),
     // OpenID Connect Core 11: without it a server may leave offline_access out.
