@@ -4,7 +4,7 @@
  */
 import type { Call } from '../core/call.ts';
 import { GatewayError } from '../core/errors.ts';
-import type { Admitted, Amendment, Decoded, Message } from '../core/exchange.ts';
+import type { Admitted, Amendment, Decoded, Message, Received } from '../core/exchange.ts';
 import type { JsonObject } from '../core/json.ts';
 import type { PermissionRule, Route } from '../core/route.ts';
 import { problem } from './problem.ts';
@@ -37,10 +37,29 @@ function amendHttp({ received, message }: Decoded, { removed, hidden, ceilings }
   return { ...message, plan: { ...plan, headers: { ...headers, 'accept-encoding': 'identity' }, rewrite } };
 }
 
+const PROVING = ['authorization', 'x-api-key', 'x-delegation-token', 'x-approval-token'] as const;
+/** Characters: shorter ones may be in an address by chance. */
+const TELLING = 16;
+
+/**
+ * Path and query go upstream as they are. Who shows a credential and writes it there as well would hand it to the upstream
+ * and to its logs; RFC 6750 section 2 allows one place only.
+ */
+function refuseCredentialInTarget({ headers, path, query }: Received): void {
+  for (const name of PROVING) {
+    const value = headers[name];
+    if (value === undefined) continue;
+    const text = value.slice(value.lastIndexOf(' ') + 1).replace(/=+$/, '');
+    if (text.length < TELLING || !(query.includes(text) || path.includes(text))) continue;
+    throw new GatewayError('INVALID_REQUEST', { message: 'A credential must not be in the address' });
+  }
+}
+
 /** Reads the request line only. An upgrade to WebSocket is decided as the GET it is, with `websocket: true`. */
 function decodeHttp(options: HttpProtocolOptions, exchange: Admitted): Message {
   const { received, route } = exchange;
   if (route.upstream === null) throw new GatewayError('ROUTE_NOT_FOUND');
+  refuseCredentialInTarget(received);
   return {
     calls: [callOf(exchange)],
     mode: 'all',

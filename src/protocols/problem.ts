@@ -1,6 +1,7 @@
 /** Errors outside JSON-RPC and the LLM dialects: RFC 9457 problem details with two members of our own. Source: contracts 4. */
 import { CATALOGUE, type GatewayError } from '../core/errors.ts';
 import type { Reply, Routed } from '../core/exchange.ts';
+import { scrubText } from '../core/redaction.ts';
 import type { ErrorContext } from './protocol.ts';
 
 /** Renders an error as `application/problem+json`. `exchange` names the path in `instance` when there is one. */
@@ -10,7 +11,7 @@ export function problem(error: GatewayError, context: ErrorContext, exchange: Ro
     title: CATALOGUE[error.code].title,
     status: error.status,
     detail: error.message,
-    instance: exchange === null ? `urn:portcullis:request:${context.requestId}` : exchange.received.path,
+    instance: exchange === null ? `urn:portcullis:request:${context.requestId}` : scrubText(exchange.received.path),
     error: { code: error.code, message: error.message, details: errorDetails(error, context) },
     request_id: context.requestId,
   };

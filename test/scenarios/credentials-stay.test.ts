@@ -151,6 +151,13 @@ async function everyDialect({ headers }: Kind): Promise<void> {
   await say('/tools/invoke', { headers, json: { server_name: 'unheard-of' } });
   await say('/api/tasks', { headers });
   await say('/api/tasks/99', { headers, method: 'DELETE' });
+  for (const name of ['authorization', 'x-api-key', 'x-delegation-token']) {
+    const value = headers[name]?.replace(/^\w+ /, '');
+    if (value === undefined) continue;
+    await say(`/api/tasks?${new URLSearchParams({ api_key: value, page: '1' })}`, { headers });
+    // What is written into a path stays there; of what does not look like a secret nobody can know that it is one.
+    if (!headers[name]?.startsWith('Basic ')) await say(`/api/tasks/${value}`, { headers });
+  }
   await say('/down', { headers });
   await say('/nowhere', { headers });
   await say('/auth/me', { headers });
