@@ -20,13 +20,15 @@ import { createApiKeyStore } from './stores/api-keys.ts';
 import type { Database } from './stores/database.ts';
 import { createMemoryShared } from './stores/memory-shared.ts';
 import { createSecondFactorStore, type SecondFactorStore } from './stores/second-factors.ts';
-import { createSessionStore } from './stores/sessions.ts';
+import { createSessionStore, type EndedSession } from './stores/sessions.ts';
 
 export interface AccountAdministrationOptions {
   readonly config: AccountsConfig;
   readonly database: Database;
   readonly pepper: Secret;
   readonly clock: Clock;
+  /** Withdraws access tokens for services that know nothing of sessions; without it they are good there until they end. */
+  readonly withdraw?: (tokens: EndedSession['tokens'], now: number) => Promise<void>;
 }
 
 /** `password_hash` instead of a password: an argon2id hash in PHC form, for accounts that come from elsewhere. */
@@ -117,7 +119,10 @@ export class AccountAdministration {
   async setActive(account: AccountRecord, is_active: boolean): Promise<void> {
     const now = this.#options.clock.now();
     await this.#store.update(account.id, { is_active }, now);
-    if (!is_active) await this.#withdraw(account, () => true);
+    if (is_active) return;
+    const ended = await this.#sessions.revokeAll(account.id, null, now);
+    await this.#revokeKeys(account, () => true);
+    await this.#told(ended);
   }
 
   /** Another role. Keys that go beyond it are withdrawn, and sessions of browsers end. */
@@ -137,7 +142,7 @@ export class AccountAdministration {
     if (!(await this.#store.replacePassword(account.id, account.password_hash, hash, now, history))) {
       throw new GatewayError('CONFLICT', { message: 'The account or its password was changed meanwhile: try again' });
     }
-    await this.#sessions.revokeAll(account.id, null, now);
+    await this.#told(await this.#sessions.revokeAll(account.id, null, now));
   }
 
   /** For somebody whose phone and recovery codes are gone. All sessions end. False where there was no second factor. */
@@ -147,7 +152,7 @@ export class AccountAdministration {
     await this.#guard.succeed(factorLock(this.#guard, account.id));
     // Logins that are under way end without a session as well.
     await this.#store.update(account.id, {}, now);
-    await this.#sessions.revokeAll(account.id, null, now);
+    await this.#told(await this.#sessions.revokeAll(account.id, null, now));
     return had;
   }
 
@@ -161,13 +166,16 @@ export class AccountAdministration {
   }
 
   async delete(account: AccountRecord): Promise<void> {
-    await this.#withdraw(account, () => true);
+    const ended = await this.#sessions.revokeAll(account.id, null, this.#options.clock.now());
+    await this.#revokeKeys(account, () => true);
     await this.#store.delete(account.id);
+    await this.#told(ended);
   }
 
-  async #withdraw(account: AccountRecord, keys: IsOver): Promise<void> {
-    await this.#sessions.revokeAll(account.id, null, this.#options.clock.now());
-    await this.#revokeKeys(account, keys);
+  /** Last of all: in the database everything is done when this fails. */
+  async #told(ended: readonly EndedSession[]): Promise<void> {
+    const tokens = ended.flatMap((session) => session.tokens);
+    if (tokens.length > 0) await this.#options.withdraw?.(tokens, this.#options.clock.now());
   }
 
   #revokeKeys({ id, tenant_id }: AccountRecord, isOver: IsOver): Promise<number> {

@@ -1,16 +1,23 @@
 /** `portcullis users`: accounts in the database that the configuration names. Source: acceptance V-25, V-38, VF-14. */
 
+import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
 import { z } from 'zod';
 import { AccountAdministration, randomPassword } from '../account-administration.ts';
+import { accountIssuer } from '../account-set.ts';
 import { viewOf } from '../accounts/account.ts';
+import type { Config } from '../config/schema.ts';
 import { systemClock } from '../core/clock.ts';
 import { GatewayError, toGatewayError } from '../core/errors.ts';
 import type { Secret } from '../core/secret.ts';
+import { REVOKED, revokeToken } from '../identity/revocations.ts';
 import type { AccountRecord } from '../stores/accounts.ts';
-import { openDatabase } from '../stores/database.ts';
+import { type Database, openDatabase } from '../stores/database.ts';
+import { openShared } from '../stores/open-shared.ts';
 import { loadPepper } from '../stores/pepper.ts';
+import type { EndedSession } from '../stores/sessions.ts';
 import { configFile, requireConfig } from './config-file.ts';
 import { CommandError, EXIT, type Io, line, UsageError } from './io.ts';
 import { printable } from './printable.ts';
@@ -112,12 +119,30 @@ export async function usersCommand(argv: readonly string[], io: Io): Promise<num
   const pepper = loadPepper(stores.database, baseDir, stores.pepper as Secret | undefined);
   await using database = await openDatabase(stores.database, { baseDir });
   const now = systemClock.now();
-  const administration = new AccountAdministration({ config: accounts, database, pepper, clock: { now: () => now } });
+  const administration = new AccountAdministration({
+    ...{ config: accounts, database, pepper, clock: { now: () => now } },
+    withdraw: (tokens) => withdraw(tokens, config, { database, baseDir, now }),
+  });
   try {
     return await action({ administration, values, io }, args);
   } catch (error) {
     throw error instanceof GatewayError && error.status < 500 ? new CommandError(error.message) : error;
   }
+}
+
+/** Opens the shared state when there is something to say there, and not before: most commands need none. */
+async function withdraw(
+  tokens: EndedSession['tokens'],
+  config: Config,
+  { database, baseDir, now }: { readonly database: Database; readonly baseDir: string; readonly now: number },
+): Promise<void> {
+  const { shared: where, shared_ca } = config.stores;
+  // A store of the user's own: the sessions have ended, and the tokens do with their time.
+  if (typeof where !== 'string') return;
+  const ca = shared_ca === undefined ? null : readFileSync(resolve(baseDir, shared_ca), 'utf8');
+  const options = { clock: systemClock, database, kept: [REVOKED], onError: () => undefined, ca };
+  await using shared = await openShared(where, options);
+  for (const { token_id, until } of tokens) await revokeToken(shared, accountIssuer(config), token_id, until, now);
 }
 
 async function bootstrap({ administration, values, io }: Session): Promise<number> {
@@ -239,7 +264,6 @@ async function resetFactor({ administration, io }: Session, [name = '']: readonl
 /** In the order of the input; a bad line says so and the rest goes on. */
 async function importAccounts({ administration, io }: Session, [file = '-']: readonly string[]): Promise<number> {
   const { createReadStream } = await import('node:fs');
-  const { resolve } = await import('node:path');
   const input = file === '-' ? io.stdin : createReadStream(resolve(io.cwd, file));
   let count = 0;
   let failed = 0;

@@ -140,6 +140,7 @@ function accountTests(stores: () => Promise<PartialConfig['stores']>): void {
     });
 
     test('a form is taken for a refresh as well', async () => {
+      verifies('VF-07');
       const { pair } = await loggedIn();
       const response = await fetch(`${gateway.url}/auth/refresh`, {
         method: 'POST',
@@ -156,7 +157,7 @@ function accountTests(stores: () => Promise<PartialConfig['stores']>): void {
     });
 
     test('logout ends the session, its tokens and nothing else', async () => {
-      verifies('V-10', 'VF-03', 'VF-04');
+      verifies('V-10', 'VF-03', 'VF-04', 'VF-05');
       const one = await loggedIn();
       const { body: other } = await auth('POST', '/auth/login', { username: one.username, password: one.password });
       expect((await auth('POST', '/auth/logout', undefined, one.headers)).status).toBe(204);

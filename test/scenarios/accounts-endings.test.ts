@@ -54,6 +54,19 @@ const me = async (headers: Readonly<Record<string, string>>) =>
   (await auth('GET', '/auth/me', undefined, headers)).status;
 const soon = (check: () => Promise<void>) => vi.waitFor(check, { interval: 25, timeout: 1500 });
 
+const claimsOf = (token: string) => JSON.parse(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString());
+
+/** What a service that takes our published keys, and knows nothing of sessions, finds in the shared state. */
+async function withdrawn(tokens: readonly string[]): Promise<boolean> {
+  const clock = { now: () => Date.now() };
+  await using database = await openDatabase('sqlite:./portcullis.db', { baseDir: gateway.home });
+  const memory = createMemoryShared({ clock });
+  await using shared = createDurableShared({ memory, database, clock, kept: ['revoked:'], onError: () => {} });
+  const found: boolean[] = [];
+  for (const { iss, jti } of tokens.map(claimsOf)) found.push(await isTokenRevoked(shared, iss, jti));
+  return found.every(Boolean);
+}
+
 test('a logout withdraws every access token of the session that others would still take', async () => {
   verifies('V-10', 'VF-03', 'VF-04');
   const { pair, account } = await person('refresher');
@@ -64,16 +77,11 @@ test('a logout withdraws every access token of the session that others would sti
     tokens.push(body.access_token);
     refresh_token = body.refresh_token;
   }
-  const claims = tokens.map((token) => JSON.parse(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString()));
+  const claims = tokens.map(claimsOf);
   expect(new Set(claims.map(({ jti }) => jti)).size).toBe(4);
   expect((await auth('POST', '/auth/logout', undefined, bearer(tokens.at(-1) ?? ''))).status).toBe(204);
   for (const token of tokens) expect(await me(bearer(token))).toBe(401);
-  // What a service that takes our published keys, and knows nothing of sessions, finds in the shared state.
-  const clock = { now: () => Date.now() };
-  await using database = await openDatabase('sqlite:./portcullis.db', { baseDir: gateway.home });
-  const memory = createMemoryShared({ clock });
-  await using shared = createDurableShared({ memory, database, clock, kept: ['revoked:'], onError: () => {} });
-  for (const { iss, jti } of claims) expect(await isTokenRevoked(shared, iss, jti)).toBe(true);
+  expect(await withdrawn(tokens)).toBe(true);
   const events = await gateway.audited((all) =>
     all.some((event) => event.event_type === 'token_revoked' && event.user_id === account.id),
   );
@@ -99,7 +107,7 @@ test('an account that is disabled has no session of any kind', async () => {
 
 test('an operator takes a second factor away, and all sessions with it', async () => {
   verifies('VW-06');
-  const { account, headers, words, username } = await person('loser');
+  const { account, headers, words, username, pair } = await person('loser');
   const { body } = await auth('POST', '/auth/mfa/totp', { current_password: PASSWORD }, headers);
   await auth('POST', '/auth/mfa/totp/confirm', { code: appCode(body.secret, Date.now()) }, headers);
   expect((await auth('POST', '/auth/login', words)).body.error.code).toBe('SECOND_FACTOR_REQUIRED');
@@ -107,6 +115,7 @@ test('an operator takes a second factor away, and all sessions with it', async (
     runToEnd(process.execPath, [MAIN, 'users', 'mfa-reset', username], { cwd: gateway.home, env: cleanEnv({}) });
   expect(await reset()).toMatchObject({ code: 0, stderr: expect.stringContaining('no second factor any more') });
   await soon(async () => expect(await me(headers)).toBe(401));
+  expect(await withdrawn([pair.access_token])).toBe(true);
   expect((await auth('POST', '/auth/login', words)).status).toBe(200);
   expect(await administer((one) => one.resetFactor(account))).toBe(false);
   const events = await gateway.audited((all) => all.some(({ event_type }) => event_type === 'mfa_enrolled'));

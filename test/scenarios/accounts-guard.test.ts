@@ -258,7 +258,7 @@ describe('time and standing', () => {
   });
 
   test('what an operator changes counts within a minute: role, standing, keys', async () => {
-    verifies('VF-17');
+    verifies('V-11', 'VF-17');
     const { auth, user, login, clock, gateway, config } = await start();
     await auth('POST', '/auth/register', user);
     const { body } = await login('maria', PASSWORD);
