@@ -17,7 +17,7 @@ const DAY_MS = 86_400_000;
 /** How often is looked for what nobody decided in time. */
 const SWEEP_MS = 10_000;
 
-/** `cleanup` ends the sweep and the webhook with the generation. */
+/** `cleanup` ends the sweep with the generation. */
 export function buildApprovals(config: Config, platform: Platform, cleanup: AsyncDisposableStack): Approvals {
   const { approvals } = config;
   const { clock, metrics } = platform;
@@ -51,10 +51,7 @@ export function buildApprovals(config: Config, platform: Platform, cleanup: Asyn
   });
   const sweep = setInterval(() => void service.sweep(), SWEEP_MS);
   sweep.unref();
-  cleanup.defer(() => {
-    clearInterval(sweep);
-    webhook?.close();
-  });
+  cleanup.defer(() => clearInterval(sweep));
   return service;
 }
 

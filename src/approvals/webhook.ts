@@ -38,45 +38,34 @@ interface Delivery {
 export class ApprovalWebhook {
   readonly #options: WebhookOptions;
   readonly #key: Buffer;
-  readonly #waiting = new Map<Delivery, NodeJS.Timeout | null>();
-  #closed = false;
+  #waiting = 0;
 
   constructor(options: WebhookOptions) {
     this.#options = options;
     this.#key = keyOf(options.secret.reveal());
   }
 
-  /** Returns at once. Never throws. */
+  /** Returns at once. Never throws. What is under way outlives a reload, and holds up no end of the process. */
   send(event: ApprovalEvent): void {
-    if (this.#closed || this.#waiting.size >= MAX_WAITING) {
+    if (this.#waiting >= MAX_WAITING) {
       this.#options.onOutcome('dropped');
       return;
     }
     const delivery = { id: makeId('msg_', event.at), body: bodyOf(event, this.#options.publicUrl), tries: 0 };
-    this.#waiting.set(delivery, null);
+    this.#waiting++;
     void this.#try(delivery);
-  }
-
-  /** What still waits is not sent any more. */
-  close(): void {
-    this.#closed = true;
-    for (const timer of this.#waiting.values()) if (timer !== null) clearTimeout(timer);
-    this.#waiting.clear();
   }
 
   async #try(delivery: Delivery): Promise<void> {
     const { pauses = PAUSES, onOutcome, logger } = this.#options;
     delivery.tries++;
     const outcome = await this.#post(delivery).catch((error: unknown): Outcome => ({ ok: false, again: true, error }));
-    if (this.#closed) return;
     const pause = outcome.ok || !outcome.again ? undefined : pauses[delivery.tries - 1];
     if (pause !== undefined) {
-      const timer = setTimeout(() => void this.#try(delivery), pause);
-      timer.unref();
-      this.#waiting.set(delivery, timer);
+      setTimeout(() => void this.#try(delivery), pause).unref();
       return;
     }
-    this.#waiting.delete(delivery);
+    this.#waiting--;
     onOutcome(outcome.ok ? 'delivered' : 'failed');
     if (!outcome.ok) logger.warn({ tries: delivery.tries, err: outcome.error }, 'approval_webhook_failed');
   }

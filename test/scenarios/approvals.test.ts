@@ -1,4 +1,5 @@
 /** A person says yes to exactly one call: with the public MCP client, over plain JSON, and with two gateways. */
+import { createHmac } from 'node:crypto';
 import { once } from 'node:events';
 import { readFile, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
@@ -473,6 +474,40 @@ test('an approval is for the tool as it is, whoever has listed it', async () => 
   server.label = '';
   expect((await use(token)).status).toBe(200);
   await refused(token, 'used');
+});
+
+test('the webhook is told what was asked for, signed, and again after a reload if it was away', async () => {
+  const told: { readonly body: string; readonly signature: unknown; readonly id: unknown; readonly time: unknown }[] =
+    [];
+  const { promise: first, resolve: failed } = Promise.withResolvers<void>();
+  const { promise: second, resolve: arrived } = Promise.withResolvers<void>();
+  const receiver = createServer(async (request, response) => {
+    const { 'webhook-signature': signature, 'webhook-id': id, 'webhook-timestamp': at } = request.headers;
+    told.push({ body: await text(request), signature, id, time: at });
+    response.writeHead(told.length === 1 ? 503 : 204).end();
+    (told.length === 1 ? failed : arrived)();
+  });
+  receiver.listen(0, '127.0.0.1');
+  await once(receiver, 'listening');
+  const secret = 'a-secret-for-the-webhook-0123456789';
+  const webhook = { url: `http://127.0.0.1:${(receiver.address() as AddressInfo).port}/hook`, secret };
+  const config: PartialConfig = { ...partial('low'), approvals: { webhook } };
+  await using other = await startGateway(config);
+  const asked = { server_name: 'orders', tool_name: 'execute_query', parameters: { query: 'DROP TABLE hooked' } };
+  const answer = await call(`${other.url}/tools/invoke`, { key: await other.key('admin'), json: asked });
+  await first;
+  await other.reload(config);
+  await second;
+  receiver.close();
+  const [one, two] = told;
+  expect(JSON.parse(two?.body ?? '')).toMatchObject({
+    type: 'approval.requested',
+    data: { approval_id: detailsOf(answer).approval_id, tool_name: 'execute_query' },
+  });
+  expect(two?.body).toBe(one?.body);
+  expect(two?.body).not.toContain('DROP TABLE');
+  const signed = createHmac('sha256', secret).update(`${two?.id}.${two?.time}.${two?.body}`).digest('base64');
+  expect(two?.signature).toBe(`v1,${signed}`);
 });
 
 test('without its store nothing is approved and nothing passes', async () => {
