@@ -5,7 +5,6 @@ import type { Origin } from './accounts/account.ts';
 import { Entries } from './accounts/authorization-server/adapter.ts';
 import { createClientFetch } from './accounts/authorization-server/client-fetch.ts';
 import { authorizationServerEndpoints } from './accounts/authorization-server/endpoints.ts';
-import { Engine } from './accounts/authorization-server/engine.ts';
 import type { EngineOptions, Notes, Resource } from './accounts/authorization-server/engine-options.ts';
 import { LoginPages } from './accounts/authorization-server/login-pages.ts';
 import { People } from './accounts/authorization-server/people.ts';
@@ -70,6 +69,8 @@ export async function agentEndpoints(
   const publicResource = resourceUri(publicUrl, '');
   const common = { issuer, config: settings, resources, publicResource, entries };
   const { max_bytes: maxBytes, timeout_ms: timeoutMs } = settings.client_documents;
+  // The library and what it brings along are read by those who use it only.
+  const { Engine } = await import('./accounts/authorization-server/engine.ts');
   const engine = await Engine.open({
     ...{ ...common, clock, ring, grantMs, cookieKey: seal.nameOf('cookies') },
     accounts: accountsOf(people, entries, clock.now),

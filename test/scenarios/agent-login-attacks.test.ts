@@ -1,6 +1,9 @@
 /** Replays `test/corpus/oauth/authorization-server.json` against the gateway's own authorization server. */
 import { readFileSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:https';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
+import { getCACertificates, setDefaultCACertificates } from 'node:tls';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { ACCOUNTS, type Auth, authClient, bearer, PASSWORD } from '../helpers/accounts.ts';
 import {
@@ -15,6 +18,7 @@ import {
   toCallback,
   toConsent,
 } from '../helpers/agent-login.ts';
+import { createAuthority, SERVER_AUTH } from '../helpers/certificates.ts';
 import { dataWithoutLimits, POLICIES, startGateway, type TestGateway } from '../helpers/gateway.ts';
 import { freePorts, temporaryDirectory } from '../helpers/processes.ts';
 import { verifies } from '../helpers/verifies.ts';
@@ -210,8 +214,8 @@ describe('a code', () => {
 
 describe('a refresh token', () => {
   test.each(corpus.refresh)('$name', async (one) => {
-    const username = `refresher-${corpus.refresh.indexOf(one)}`;
-    await person(username);
+    const username = one.before === 'change password' ? 'refresher' : 'dana';
+    if (username !== 'dana') await person(username);
     const { body: first } = await postForm(base, '/oauth/token', (await codeFor(client, username)).form);
     const { access_token: access = '', refresh_token = '' } = first;
     const form = { grant_type: 'refresh_token', refresh_token, client_id: client.client_id };
@@ -265,10 +269,77 @@ describe('a registration', () => {
   });
 });
 
+describe('a client that is the address of its document', () => {
+  const stack = new AsyncDisposableStack();
+  let at = '';
+  let asked = 0;
+  let change: Readonly<Record<string, unknown>> = {};
+
+  beforeAll(async () => {
+    const authority = await createAuthority('CN=documents');
+    const { cert, key } = await authority.issue({ subject: 'CN=localhost', dns: ['localhost'], usages: [SERVER_AUTH] });
+    const server = createServer({ cert, key }, (request, response) => {
+      asked += 1;
+      const client_id = `${at}${request.url}`;
+      const document = {
+        client_id,
+        client_name: 'Document',
+        redirect_uris: [CALLBACK],
+        scope: 'orders:use',
+        ...change,
+      };
+      response.setHeader('content-type', 'application/json');
+      response.end(
+        JSON.stringify({ ...document, token_endpoint_auth_method: change.token_endpoint_auth_method ?? 'none' }),
+      );
+    });
+    await new Promise<void>((done) => server.listen(0, 'localhost', done));
+    at = `https://localhost:${(server.address() as AddressInfo).port}`;
+    const trusted = getCACertificates('default');
+    setDefaultCACertificates([...trusted, authority.cert]);
+    stack.defer(() => {
+      setDefaultCACertificates(trusted);
+      server.closeAllConnections();
+      server.close();
+    });
+  });
+  afterAll(() => stack.disposeAsync());
+
+  test('needs no registration, is shown by that address, and is not fetched each time', async () => {
+    const client_id = `${at}/agent.json`;
+    const { form } = await codeFor({ client_id });
+    const { status, body } = await postForm(base, '/oauth/token', form);
+    expect(status).toBe(200);
+    expect(await statusWith(body.access_token ?? '')).not.toBe(401);
+    expect(asked).toBe(1);
+    const browser = new PlainBrowser(base);
+    const consent = await toConsent(browser, authorization(base, client_id, resource).url, 'dana', PASSWORD);
+    expect(await (await browser.go(consent)).text()).toContain(client_id);
+    expect(asked).toBe(1);
+  });
+
+  test.each([
+    ['that names another one', { client_id: 'https://other.example/agent.json' }],
+    ['with a secret', { client_secret: 'known to everybody' }],
+    ['that wants to log in with a secret', { token_endpoint_auth_method: 'client_secret_post' }],
+    ['without the redirect that is asked for', { redirect_uris: ['https://agent.example/callback'] }],
+  ])('a document %s is none', async (name, more) => {
+    change = more;
+    try {
+      const { url } = authorization(base, `${at}/${encodeURIComponent(name)}.json`, resource);
+      const response = await new PlainBrowser(base).go(url);
+      expect(response.status).toBe(400);
+      expect(response.headers.get('location')).toBeNull();
+    } finally {
+      change = {};
+    }
+  });
+});
+
 describe('a form', () => {
   test.each(corpus.form)('$at: $name', async (one) => {
-    const username = `filler-${corpus.form.indexOf(one)}`;
-    await person(username);
+    const username = one.before === undefined ? 'dana' : 'filler';
+    if (username !== 'dana') await person(username);
     const browser = new PlainBrowser(base);
     const { url } = authorization(base, client.client_id, resource);
     const address =
