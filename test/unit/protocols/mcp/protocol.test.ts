@@ -39,11 +39,12 @@ beforeEach(() => {
   allowed = () => true;
   const scripted = scriptedUpstream(() => ({ status: 202, headers: {}, body: Buffer.alloc(0) }));
   const judge = judgeOf((call) => allowed(call));
+  const identity = (who: Principal, id: string) => ({ 'x-portcullis-identity': `${who.id} in ${id}` });
   sent = scripted.sent;
   judged = judge.asked;
   protocol = createMcpProtocol({
     servers: new Map([
-      ['orders', mcpServer(scripted.upstream)],
+      ['orders', { ...mcpServer(scripted.upstream), identity }],
       ['asleep', mcpServer(scripted.upstream, { name: 'asleep', enabled: false })],
     ]),
     judge: judge.judge,
@@ -473,6 +474,7 @@ describe('what servers ask of clients', () => {
     expect(sent).toHaveLength(1);
     expect(sent[0]).toMatchObject({ method: 'POST', path: '/mcp' });
     expect(sent[0]?.headers).toMatchObject({ 'mcp-session-id': 's-1', authorization: 'Bearer upstream-secret' });
+    expect(sent[0]?.headers).toMatchObject({ 'x-portcullis-identity': 'alice in req_TEST' });
     expect(JSON.parse(String(sent[0]?.body))).toMatchObject({ id: 'srv-1', error: { code: -31403 } });
   });
 
