@@ -4,7 +4,9 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Redis } from 'ioredis';
 import { describe, expect, test } from 'vitest';
-import { startGateway } from '../helpers/gateway.ts';
+import { parse } from 'yaml';
+import { steppedClock } from '../helpers/accounts.ts';
+import { type PartialConfig, startGateway } from '../helpers/gateway.ts';
 import { call } from '../helpers/gateway-calls.ts';
 import { goodKey, startKeyService } from '../helpers/key-service.ts';
 import { cleanEnv, follow, freePorts, MAIN, ROOT, runToEnd, temporaryDirectory } from '../helpers/processes.ts';
@@ -158,6 +160,58 @@ describe.skipIf(NO_REDIS !== null)(
   },
 );
 
+describe('what the shipped file leaves open', () => {
+  test('is open without a key, and nothing beside it is', async () => {
+    verifies('HW-04');
+    await using service = await startKeyService();
+    const reached: string[] = [];
+    await using api = await startService(({ url }, response) => {
+      reached.push(url ?? '');
+      response.end('[]');
+    });
+    const { routes, cors } = parse(
+      readFileSync(join(ROOT, 'config/hokusai.yaml'), 'utf8').replaceAll('http://127.0.0.1:7004', api.url),
+    ) as PartialConfig;
+    await using gateway = await startGateway({
+      identity: { hokusai: { kind: 'remote-key', url: service.url } },
+      // As in the file there is no token, so that figures can be had without one too.
+      listen: { data: '127.0.0.1:0', admin: { address: '127.0.0.1:0' } },
+      ...{ routes: routes ?? [], cors: cors ?? {} },
+    });
+    const status = async (path: string, init: RequestInit = {}) => (await call(`${gateway.url}${path}`, init)).status;
+    for (const path of ['/health', '/ready', '/live', '/version', '/docs', '/openapi.json', '/redoc', '/favicon.ico']) {
+      expect([path, await status(path)]).toEqual([path, 200]);
+    }
+    expect((await call(`${gateway.admin}/metrics`)).status).toBe(200);
+    const near = [
+      '/docsx',
+      '/DOCS',
+      '/healthz',
+      '/health/x',
+      '/openapi.json5',
+      '/metrics',
+      '/api/models?path=/docs',
+      '/versions',
+    ];
+    for (const path of near) expect([path, [401, 404].includes(await status(path))]).toEqual([path, true]);
+    for (const path of ['/docs/..%2fapi/models', '/docs;/../api/models', '/docs%2f..%2fapi%2fmodels', '//docs']) {
+      expect([path, [400, 401, 404].includes(await status(path))]).toEqual([path, true]);
+    }
+    // Open to read; and a bad key is refused where none is needed.
+    expect(await status('/docs', { method: 'POST', body: '{}' })).toBe(403);
+    expect(await status('/docs', { headers: { 'x-api-key': 'hok_dev_bad' } })).toBe(401);
+    expect(reached).toEqual(['/version', '/docs', '/openapi.json', '/redoc', '/favicon.ico']);
+    const preflight = { origin: 'https://app.example.com', 'access-control-request-method': 'POST' };
+    const granted = await call(`${gateway.url}/api/models`, { method: 'OPTIONS', headers: preflight });
+    expect([granted.status, granted.headers.get('access-control-allow-origin')]).toEqual([204, preflight.origin]);
+    const stranger = { ...preflight, origin: 'https://evil.example' };
+    const refused = await call(`${gateway.url}/api/models`, { method: 'OPTIONS', headers: stranger });
+    expect(refused.headers.get('access-control-allow-origin')).toBeNull();
+    expect(await status('/api/models', { headers: { origin: preflight.origin } })).toBe(401);
+    expect(service.calls.filter(({ key }) => key === '')).toEqual([]);
+  });
+});
+
 describe('H-09 and HW-05, as the caller sees them', () => {
   test('an outage is 503, no balance 402, a limit 429, each with what to do', async () => {
     verifies('H-09', 'HF-03', 'HW-05');
@@ -194,6 +248,29 @@ describe('H-09 and HW-05, as the caller sees them', () => {
 });
 
 describe('H3, the life of a key from the command line', () => {
+  test('a key that is withdrawn without a word is refused when what is remembered ends, and not later', async () => {
+    verifies('H-06', 'HF-02');
+    const clock = steppedClock();
+    await using service = await startKeyService();
+    await using api = await startService((_request, response) => response.end('[]'));
+    service.keys.set('hok_dev_gone', goodKey('gone'));
+    await using gateway = await startGateway(
+      {
+        identity: { service: { kind: 'remote-key', url: service.url } },
+        routes: [{ match: '/api', protocol: 'http', url: api.url, identity: ['service'], permissions: { GET: [] } }],
+      },
+      { clock },
+    );
+    const ask = async () => (await call(`${gateway.url}/api`, { key: 'hok_dev_gone' })).status;
+    expect(await ask()).toBe(200);
+    service.keys.delete('hok_dev_gone');
+    clock.advance(299_000);
+    expect([await ask(), service.calls.length]).toEqual([200, 1]);
+    // 300 s is the default that docs/identity.md names.
+    clock.advance(1000);
+    expect([await ask(), service.calls.length]).toEqual([401, 2]);
+  });
+
   test('create, validate, list, rotate, revoke', { timeout: 60_000 }, async () => {
     verifies('H-07', 'H-08', 'H-10', 'H-11', 'H-12', 'H-17', 'HW-09', 'HF-11', 'HF-16', 'HF-19');
     await using service = await startGateway({ identity: { keys: { kind: 'api-key', prefixes: ['pc', 'hok'] } } });

@@ -30,6 +30,11 @@ class Sessions implements OwnProvider {
     this.asked.push(value);
     if (kind !== 'bearer') return { kind: 'not-applicable' };
     if (value === 'broken') throw new Error('the session store is away');
+    if (value === 'with_facts') {
+      const auth = { session_id: 's1', key_id: 'k1' };
+      const facts = { permissions: ['api.read'], metadata: { plan: 'gold' }, auth };
+      return { kind: 'authenticated', principal: { id: 'u2', tenant_id: 'test-tenant', ...facts } };
+    }
     if (value !== 'valid_token') return { kind: 'rejected', reason: 'invalid' };
     return { kind: 'authenticated', principal: { id: 'u1', tenant_id: 'test-tenant', roles: ['developer'] } };
   }
@@ -114,6 +119,24 @@ describe('createGateway({ config, auth, storage })', () => {
     expect([bad.status, (bad.body as { error: { code: string } }).error.code]).toEqual([401, 'INVALID_CREDENTIALS']);
     expect((await ask()).status).toBe(401);
     expect(sessions.asked).toContain('invalid_token');
+  });
+
+  test('the policy is told how, from where and with what somebody came', async () => {
+    verifies('D-15', 'D-10', 'D-11', 'D-12', 'D-14');
+    const headers = { authorization: 'Bearer with_facts', 'user-agent': 'agent/1.0' };
+    const answer = await call(`${gateway.urls.data}/api`, { headers });
+    expect(answer.status).toBe(200);
+    const id = answer.headers.get('x-decision-id') ?? 'none';
+    const lines = () => readFileSync(join(folder.path, 'decisions.jsonl'), 'utf8').split('\n');
+    await expect.poll(() => lines().some((line) => line.includes(id))).toBe(true);
+    const { input } = JSON.parse(lines().find((line) => line.includes(id)) ?? '{}') as { input: object };
+    expect(input).toMatchObject({
+      gateway_metadata: { source_ip: '127.0.0.1', user_agent: 'agent/1.0' },
+      user: {
+        ...{ id: 'u2', tenant_id: 'test-tenant', permissions: ['api.read'], auth_provider: 'sessions' },
+        ...{ auth_method: 'bearer', session_id: 's1', key_id: 'k1', metadata: { plan: 'gold' } },
+      },
+    });
   });
 
   test('takes its failure for an outage', async () => {
