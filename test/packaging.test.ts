@@ -48,6 +48,9 @@ describe('the published package', { timeout: 120_000 }, () => {
         'package/dist/gateway.d.ts',
         'package/dist/client.js',
         'package/dist/client.d.ts',
+        'package/dist/middleware.js',
+        'package/dist/middleware.d.ts',
+        'package/config/compose/compose.yaml',
         'package/policies/main.rego',
         'package/policies/decision.schema.json',
         'package/policies/input.schema.json',
@@ -130,6 +133,21 @@ describe('the published package', { timeout: 120_000 }, () => {
     expect((await runToEnd(process.execPath, ['client.mjs'], { cwd: app, env })).stdout).toBe('function\n');
     expect(readFileSync(join(app, 'node_modules/portcullis/dist/client.js'), 'utf8')).not.toMatch(/^import /m);
     expect(readFileSync(join(app, 'node_modules/portcullis/dist/client.d.ts'), 'utf8')).toContain('PortcullisClient');
+  });
+
+  test('brings middleware for services of their own', async () => {
+    writeFileSync(
+      join(app, 'service.mjs'),
+      `import { Hono } from 'hono';
+import { authenticate, requireAuth } from 'portcullis/middleware';
+const app = new Hono();
+app.use(authenticate({ auth_service_url: 'http://127.0.0.1:1' }));
+app.get('/', requireAuth(['tasks.read']), (c) => c.text('in'));
+console.log((await app.request('/')).status, (await app.request('/', { headers: { 'x-api-key': 'pc_dev_bad' } })).status);
+`,
+    );
+    expect((await runToEnd(process.execPath, ['service.mjs'], { cwd: app, env })).stdout).toBe('401 401\n');
+    expect(readFileSync(join(app, 'node_modules/portcullis/dist/middleware.d.ts'), 'utf8')).toContain('requireAuth');
   });
 
   test('says in one sentence that the demo needs a clone', async () => {

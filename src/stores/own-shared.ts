@@ -14,7 +14,7 @@ export async function loadOwnShared(config: OwnModule, env: ModuleEnv): Promise<
   requireMethods(made, METHODS, resolve(env.baseDir, config.module));
   const own = made as Omit<Shared, typeof Symbol.asyncDispose> & Partial<AsyncDisposable> & { close?(): Promise<void> };
   return borrowed(own, async () =>
-    own[Symbol.asyncDispose] === undefined ? own.close?.() : own[Symbol.asyncDispose](),
+    own[Symbol.asyncDispose] === undefined ? own.close?.() : own[Symbol.asyncDispose]?.(),
   );
 }
 
