@@ -22,11 +22,14 @@ export interface SecureServer {
 
 /** By server: against which authorities it checks clients now. */
 const inForce = new WeakMap<object, ReadonlySet<string>>();
-const CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g;
+const BLOCK = /-----BEGIN ([A-Z0-9 ]+)-----[^-]+-----END \1-----/g;
 
+/** TLS reads certificates under other labels, too: their label stands for them, which is nobody's fingerprint. */
 function fingerprintsOf({ ca }: SecureContextOptions): ReadonlySet<string> {
-  const blocks = ca === undefined ? [] : (String(ca).match(CERTIFICATE) ?? []);
-  return new Set(blocks.map((block) => new X509Certificate(block).fingerprint256));
+  const blocks = ca === undefined ? [] : [...String(ca).matchAll(BLOCK)];
+  return new Set(
+    blocks.map(([text, label = '']) => (label === 'CERTIFICATE' ? new X509Certificate(text).fingerprint256 : label)),
+  );
 }
 
 /** Notes at each new connection whom its client certificate was checked against. `options`: what the server began with. */

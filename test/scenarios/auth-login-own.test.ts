@@ -130,6 +130,20 @@ describe('what a server says of itself', () => {
     else expect(await made).toBe(id);
   });
 
+  test('several issuers are for the person to choose from', async () => {
+    const issuers = ['https://one.example', 'https://two.example'];
+    const body = { resource: base, authorization_servers: issuers };
+    answers.set('/.well-known/oauth-protected-resource', { status: 200, body });
+    let err = '';
+    const code = await main(['auth', 'login', '--no-browser', '--url', base], {
+      ...{ stdin: Readable.from([]), out: () => {}, env: {}, cwd: '/', signal: new AbortController().signal },
+      err: (text) => {
+        err += text;
+      },
+    });
+    expect([code, err]).toEqual([1, expect.stringContaining('one of https://one.example, https://two.example')]);
+  });
+
   test.each([
     ['another resource', { resource: 'https://evil.example', authorization_servers: ['https://i.example'] }],
     ['no issuer', { resource: '{base}', authorization_servers: [] }],

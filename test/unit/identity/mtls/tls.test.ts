@@ -247,6 +247,9 @@ describe('a client certificate of the connection', () => {
     const reason = { kind: 'rejected', detail: 'no path to an authority that is trusted' };
     expect(await check('both.pem', whole, bob.key, await make({ ca: 'root.pem' }))).toMatchObject(reason);
     expect(await check('both.pem', `${eve.cert}${hers.cert}`, eve.key, narrow)).toMatchObject(reason);
+    // Nor when it trusts somebody under a label that only TLS reads.
+    writeFileSync(at('labels.pem'), `${root.cert}${other.cert.replaceAll(' CERTIFICATE', ' TRUSTED CERTIFICATE')}`);
+    expect(await check('labels.pem', `${eve.cert}${hers.cert}`, eve.key, narrow)).toMatchObject(reason);
     expect(await check('root.pem', whole, bob.key, revoking)).toMatchObject({
       detail: 'an authority between is not in ca, so that revocation cannot be checked',
     });
