@@ -79,6 +79,8 @@ interface Scripted {
 interface Address {
   readonly host: string;
   readonly port: number;
+  /** 4 or 6; absent: either. */
+  readonly family?: number;
   readonly disconnectTimeout: number;
   readonly tls?: object | true;
 }
@@ -98,9 +100,9 @@ class ListeningConnector extends AbstractConnector {
   }
 
   async connect(): Promise<Socket | TLSSocket> {
-    const { host, port, tls } = this.#address;
+    const { host, port, family, tls } = this.#address;
     this.connecting = true;
-    const to = { host, port };
+    const to = family === undefined ? { host, port } : { host, port, family };
     const stream = tls === undefined ? connect(to) : connectTls({ ...to, ...(tls === true ? null : tls) });
     stream.on('error', (error) => {
       this.firstError ??= error;
