@@ -136,6 +136,22 @@ describe('an ordinary API behind a route with permissions', () => {
     expect(upstream.sent()).not.toContain(reader);
   });
 
+  test.each([
+    ['the query', (key: string) => `?page=1&api_key=${key}`],
+    ['the path', (key: string) => `/${key}/x`],
+  ])('refuses a key that stands in %s besides its header, and keeps it', async (_where, target) => {
+    verifies('HF-09');
+    const answer = await call(`${gateway.url}/api/tasks${target(reader)}`, { key: reader });
+    expect(answer).toMatchObject({
+      status: 400,
+      body: { error: { message: 'A credential must not be in the address' } },
+    });
+    expect(answer.text.includes(reader)).toBe(false);
+    expect(upstream.sent().includes(reader)).toBe(false);
+    // Another's key of the upstream's own is the caller's business.
+    expect((await call(`${gateway.url}/api/tasks?api_key=of-the-weather-service`, { key: reader })).status).toBe(200);
+  });
+
   test('is open without a credential only where a line says so, and still refuses a bad one', async () => {
     verifies('VF-15');
     expect((await call(`${gateway.url}/status`)).status).toBe(200);
