@@ -65,6 +65,15 @@ describe('config/', () => {
     expect([...protocols].toSorted()).toEqual(['http', 'llm', 'mcp', 'tools']);
   });
 
+  test.each(IDENTITY_KINDS)('docs/identity.md leads to an example with a provider of kind %s', (kind) => {
+    const [, file = ''] =
+      new RegExp(`^\\| \`${kind}\` \\|.*\\(\\.\\./(config/[\\w-]+\\.yaml)\\) \\|$`, 'm').exec(
+        readFileSync(join(ROOT, 'docs/identity.md'), 'utf8'),
+      ) ?? [];
+    const { config } = load(file);
+    expect(Object.values(config?.identity ?? {}).map((provider) => provider.kind)).toContain(kind);
+  });
+
   test('schema.json is the generated one', () => {
     // Refresh it with: portcullis config schema > config/schema.json
     const stored: unknown = JSON.parse(readFileSync(join(ROOT, 'config/schema.json'), 'utf8'));
