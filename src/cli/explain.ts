@@ -4,14 +4,17 @@ import { dirname, join, resolve } from 'node:path';
 import type { Config } from '../config/schema.ts';
 import { isJsonObject, type JsonObject, type JsonValue } from '../core/json.ts';
 import { loadBundle } from '../policy/bundle.ts';
+import type { SigningRules } from '../policy/bundle-signing.ts';
 import { type ExplainRequest, explain } from '../policy/explain/explain.ts';
 import { findDecision } from '../policy/explain/find-event.ts';
 import { renderExplanation } from '../policy/explain/render.ts';
 import { PlanFault } from '../policy/plan/interpreter.ts';
 import { PolicyLoadError } from '../policy/wasm/program.ts';
+import { signingRules } from '../policy-sources.ts';
 import { configFile, requireConfig } from './config-file.ts';
 import type { Io } from './io.ts';
 import { CommandError, EXIT, line, UnreachableError, UsageError } from './io.ts';
+import { verificationRules } from './policy-bundle.ts';
 import { printable } from './printable.ts';
 import { readArguments, USUAL_OPTIONS } from './usual-options.ts';
 
@@ -19,6 +22,7 @@ export const EXPLAIN_HELP = `Usage: portcullis explain --input FILE [--entrypoin
        portcullis explain REQUEST_ID | DECISION_ID --log FILE
        portcullis explain REQUEST_ID | DECISION_ID -c FILE
   all of them: [--bundle DIR|FILE] [--data FILE] [--json]
+               [--key FILE [--signing-alg ALG] [--keyid ID] [--scope SCOPE]]
 
 Says which rules made a decision, with file and line, and of a deny which rules
 came closest to allowing it and the expression at which each stopped, with the
@@ -27,6 +31,8 @@ values it looked at. Secrets are hidden.
   --input  the document to decide: as policies see it, or {"input": …, "clock": "…"}
   --log    the decision log to look the decision up in; -c takes log, policy and
            data from a configuration
+  --key    the public key of a signed bundle, as "portcullis policy verify" takes
+           it (RS256 unless --signing-alg names another); -c brings the keys along
   --clock  the time the policy sees (RFC 3339); a logged decision has its own
   --bundle the policy, where it is not ./policies, the one -c names or the shipped
            one; --data its data, where they are not beside it
@@ -45,6 +51,10 @@ const OPTIONS = {
   data: { type: 'string' },
   clock: { type: 'string' },
   entrypoint: { type: 'string' },
+  key: { type: 'string' },
+  'signing-alg': { type: 'string' },
+  keyid: { type: 'string' },
+  scope: { type: 'string' },
 } as const;
 
 const DEFAULT_ENTRYPOINT = 'portcullis/main/decision';
@@ -54,6 +64,8 @@ interface Places {
   readonly bundleDir: string;
   readonly dataFile: string | null;
   readonly log: string | null;
+  /** Whose signature the bundle needs; null: nobody's. */
+  readonly signing: SigningRules | null;
 }
 
 type Values = ReturnType<typeof parse>['values'];
@@ -72,7 +84,7 @@ export async function explainCommand(argv: readonly string[], io: Io): Promise<n
     throw new UsageError('expected --input FILE, or the id of a request or a decision');
   }
   const places = await findPlaces(values, io);
-  const bundle = await loadBundle(places).catch((error: unknown) => {
+  const bundle = await loadBundle(places, places.signing).catch((error: unknown) => {
     throw new CommandError(error instanceof Error ? error.message : String(error));
   });
   const request = id === undefined ? fromFile(values, io) : await fromLog(id, places, bundle.revision, io);
@@ -89,7 +101,7 @@ export async function explainCommand(argv: readonly string[], io: Io): Promise<n
 
 async function findPlaces(values: Values, io: Io): Promise<Places> {
   const named = (path: string | undefined): string | null => (path === undefined ? null : resolve(io.cwd, path));
-  let places: Places = { bundleDir: ownOrHere(io), dataFile: null, log: null };
+  let places: Places = { bundleDir: ownOrHere(io), dataFile: null, log: null, signing: null };
   if (values.config !== undefined) {
     const file = configFile(values.config, io);
     const { policy } = (await requireConfig(file, io)).config;
@@ -99,12 +111,14 @@ async function findPlaces(values: Values, io: Io): Promise<Places> {
       bundleDir: beside(localBundle(policy.bundle, values)) ?? places.bundleDir,
       dataFile: beside(policy.data),
       log: beside(policy.decision_log?.file),
+      signing: values.bundle === undefined ? signingRules(policy.bundle) : null,
     };
   }
   const chosen: Places = {
     bundleDir: named(values.bundle) ?? places.bundleDir,
     dataFile: named(values.data) ?? places.dataFile,
     log: named(values.log) ?? places.log,
+    signing: (await verificationRules(values, io)) ?? places.signing,
   };
   for (const path of [chosen.bundleDir, chosen.dataFile, named(values.log)]) {
     if (path !== null && !existsSync(path)) throw new UnreachableError(`there is no ${path}`);

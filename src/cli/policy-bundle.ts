@@ -1,14 +1,13 @@
-/** `portcullis policy build --bundle`, `verify` and `rollback`: bundles as a service serves them. Source: policy-engine 3. */
+/** `portcullis policy build --bundle` and `verify`: bundles as a service serves them. Source: policy-engine 3. */
 import { readFile, rename, writeFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import { isJsonObject } from '../core/json.ts';
 import { Secret } from '../core/secret.ts';
 import { readContents } from '../policy/bundle-contents.ts';
 import type { BundleManifest } from '../policy/bundle-format.ts';
+import type { SigningRules } from '../policy/bundle-signing.ts';
 import { makeBundle } from '../policy/bundle-writer.ts';
 import { ALGORITHMS, type Algorithm, keyProblem } from '../policy/jws.ts';
 import { PolicyLoadError } from '../policy/wasm/program.ts';
-import { adminOf, callAdmin } from './gateway-address.ts';
 import type { Io } from './io.ts';
 import { CommandError, EXIT, line, UnreachableError, UsageError } from './io.ts';
 
@@ -21,8 +20,6 @@ export interface BundleArguments {
   readonly scope?: string | undefined;
   readonly key?: string | undefined;
   readonly json?: boolean | undefined;
-  readonly url?: string | undefined;
-  readonly config?: string | undefined;
 }
 
 const isAlgorithm = (name: string): name is Algorithm => (ALGORITHMS as readonly string[]).includes(name);
@@ -76,6 +73,19 @@ export async function writeBundle(
   return out;
 }
 
+/** Whose signature is asked for; null without --key. Throws CommandError for a key that cannot be used. */
+export async function verificationRules(
+  values: Pick<BundleArguments, 'key' | 'keyid' | 'scope' | 'signing-alg'>,
+  io: Io,
+): Promise<SigningRules | null> {
+  const algorithm = algorithmOf(values);
+  if (values.key === undefined) return null;
+  const key = await readKey(values.key, io);
+  const problem = keyProblem(algorithm, key.reveal(), 'verify');
+  if (problem !== null) throw new CommandError(`the key ${values.key} cannot be used: ${problem}${hint(values)}`);
+  return { keys: { [values.keyid ?? 'default']: { algorithm, key } }, keyid: values.keyid, scope: values.scope };
+}
+
 /** Opens a bundle as the gateway would, and says what is in it. */
 export async function verifyCommand(rest: readonly string[], values: BundleArguments, io: Io): Promise<number> {
   const [file] = rest;
@@ -84,12 +94,7 @@ export async function verifyCommand(rest: readonly string[], values: BundleArgum
   const archive = await readFile(resolve(io.cwd, file)).catch((error: NodeJS.ErrnoException) => {
     throw new UnreachableError(`${file} cannot be read: ${error.code}`);
   });
-  const key = values.key === undefined ? null : await readKey(values.key, io);
-  const id = values.keyid ?? 'default';
-  const algorithm = algorithmOf(values);
-  const problem = key === null ? null : keyProblem(algorithm, key.reveal(), 'verify');
-  if (problem !== null) throw new CommandError(`the key ${values.key} cannot be used: ${problem}${hint(values)}`);
-  const rules = key === null ? null : { keys: { [id]: { algorithm, key } }, keyid: values.keyid, scope: values.scope };
+  const rules = await verificationRules(values, io);
   try {
     const contents = await readContents(archive, rules);
     const about =
@@ -97,9 +102,12 @@ export async function verifyCommand(rest: readonly string[], values: BundleArgum
         ? { revision: contents.delta.label, changes: contents.delta.operations.length }
         : { revision: contents.bundle.label, content: contents.bundle.revision };
     if (values.json === true)
-      line(io, JSON.stringify({ ok: true, kind: contents.kind, signed: key !== null, ...about }));
+      line(io, JSON.stringify({ ok: true, kind: contents.kind, signed: rules !== null, ...about }));
     else
-      line(io, `${file}: a ${key === null ? '' : 'signed '}${contents.kind}, revision ${about.revision ?? 'unnamed'}`);
+      line(
+        io,
+        `${file}: a ${rules === null ? '' : 'signed '}${contents.kind}, revision ${about.revision ?? 'unnamed'}`,
+      );
     return EXIT.ok;
   } catch (fault) {
     if (!(fault instanceof PolicyLoadError)) throw fault;
@@ -107,19 +115,4 @@ export async function verifyCommand(rest: readonly string[], values: BundleArgum
     else io.err(`${file}: ${fault.message}\n`);
     return EXIT.failed;
   }
-}
-
-/** Takes the last activation of a running gateway back. */
-export async function rollbackCommand(values: BundleArguments, io: Io): Promise<number> {
-  const answer = await callAdmin(await adminOf(values, io), 'POST', '/policy/rollback', io);
-  line(io, JSON.stringify(answer.body));
-  if (answer.status < 300) {
-    const { revision, bundle_revision: name } = isJsonObject(answer.body) ? answer.body : {};
-    io.err(`in force: ${String(name ?? revision)}; "portcullis policy reload" takes what is served now\n`);
-    return EXIT.ok;
-  }
-  if (isJsonObject(answer.body)) {
-    io.err('portcullis policy: not rolled back: it was already, or there is no policy before this one\n');
-  }
-  return EXIT.failed;
 }

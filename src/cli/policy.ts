@@ -1,60 +1,21 @@
 /** `portcullis policy`: build, check, test, evaluate, reload. Source: contracts 5. */
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { isJsonObject } from '../core/json.ts';
 import { loadBundle } from '../policy/bundle.ts';
 import type { CompileProblem, CompileResult } from '../policy/compiler.ts';
 import { compile, runOpaTests, sourceNames } from '../policy/compiler.ts';
 import { type LintFinding, lint } from '../policy/lint.ts';
-import { adminOf, callAdmin } from './gateway-address.ts';
 import type { Io } from './io.ts';
 import { CommandError, EXIT, line, UnreachableError, UsageError } from './io.ts';
 import { benchCommand } from './policy-bench.ts';
-import { rollbackCommand, verifyCommand, writeBundle } from './policy-bundle.ts';
+import { verifyCommand, writeBundle } from './policy-bundle.ts';
 import { coverageOf, printCoverage, thresholdOf } from './policy-coverage.ts';
 import { evaluateCommand } from './policy-eval.ts';
+import { POLICY_VERBS, policyHelp } from './policy-help.ts';
+import { remoteCommand, rollbackCommand } from './policy-remote.ts';
 import { replayCommand } from './policy-replay.ts';
 import { shadowCommand } from './policy-shadow.ts';
 import { readArguments, USUAL_OPTIONS } from './usual-options.ts';
-
-export const POLICY_HELP = `Usage: portcullis policy build [DIR] [--out DIR] [--bundle FILE [--revision NAME]
-           [--signing-key FILE [--signing-alg ALG] [--keyid ID] [--scope SCOPE]]]
-       portcullis policy verify FILE [--key FILE [--signing-alg ALG] [--keyid ID] [--scope SCOPE]]
-       portcullis policy check [DIR]
-       portcullis policy test [DIR] [--coverage [--threshold PERCENT]]
-       portcullis policy eval [ENTRYPOINT] [FILE] [--jsonl FILE] [--data FILE] [--bundle DIR] [--clock TIME]
-       portcullis policy bench [ENTRYPOINT] [FILE] [--data FILE] [--bundle DIR] [--seconds N]
-       portcullis policy replay LOG [--bundle DIR|FILE] [--data FILE] [--sample N] [--jobs N]
-       portcullis policy reload | rollback | status | shadow [-c FILE] [--url URL]
-
-  build   compiles the .rego files of DIR (default: ./policies where there is one,
-          else the product's own) to DIR/bundle; --bundle also writes an archive
-          for a bundle service, signed with the private key of --signing-key (--signing-alg:
-          RS256 unless named, for verify as well)
-  verify  opens a bundle archive as the gateway would, with the public key of --key
-  check   compiles without writing, against the schema of the input, and says
-          what is fragile: file:line:column, severity, code, what to do; exits
-          with 1 on errors, warnings alone are fine
-  test    runs the *_test.rego of DIR; --coverage says which lines of the rules
-          they do not reach, and exits with 1 below --threshold
-  eval    evaluates ENTRYPOINT (default: portcullis/main/decision) on the JSON
-          of FILE or standard input: a document or {"input": …, "clock": "…"};
-          --jsonl takes one per line; --clock (RFC 3339) sets the time
-  bench   microseconds of one decision, decided and remembered, on the JSON of
-          FILE or a tool call of its own
-  replay  decides what is in a decision log (JSON lines, or OPA's JSON arrays,
-          plain or gzip) again with the policy of --bundle, each event at its
-          own time, and says what changes: exit 0 nothing, 1 something;
-          --sample takes one event in N, --jobs reads with N threads
-  reload  makes a running gateway load its policy again; status shows it;
-          -c names the configuration with its address and token
-  rollback  makes a running gateway return to the policy before at once; what
-          was taken back stays out until there is another, or reload is asked for
-  shadow  shows where the candidate of policy.shadow decides otherwise
-
-build, check and test need a compiler: opa of the pinned version on PATH or in
-$OPA_BIN, or Go. Everything else needs Node alone. All take --json.
-`;
 
 const OPTIONS = {
   ...USUAL_OPTIONS,
@@ -88,13 +49,12 @@ export async function policyCommand(argv: readonly string[], io: Io): Promise<nu
   const { values, positionals } = parse(argv);
   const [verb, ...rest] = positionals;
   if (values.help) {
-    io.out(POLICY_HELP);
+    io.out(policyHelp(verb));
     return EXIT.ok;
   }
-  if (verb === undefined)
-    throw new UsageError(
-      'expected build, verify, check, test, eval, bench, replay, reload, rollback, status or shadow',
-    );
+  if (verb === undefined) {
+    throw new UsageError(`expected ${POLICY_VERBS.slice(0, -1).join(', ')} or ${POLICY_VERBS.at(-1)}`);
+  }
   switch (verb) {
     case 'build':
       return build(folder(rest, io), { values, positionals }, io);
@@ -126,7 +86,7 @@ export async function policyCommand(argv: readonly string[], io: Io): Promise<nu
       );
     case 'reload':
     case 'status':
-      return remote(verb, values, io);
+      return remoteCommand(verb, values, io);
     case 'shadow':
       return shadowCommand(values, io);
     default:
@@ -210,13 +170,4 @@ async function test(dir: string, values: PolicyArguments['values'], io: Io): Pro
   if (coverage !== null && coverage.percent < threshold) return EXIT.failed;
   // A directory without tests has not been tested.
   return result.failed === 0 && result.passed > 0 ? EXIT.ok : EXIT.failed;
-}
-
-async function remote(verb: 'reload' | 'status', values: PolicyArguments['values'], io: Io): Promise<number> {
-  const address = await adminOf(values, io);
-  const answer = await callAdmin(address, verb === 'reload' ? 'POST' : 'GET', `/policy/${verb}`, io);
-  line(io, JSON.stringify(answer.body));
-  const failed = isJsonObject(answer.body) && verb === 'reload' && answer.body.last_error !== null;
-  if (failed) io.err('portcullis policy: not activated, the policy before stays; last_error says why\n');
-  return answer.status < 300 && !failed ? EXIT.ok : EXIT.failed;
 }

@@ -51,5 +51,12 @@ export const shadowSchema = z.strictObject({
   bundle: z.string().describe('the candidate: directory with .rego files and the compiled bundle, or a bundle file'),
   data: z.string().optional().describe('JSON data document; default: data.json in the candidate’s directory'),
   sample: z.number().gt(0).max(1).default(1).describe('share of the decisions it is asked about'),
-  time_limit_ms: z.int().min(1).max(1000).default(20).describe('how long one evaluation may take'),
+  time_limit_ms: z
+    .int()
+    .min(1)
+    .max(1000)
+    .default(20)
+    .describe(
+      'bounds one evaluation by steps: 500,000 for each; a slow or busy machine needs longer for them than that',
+    ),
 });

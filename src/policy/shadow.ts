@@ -34,6 +34,7 @@ export interface ShadowOptions extends ShadowEvents {
   readonly listEntrypoint?: string;
   /** Share of the decisions, above 0 and at most 1. */
   readonly sample: number;
+  /** Steps of one evaluation, in what a fast core does in a millisecond. */
   readonly timeLimitMs: number;
   readonly logger: Logger;
   /** Decisions that wait at most. */
@@ -94,7 +95,10 @@ const MAX_WAITING = 1000;
 const MAX_WAITING_BYTES = 32 * 1024 * 1024;
 const MAX_RECENT = 100;
 const STUCK_MS = 10_000;
-/** Loop turns in a millisecond, roughly. */
+/**
+ * Loop turns that take about a millisecond on a fast core with nothing else to do. Steps are counted and not time: the same
+ * decision then fails or succeeds on every machine, however busy it is.
+ */
 const FUEL_PER_MS = 500_000;
 const MEMORY_BYTES = 64 * 1024 * 1024;
 /** After so many evaluations in a row without a decision the candidate is left alone for a while. */

@@ -107,7 +107,7 @@ describe.skipIf(NO_COMPILER !== null)('a policy that changes while requests come
   });
 
   const reload = () =>
-    portcullis(['policy', 'reload', '--url', gateway.admin], '', { PORTCULLIS_ADMIN_TOKEN: ADMIN_TOKEN });
+    portcullis(['policy', 'reload', '--json', '--url', gateway.admin], '', { PORTCULLIS_ADMIN_TOKEN: ADMIN_TOKEN });
   const ask = () => call(`${gateway.url}/api`, { key });
 
   test('has a new revision at once, without a failed request', { timeout: 60_000 }, async () => {

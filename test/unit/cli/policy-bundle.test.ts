@@ -29,13 +29,13 @@ function documented(heading: string): string[][] {
 describe.skipIf(skipped)('bundles', () => {
   const directory = temporaryDirectory('portcullis-policy-bundle-');
   let printed = '';
-  const run = async (args: readonly string[]): Promise<number> => {
+  const run = async (args: readonly string[], env: Record<string, string> = {}): Promise<number> => {
     printed = '';
     const write = (text: string) => {
       printed += text;
     };
     const signal = new AbortController().signal;
-    return main([...args], { stdin: Readable.from([]), out: write, err: write, env: {}, cwd: directory.path, signal });
+    return main([...args], { stdin: Readable.from([]), out: write, err: write, env, cwd: directory.path, signal });
   };
 
   beforeAll(() => {
@@ -64,6 +64,28 @@ describe.skipIf(skipped)('bundles', () => {
     expect(printed).toMatch(/no PEM text of a public key/);
     expect(await run(['policy', 'build', 'policies', '--bundle', 'x', '--signing-key', 'release.pem'])).toBe(1);
     expect(printed).toMatch(/RS256 needs an RSA key/);
+  });
+
+  test('are explained with the key they are verified with, and not without', { timeout: 60_000 }, async () => {
+    const sign = ['--signing-key', 'release.pem', '--signing-alg', 'ES256', '--keyid', 'release'];
+    expect(await run(['policy', 'build', 'policies', '--bundle', 'signed.tar.gz', ...sign]), printed).toBe(0);
+    writeFileSync(join(directory.path, 'input.json'), '{"action":"gateway:tool:invoke","user":{"roles":["viewer"]}}');
+    const explain = ['explain', '--input', 'input.json', '--bundle', 'signed.tar.gz'];
+    const key = ['--key', 'release.pub', '--signing-alg', 'ES256', '--keyid', 'release'];
+    expect(await run([...explain, ...key]), printed).toBe(0);
+    expect(printed).toMatch(/facts are missing: .*rate_limit\.count/);
+    expect(await run(explain)).toBe(1);
+    expect(printed).toMatch(/is signed, but/);
+    const other = makeKey('ES256');
+    writeFileSync(join(directory.path, 'other.pub'), other.publicPem);
+    expect(await run([...explain, '--key', 'other.pub', '--signing-alg', 'ES256'])).toBe(1);
+    expect(printed).toMatch(/signature that does not verify|signed with a key that is not configured/);
+    // A configuration brings its keys along.
+    const verify = { keys: { release: { algorithm: 'ES256', key: `\${env:BUNDLE_KEY}` } } };
+    const config = { version: 1, policy: { bundle: { file: 'signed.tar.gz', signing: verify } } };
+    writeFileSync(join(directory.path, 'portcullis.yaml'), JSON.stringify(config));
+    const env = { BUNDLE_KEY: readFileSync(join(directory.path, 'release.pub'), 'utf8') };
+    expect(await run(['explain', '--input', 'input.json', '-c', 'portcullis.yaml'], env), printed).toBe(0);
   });
 
   test('without an entrypoint that a route names are refused', async () => {

@@ -56,7 +56,17 @@ afterEach(async () => {
 
 async function engineOn(url: string, directory: string | null): Promise<OpaEngine> {
   const source = await openBundleService({
-    ...{ url, headers: {}, ca: null, signing: null, minMs: 5, maxMs: 10, longPollSeconds: null, maxBytes: 1 << 24 },
+    ...{
+      url,
+      headers: {},
+      ca: null,
+      signing: null,
+      minMs: 5,
+      maxMs: 10,
+      longPollSeconds: null,
+      maxBytes: 1 << 24,
+      maxUnpackedBytes: 1 << 26,
+    },
     ...{ store: directory === null ? null : new BundleStore(directory), now: Date.now, logger: QUIET },
   });
   const engine = await createPolicyEngine({

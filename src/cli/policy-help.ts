@@ -1,0 +1,116 @@
+/** The help of `portcullis policy`: of all its commands, or of one. Source: contracts 5. */
+
+interface Verb {
+  readonly usage: readonly string[];
+  /** What it does, in lines of at most 76 characters. */
+  readonly text: string;
+  readonly exits: string;
+}
+
+const REMOTE = '[-c FILE] [--url URL] [--json]';
+const NO_GATEWAY = '3 no gateway answers';
+
+const VERBS: Readonly<Record<string, Verb>> = {
+  build: {
+    usage: [
+      '[DIR] [--out DIR] [--bundle FILE [--revision NAME]',
+      '           [--signing-key FILE [--signing-alg ALG] [--keyid ID] [--scope SCOPE]]] [--json]',
+    ],
+    text: `compiles the .rego files of DIR (default: ./policies where there is one,
+else the product's own) to DIR/bundle; --bundle also writes an archive
+for a bundle service, signed with the private key of --signing-key (--signing-alg:
+RS256 unless named, for verify as well)`,
+    exits: '0 compiled, 1 the policies or the key are at fault, or there is no compiler',
+  },
+  verify: {
+    usage: ['FILE [--key FILE [--signing-alg ALG] [--keyid ID] [--scope SCOPE]] [--json]'],
+    text: 'opens a bundle archive as the gateway would, with the public key of --key',
+    exits: '0 it would be taken, 1 it would be refused',
+  },
+  check: {
+    usage: ['[DIR] [--json]'],
+    text: `compiles without writing, against the schema of the input, and says
+what is fragile: file:line:column, severity, code, what to do`,
+    exits: '0 no errors (there may be warnings), 1 errors, or there is no compiler',
+  },
+  test: {
+    usage: ['[DIR] [--coverage [--threshold PERCENT]] [--json]'],
+    text: `runs the *_test.rego of DIR; --coverage says which lines of the rules
+they do not reach`,
+    exits: '0 all passed, 1 one failed, there are none, or less than --threshold is covered',
+  },
+  eval: {
+    usage: ['[ENTRYPOINT] [FILE] [--jsonl FILE] [--data FILE] [--bundle DIR] [--clock TIME]'],
+    text: `evaluates ENTRYPOINT (default: portcullis/main/decision) on the JSON
+of FILE or standard input: a document or {"input": …, "clock": "…"};
+--jsonl takes one per line; --clock (RFC 3339) sets the time`,
+    exits: '0 there is a value, also when it is a deny, 1 there is none',
+  },
+  bench: {
+    usage: ['[ENTRYPOINT] [FILE] [--data FILE] [--bundle DIR] [--seconds N] [--json]'],
+    text: `microseconds of one decision, decided and remembered, on the JSON of
+FILE or a tool call of its own`,
+    exits: '0 measured, 1 the policy does not load',
+  },
+  replay: {
+    usage: ['LOG [--bundle DIR|FILE] [--data FILE] [--sample N] [--jobs N] [--json]'],
+    text: `decides what is in a decision log (JSON lines, or OPA's JSON arrays,
+plain or gzip) again with the policy of --bundle, each event at its
+own time, and says what changes; --sample takes one event in N,
+--jobs reads with N threads`,
+    exits: '0 nothing changes, 1 something does, or nothing could be decided again',
+  },
+  reload: {
+    usage: [REMOTE],
+    text: `makes a running gateway load its policy again, and says what is in force;
+-c names the configuration with its address and token`,
+    exits: `0 loaded, 1 not activated (the policy before stays), ${NO_GATEWAY}`,
+  },
+  rollback: {
+    usage: [REMOTE],
+    text: `makes a running gateway return to the policy before at once; what
+was taken back stays out until there is another, or reload is asked for`,
+    exits: `0 taken back, 1 it was already, or there is none before, ${NO_GATEWAY}`,
+  },
+  status: {
+    usage: [REMOTE],
+    text: 'shows the policy in force, where it comes from and how it does',
+    exits: `0 answered, also where no policy is in force, 1 refused, ${NO_GATEWAY}`,
+  },
+  shadow: {
+    usage: [REMOTE],
+    text: 'shows where the candidate of policy.shadow decides otherwise',
+    exits: `0 answered, also where there are differences, 1 there is no candidate, ${NO_GATEWAY}`,
+  },
+};
+
+/** What can be asked for, in the order of the help. */
+export const POLICY_VERBS: readonly string[] = Object.keys(VERBS);
+
+const NEEDS = `build, check and test need a compiler: opa of the pinned version on PATH or in
+$OPA_BIN, or Go. Everything else needs Node alone. All take --json.
+`;
+const COMMON_EXITS = '2 wrong usage, 3 a file that is named is not there';
+
+const indented = (text: string, by: number): string => text.replaceAll('\n', `\n${' '.repeat(by)}`);
+const usageOf = (name: string, { usage }: Verb, lead: string): string =>
+  `${lead}portcullis policy ${name} ${usage.join('\n')}\n`;
+
+/** The help of one command, or of all of them where it is none. */
+export function policyHelp(name: string | undefined): string {
+  const verb = name !== undefined && Object.hasOwn(VERBS, name) ? VERBS[name] : undefined;
+  if (name === undefined || verb === undefined) return helpOfAll();
+  const needs = ['build', 'check', 'test'].includes(name)
+    ? '\nNeeds a compiler: opa of the pinned version on PATH or in $OPA_BIN, or Go.\n'
+    : '';
+  const codes = verb.exits.includes(NO_GATEWAY) ? '2 wrong usage' : COMMON_EXITS;
+  return `${usageOf(name, verb, 'Usage: ')}\n${verb.text}\n${needs}\nExit codes: ${verb.exits}; ${codes}.\n`;
+}
+
+function helpOfAll(): string {
+  const verbs = Object.entries(VERBS);
+  const usages = verbs.map(([name, verb], at) => usageOf(name, verb, at === 0 ? 'Usage: ' : '       ')).join('');
+  const texts = verbs.map(([name, { text }]) => `  ${name.padEnd(8)}  ${indented(text, 12)}\n`).join('');
+  const exits = verbs.map(([name, verb]) => `  ${name.padEnd(8)}  ${verb.exits}\n`).join('');
+  return `${usages}\n${texts}\n${NEEDS}\nExit codes; of all: ${COMMON_EXITS}\n${exits}`;
+}
