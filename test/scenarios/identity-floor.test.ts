@@ -51,7 +51,7 @@ describe('nobody is built in', () => {
 
   test('no address of a person stands in the source, the examples of configurations or the policies', () => {
     verifies('HF-17');
-    const files = ['src/**/*.ts', 'config/*', 'policies/**/*.rego', 'policies/**/*.json'].flatMap((pattern) =>
+    const files = ['src/**/*.ts', 'config/**/*.*', 'policies/**/*.rego', 'policies/**/*.json'].flatMap((pattern) =>
       globSync(pattern, { cwd: ROOT }),
     );
     expect(files.length).toBeGreaterThan(200);
