@@ -13,7 +13,8 @@ Lends the rights of your key to another principal of your tenant and prints the
 token. That principal sends it as X-Delegation-Token beside its own credential
 and may then do what both of you may, in your name, until the token ends.
 
-      --to ID             who is to act for you: the owner id of its key
+      --to ID             who is to act for you: the owner of its key, which is
+                          owner_id in "portcullis keys list --json"
       --scope S           lend only these scopes; may be repeated, as the next two
       --permission P      lend only these permissions
       --role R            lend only these roles

@@ -148,7 +148,8 @@ class DelegationDesk implements Delegation {
     if (target.actor !== null) return refused('The target acts for somebody else itself');
     if (caller.tenant_id !== target.tenant_id) return refused('The target belongs elsewhere');
     const chain = [caller.id, ...actorIds(caller)];
-    if (chain.includes(target.id)) return refused('The target is in the chain already');
+    if (target.id === caller.id) return refused('Nobody lends to themselves');
+    if (chain.includes(target.id)) return refused('The target acts in this chain already');
     if (chain.length > MAX_DEPTH) return refused('The chain is too long');
     const { lifetime } = wanted;
     if (lifetime !== undefined && !(Number.isInteger(lifetime) && lifetime >= 1 && lifetime <= MAX_LIFETIME)) {
@@ -156,7 +157,8 @@ class DelegationDesk implements Delegation {
         message: `expires_in must be whole seconds from 1 to ${MAX_LIFETIME}`,
       });
     }
-    return holds(caller, wanted) ? null : refused('More would be lent than is held');
+    const missing = notHeld(caller, wanted);
+    return missing === undefined ? null : refused(`More would be lent than is held: ${missing}`);
   }
 
   async issue(
@@ -292,14 +294,14 @@ class DelegationDesk implements Delegation {
 
 const refused = (message: string): GatewayError => new GatewayError('FORBIDDEN', { message });
 
-/** Whether the caller has what it wants to lend. Of a delegated caller's roles it is enough that one party has each. */
-function holds(caller: Principal, { roles, permissions, scopes }: Limits): boolean {
+/** The first thing that the caller wants to lend and has not. Of a delegated caller's roles one party has to have each. */
+function notHeld(caller: Principal, { roles = [], permissions = [], scopes = [] }: Limits): string | undefined {
   const held = new Set((caller.parties ?? [caller]).flatMap((party) => party.roles));
-  return (
-    (roles ?? []).every((role) => held.has(role)) &&
-    coversAll(caller.permissions, permissions ?? []) &&
-    coversAll(caller.scopes, scopes ?? [])
-  );
+  return [
+    ...roles.filter((role) => !held.has(role)).map((role) => `role ${role}`),
+    ...permissions.filter((one) => !coversAll(caller.permissions, [one])).map((one) => `permission ${one}`),
+    ...scopes.filter((one) => !coversAll(caller.scopes, [one])).map((one) => `scope ${one}`),
+  ][0];
 }
 
 /** Each delegator as it was, with the limits of its own handing on and of all later ones. */

@@ -153,8 +153,9 @@ async function findTarget(options: TokenExchangeOptions, exchange: Admitted, for
   if (form.requested_actor !== undefined) {
     const { directory } = options;
     const found = await stored(directory.find(principal.tenant_id, form.requested_actor, received.receivedAt));
-    if (found === null) throw unknownTarget();
-    return found;
+    if (found !== null) return found;
+    const whose = 'requested_actor is the owner (owner_id) of an API key of your tenant that is good';
+    throw invalid('invalid_target', `Nobody is known here by this name: ${whose}`);
   }
   const found = await options.identify(exchange, form.actor_token ?? '');
   if (found instanceof GatewayError) {
@@ -176,7 +177,7 @@ async function stored<T>(work: Promise<T>): Promise<T> {
   }
 }
 
-const unknownTarget = (): GatewayError => invalid('invalid_target', 'Nobody is known here by what names the actor');
+const unknownTarget = (): GatewayError => invalid('invalid_target', 'Nobody is known here by this actor_token');
 
 /** RFC 8693 2.2.2 and RFC 6749 5.2 name the error in words of their own; those stand in the details. */
 function invalid(error: 'invalid_request' | 'invalid_target', message: string): GatewayError {

@@ -263,6 +263,9 @@ describe('portcullis delegate', () => {
     const refused = await run(['--to', 'nobody-there']);
     expect(refused).toMatchObject({ code: 1, stdout: '' });
     expect(refused.stderr).toContain('INVALID_REQUEST');
+    expect(refused.stderr).toContain('owner_id');
+    expect((await run(['--to', 'user-developer', '--role', 'king'])).stderr).toContain('than is held: role king');
+    expect((await run(['--to', 'user-admin'])).stderr).toContain('Nobody lends to themselves');
     expect((await run([])).code).toBe(2);
   });
 });
