@@ -27,12 +27,18 @@ export function agentIssuer({ accounts, public_url }: Pick<Config, 'accounts' | 
   return accounts.enabled && enabled ? (issuer ?? public_url?.replace(/\/$/, '') ?? null) : null;
 }
 
-/** Reads agents' tokens; null while nobody gives any out. */
+/**
+ * Reads agents' tokens; null while nobody gives any out. They are for calls to what is behind the gateway: whoever was lent
+ * that makes no keys, changes no password and gives no approvals.
+ */
 export function agentTokens(config: Config, ring: SigningRing): AgentTokens | null {
   const issuer = agentIssuer(config);
   if (issuer === null) return null;
   const { access_seconds: maxSeconds } = config.accounts.authorization_server;
-  return new AgentTokens({ ring, issuer, maxSeconds, audiences: new Audiences(undefined, config.public_url) });
+  const own = new Set(buildRoutes(config).flatMap(({ match, protocol }) => (protocol === 'api' ? [match] : [])));
+  const audiences = new Audiences(undefined, config.public_url);
+  const of = (route: string) => (own.has(route) ? [] : audiences.of(route));
+  return new AgentTokens({ ring, issuer, maxSeconds, audiences: of });
 }
 
 /** How often entries that have ended are removed. */

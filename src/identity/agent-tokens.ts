@@ -6,7 +6,6 @@
 import { z } from 'zod';
 import type { AccessFault } from './account-tokens.ts';
 import { takeApart } from './jwt-claims.ts';
-import type { Audiences } from './oauth/resource.ts';
 import { isSignatureGood } from './signature.ts';
 import type { SigningRing } from './signing-ring.ts';
 
@@ -30,7 +29,8 @@ export type AgentClaims = z.output<typeof claimsSchema>;
 export interface AgentTokensOptions {
   readonly ring: SigningRing;
   readonly issuer: string;
-  readonly audiences: Audiences;
+  /** What a token has to be for on a route, any of them; none where agents have no business. */
+  audiences(route: string): readonly string[];
   /** Seconds the longest lives. */
   readonly maxSeconds: number;
 }
@@ -61,15 +61,11 @@ export class AgentTokens {
     const parsed = claimsSchema.safeParse(parts.claims);
     if (!parsed.success) return invalid('the claims are not those of an agent’s token');
     const { aud, iat, exp } = parsed.data;
-    if (route !== null && !audiences.of(route).includes(aud)) return invalid('the audience is another resource');
-    if (route === ACCOUNT_ROUTE) return invalid('an agent’s token does not open the account itself');
+    if (route !== null && !audiences(route).includes(aud)) return invalid('the audience is another resource');
     const at = now / 1000;
     if (iat > at + SKEW || exp - iat > maxSeconds) return invalid('issued in the future or too long');
     return at >= exp ? { kind: 'expired' } : parsed.data;
   }
 }
-
-/** Sessions, passwords and keys of an account: whoever has been lent the right to call tools makes no keys. */
-const ACCOUNT_ROUTE = '/auth';
 
 const invalid = (detail: string): AccessFault => ({ kind: 'invalid', detail });

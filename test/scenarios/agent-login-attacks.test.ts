@@ -18,6 +18,7 @@ import {
   toCallback,
   toConsent,
 } from '../helpers/agent-login.ts';
+import { countAttacks } from '../helpers/attacks.ts';
 import { createAuthority, SERVER_AUTH } from '../helpers/certificates.ts';
 import { dataWithoutLimits, POLICIES, startGateway, type TestGateway } from '../helpers/gateway.ts';
 import { freePorts, temporaryDirectory } from '../helpers/processes.ts';
@@ -148,6 +149,13 @@ async function statusWith(token: string, path = '/mcp/orders'): Promise<number> 
   return (await fetch(`${base}${path}`, { method: 'POST', headers, body })).status;
 }
 
+const { authorize, token, refresh, register, form: forms } = corpus;
+const hostile = [
+  ...[...authorize, ...token, ...refresh].filter(({ ends }) => ends !== 'login' && ends !== 'tokens'),
+  ...[...register, ...forms].filter(({ status }) => status >= 400),
+];
+countAttacks('OAuth', hostile.length);
+
 describe('an authorization request', () => {
   test.each(corpus.authorize)('$name', async (one) => {
     verifies('SF-50');
@@ -203,7 +211,8 @@ describe('a code', () => {
       expect(status).toBe(200);
       expect(await statusWith(body.access_token ?? '')).not.toBe(401);
       expect(await statusWith(body.access_token ?? '', '/mcp/other')).toBe(401);
-      expect((await auth('GET', '/auth/me', undefined, bearer(body.access_token ?? ''))).status).toBe(401);
+      for (const path of ['/auth/me', '/auth/api-keys', '/approvals'])
+        expect((await auth('GET', path, undefined, bearer(body.access_token ?? ''))).status).toBe(401);
       return;
     }
     expect(body).toMatchObject({ error: one.ends });
@@ -344,7 +353,12 @@ describe('a form', () => {
     const { url } = authorization(base, client.client_id, resource);
     const address =
       one.at === 'login' ? locationOf(await browser.go(url)) : await toConsent(browser, url, username, PASSWORD);
-    const page = await (await browser.go(address)).text();
+    const shown = await browser.go(address);
+    expect(shown.headers.get('content-security-policy')).toContain("frame-ancestors 'none'");
+    expect(shown.headers.get('x-frame-options')).toBe('DENY');
+    expect(shown.headers.get('cache-control')).toBe('no-store');
+    const page = await shown.text();
+    expect(page).not.toMatch(/<script|javascript:|\son\w+=/i);
     if (one.before === 'change password') await changePassword(username);
     const elsewhere = new PlainBrowser(base);
     const otherLogin = locationOf(await elsewhere.go(url));

@@ -34,7 +34,7 @@ beforeAll(async () => {
         ...ACCOUNTS,
         authorization_server: {
           ...{ enabled: true, requests_per_minute: 8, client_documents: { enabled: false } },
-          registration: { per_hour: 5, max_clients: 4 },
+          registration: { per_hour: 5, max_clients: 5 },
         },
       },
     },
@@ -66,6 +66,16 @@ describe('clients', () => {
     expect((await redeem(client, basic('wrong'))).body).toMatchObject({ error: 'invalid_client' });
     expect((await redeem(client, {}, { client_id: client.client_id })).body).toMatchObject({ error: 'invalid_client' });
     clock.advance(60_000);
+  });
+
+  test('that were let in everywhere call what is behind the gateway, and nothing of its owner’s', async () => {
+    const { client_id } = await registered();
+    const { body } = await redeem({ client_id }, {}, { client_id });
+    const headers = bearer(body.access_token ?? '');
+    expect((await auth('GET', '/tools', undefined, headers)).status).toBe(200);
+    for (const path of ['/auth/me', '/auth/api-keys', '/approvals'])
+      expect((await auth('GET', path, undefined, headers)).status).toBe(401);
+    clock.advance(25 * 3_600_000);
   });
 
   test('are forgotten when nobody lets them in; those that were let in stay', async () => {

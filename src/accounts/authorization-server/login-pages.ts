@@ -118,15 +118,18 @@ export class LoginPages {
     }
   }
 
-  /** Who is logged in with this browser, as long as that session stands. */
-  async #person({ bridged, pending, exchange }: Visit): Promise<SessionStanding> {
-    const { engine, people } = this.#options.server.options;
-    const browser = await engine.browser(bridged);
-    const isSame = browser !== null && browser.accountId === pending.accountId && browser.sessionId !== null;
-    const now = exchange.received.receivedAt;
-    const person = isSame ? await people.standing(browser.sessionId ?? '', browser.accountId, now) : null;
+  /** Who is logged in with this browser, as long as that session stands; throws FORBIDDEN otherwise. */
+  async #person(visit: Visit): Promise<SessionStanding> {
+    const person = await this.#whoever(visit);
     if (person === null) throw new GatewayError('FORBIDDEN', { message: 'Nobody is logged in any more: begin again' });
     return person;
+  }
+
+  async #whoever({ bridged, pending, exchange }: Visit): Promise<SessionStanding | null> {
+    const { engine, people } = this.#options.server.options;
+    const browser = await engine.browser(bridged);
+    if (browser === null || browser.accountId !== pending.accountId || browser.sessionId === null) return null;
+    return people.standing(browser.sessionId, browser.accountId, exchange.received.receivedAt);
   }
 
   async #allow(visit: Visit): Promise<EndpointReply> {
@@ -144,7 +147,7 @@ export class LoginPages {
   }
 
   async #deny(visit: Visit): Promise<EndpointReply> {
-    const person = visit.pending.accountId === null ? null : await this.#person(visit);
+    const person = await this.#whoever(visit);
     this.#report('oauth_authorization_denied', visit, person, null);
     return seeOther(await this.#options.server.options.engine.refused(visit.bridged));
   }

@@ -84,7 +84,11 @@ const field = (name: string, value: string): string =>
 const faultText = (fault: string | null): string =>
   fault === null ? '' : `<p class="fault" role="alert">${escapeHtml(fault)}</p>`;
 
-const clientText = ({ clientName, clientId }: FormFacts): string => escapeHtml(clientName ?? clientId);
+/** A name that fills the page would hide what else it says. */
+const MAX_NAME = 80;
+
+const clientText = ({ clientName, clientId }: FormFacts): string =>
+  escapeHtml((clientName ?? clientId).slice(0, MAX_NAME));
 
 /** Asks who it is. `username` is what was typed before. */
 export function loginPage(form: FormFacts, username: string, fault: string | null): Page {

@@ -61,7 +61,9 @@ export class AuthorizationServer {
   async answer(exchange: Admitted, changed: Partial<BridgedRequest> = {}): Promise<EndpointReply> {
     const bridged = this.bridged(exchange, changed);
     await this.options.origins.run(originOf(exchange), () => this.options.engine.answer(bridged));
-    return bridged.response.reply();
+    const reply = bridged.response.reply();
+    // A code stands in the address that the browser goes to next.
+    return { ...reply, headers: { 'referrer-policy': 'no-referrer', ...reply.headers } };
   }
 
   /** Throws RATE_LIMIT_EXCEEDED beyond so many of one address. */
