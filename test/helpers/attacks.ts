@@ -10,6 +10,7 @@ export const ATTACKED = {
   accounts: 50,
   'forwarded and identity headers': 40,
   caches: 20,
+  delegation: 60,
 } as const;
 
 export type Attacked = keyof typeof ATTACKED;

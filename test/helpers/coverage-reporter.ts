@@ -2,8 +2,8 @@
  * Prints which acceptance lines the tests of this run cite, and ends the run with the plain count that CI reads.
  * A cited id that does not exist fails in `verifies` itself.
  */
-import { readFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { globSync, readFileSync } from 'node:fs';
+import { dirname, join, join } from 'node:path';
 import type { Reporter, TestCase, TestModule } from 'vitest/node';
 import { REQUIREMENTS } from '../requirements.ts';
 import { ATTACKED, type Attacked } from './attacks.ts';
@@ -57,6 +57,11 @@ export function attackTable(found: ReadonlyMap<Attacked, Attacks>): string {
   return lines.join('\n');
 }
 
+/** What a whole run replayed too little of. Nothing at all means that it cannot run here, and was skipped with a word. */
+export function tooFew(found: ReadonlyMap<Attacked, Attacks>): string[] {
+  return [...found].filter(([on, { count }]) => count < ATTACKED[on]).map(([on]) => on);
+}
+
 /** Adds what the tests of one file said. */
 function addAttacks(found: Map<Attacked, Attacks>, tests: readonly TestCase[]): void {
   const failed = tests.filter((test) => test.result().state === 'failed').length;
@@ -84,6 +89,13 @@ export default class CoverageReporter implements Reporter {
     }
     process.stdout.write(`\n${coverageTable(cited)}\n\n`);
     if (attacks.size > 0) process.stdout.write(`${attackTable(attacks)}\n\n`);
+    const isWhole = modules.length === globSync('**/*.test.ts', { cwd: join(import.meta.dirname, '..') }).length;
+    const short = isWhole ? tooFew(attacks) : [];
+    if (short.length > 0) {
+      process.stdout.write(`Fewer attacks than there were: ${short.join(', ')}\n\n`);
+      count.failed += 1;
+      process.exitCode = 1;
+    }
     // The very last line, after everything vitest itself prints.
     process.once('exit', () => {
       process.stdout.write(`${count.passed} passed, ${count.failed} failed, ${count.skipped} skipped\n`);

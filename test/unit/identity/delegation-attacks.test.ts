@@ -8,6 +8,7 @@ import { actorIds, type Principal } from '../../../src/core/principal.ts';
 import type { Delegation, DelegationRequest } from '../../../src/identity/delegation.ts';
 import { issueKey, revokeKey } from '../../../src/identity/key-issuing.ts';
 import { createPolicyEngine, type OpaEngine } from '../../../src/policy/opa-engine.ts';
+import { countAttacks } from '../../helpers/attacks.ts';
 import { silent } from '../../helpers/mcp-exchange.ts';
 import { verifies } from '../../helpers/verifies.ts';
 import { makeRequest } from '../policy/requests.ts';
@@ -95,6 +96,8 @@ async function issueOutcome({ from, via = [], to, wanted = {} }: IssueCase): Pro
 describe('handing rights on', () => {
   const cases = corpus<IssueCase>('issue');
 
+  countAttacks('delegation', cases.filter(({ allowed }) => !allowed).length);
+
   test.each(cases)('$name: $allowed', async (one) => {
     verifies('S-40', 'S-42', 'S-43', 'SF-35');
     expect(await issueOutcome(one)).toBe(one.allowed ? null : one.code);
@@ -105,8 +108,6 @@ describe('handing rights on', () => {
     const attacks = cases.filter(({ allowed }) => !allowed);
     const through: string[] = [];
     for (const attack of attacks) if ((await issueOutcome(attack)) === null) through.push(attack.name);
-    console.log(`delegation: ${attacks.length} refusable requests, ${through.length} wrongly allowed`);
-    expect(attacks.length).toBeGreaterThanOrEqual(30);
     expect(through).toEqual([]);
   });
 });
@@ -218,6 +219,8 @@ async function useOutcome(one: UseCase): Promise<Principal | GatewayError> {
 describe('taking rights up', () => {
   const cases = corpus<UseCase>('use');
 
+  countAttacks('delegation', cases.filter(({ good }) => good !== true).length);
+
   test.each(cases)('with a token $name', async (one) => {
     verifies('S-49', 'SF-35');
     const outcome = await useOutcome(one);
@@ -229,8 +232,6 @@ describe('taking rights up', () => {
     const attacks = cases.filter(({ good }) => good !== true);
     const through: string[] = [];
     for (const attack of attacks) if (!((await useOutcome(attack)) instanceof GatewayError)) through.push(attack.name);
-    console.log(`delegation: ${attacks.length} bad tokens, ${through.length} wrongly taken`);
-    expect(attacks.length).toBeGreaterThanOrEqual(30);
     expect(through).toEqual([]);
   });
 });
