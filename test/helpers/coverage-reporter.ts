@@ -3,7 +3,7 @@
  * A cited id that does not exist fails in `verifies` itself.
  */
 import { globSync, readFileSync } from 'node:fs';
-import { dirname, join, join } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { Reporter, TestCase, TestModule } from 'vitest/node';
 import { REQUIREMENTS } from '../requirements.ts';
 import { ATTACKED, type Attacked } from './attacks.ts';
