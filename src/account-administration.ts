@@ -130,8 +130,9 @@ export class AccountAdministration {
     this.#requireRole(role);
     const now = this.#options.clock.now();
     await this.#store.update(account.id, { role }, now);
-    await this.#sessions.revokeCookies(account.id, now);
+    const ended = await this.#sessions.revokeCookies(account.id, now);
     await this.#revokeKeys(account, exceeds(this.#roles, role));
+    await this.#told(ended);
   }
 
   /** A new password by somebody else's hand ends all sessions. */

@@ -50,7 +50,7 @@ export interface SessionStore {
   /** All of an account but one; gives those that ended by this call. */
   revokeAll(accountId: string, except: string | null, at: number): Promise<EndedSession[]>;
   /** Those of browsers. */
-  revokeCookies(accountId: string, at: number): Promise<void>;
+  revokeCookies(accountId: string, at: number): Promise<EndedSession[]>;
   /** The session of a browser, by the digest of its cookie. */
   byCookie(digest: string): Promise<SessionStanding | null>;
   /** Puts the end of a session that is not used further off. */
@@ -118,7 +118,7 @@ async function noteToken(queries: Pick<Queries, 'insertInto'>, session_id: strin
   await queries.insertInto('account_tokens').values(row).execute();
 }
 
-const ENDED = ['id', 'token_id', 'token_until'] as const;
+const ENDED = ['id', 'token_id', 'token_until', 'cookie', 'expires_at'] as const;
 
 function ends(queries: Queries): Pick<SessionStore, 'revoke' | 'revokeAll' | 'revokeCookies'> {
   return {
@@ -139,7 +139,8 @@ function ends(queries: Queries): Pick<SessionStore, 'revoke' | 'revokeAll' | 're
     },
     async revokeCookies(accountId, at) {
       const query = queries.updateTable('account_sessions').set({ revoked_at: at }).where('account_id', '=', accountId);
-      await query.where('cookie', 'is not', null).where('revoked_at', 'is', null).execute();
+      const browsers = query.where('cookie', 'is not', null).where('revoked_at', 'is', null);
+      return Promise.all((await browsers.returning(ENDED).execute()).map((row) => ended(queries, row, at)));
     },
   };
 }
@@ -147,9 +148,11 @@ function ends(queries: Queries): Pick<SessionStore, 'revoke' | 'revokeAll' | 're
 /** The newest one stands in the session itself too: a program of before may have gone on with it. */
 async function ended(
   queries: Queries,
-  { id, token_id, token_until }: Pick<SessionRecord, (typeof ENDED)[number]>,
+  { id, token_id, token_until, cookie, expires_at }: Pick<SessionRecord, (typeof ENDED)[number]>,
   at: number,
 ): Promise<EndedSession> {
+  // What a browser's session is called stands for a token: streams that run in it are found by that.
+  if (cookie !== null) return { id, tokens: [{ token_id: id, until: expires_at }] };
   const alive = queries.selectFrom('account_tokens').select(['token_id', 'until']).where('session_id', '=', id);
   const tokens = new Map((await alive.where('until', '>', at).execute()).map((row) => [row.token_id, row]));
   if (token_until > at) tokens.set(token_id, { token_id, until: token_until });

@@ -10,14 +10,20 @@ import { ACCOUNTS, type Auth, authClient, bearer, PASSWORD } from '../helpers/ac
 import { scenarioConfig, startGateway, type TestGateway, writeConfig } from '../helpers/gateway.ts';
 import { cleanEnv, freePorts, MAIN, runToEnd } from '../helpers/processes.ts';
 import { appCode } from '../helpers/second-factor.ts';
+import { type Service, startService } from '../helpers/upstreams.ts';
 import { verifies } from '../helpers/verifies.ts';
 
 let gateway: TestGateway;
 let auth: Auth;
 let site: string;
+let feed: Service;
 let config: Parameters<typeof startGateway>[0] & object;
 
 beforeAll(async () => {
+  feed = await startService((_asked, response) => {
+    response.setHeader('content-type', 'text/event-stream');
+    response.write('data: first\n\n');
+  });
   const [port = 0] = await freePorts(1);
   site = `http://127.0.0.1:${port}`;
   config = {
@@ -25,12 +31,21 @@ beforeAll(async () => {
     listen: { data: `127.0.0.1:${port}`, admin: { address: '127.0.0.1:0' } },
     identity: { accounts: { kind: 'local', cookies: true } },
     accounts: ACCOUNTS,
+    routes: [
+      {
+        ...{ match: '/feed', protocol: 'http', url: feed.url, identity: ['accounts'] },
+        permissions: { GET: { allOf: ['tasks.read'] } },
+      },
+    ],
   };
   gateway = await startGateway(config);
   await writeConfig(gateway.home, config);
   auth = authClient(gateway.url);
 });
-afterAll(() => gateway?.[Symbol.asyncDispose]());
+afterAll(async () => {
+  await gateway?.[Symbol.asyncDispose]();
+  await feed?.[Symbol.asyncDispose]();
+});
 
 async function administer<T>(act: (administration: AccountAdministration) => Promise<T>): Promise<T> {
   const { stores, accounts } = scenarioConfig(config, gateway.home);
@@ -87,6 +102,24 @@ test('a logout withdraws every access token of the session that others would sti
   );
   const ended = events.find((event) => event.event_type === 'token_revoked' && event.user_id === account.id);
   expect(ended).toMatchObject({ details: { withdrawn: expect.arrayContaining(claims.map(({ jti }) => jti)) } });
+});
+
+test('what a page of a browser still receives ends with its session', async () => {
+  const { cookie } = await person('reader');
+  const stream = await fetch(`${site}/feed`, { headers: { ...cookie, 'sec-fetch-site': 'same-origin' } });
+  expect(stream.status).toBe(200);
+  const reader = stream.body?.getReader();
+  expect(Buffer.from((await reader?.read())?.value ?? '').toString()).toContain('first');
+  expect((await auth('DELETE', '/auth/session', undefined, { ...cookie, origin: site })).status).toBe(204);
+  // It is cut off, or ends with an event that says why: it does not go on.
+  const rest = async () => {
+    for (;;) {
+      const next = await reader?.read().catch(() => ({ done: true }));
+      if (next === undefined || next.done) return 'over';
+    }
+  };
+  expect(await rest()).toBe('over');
+  await gateway.audited((all) => all.some((event) => 'code' in event && event.code === 'TOKEN_REVOKED'));
 });
 
 test('a role that changes ends the sessions of browsers; those with tokens go on with the new one', async () => {

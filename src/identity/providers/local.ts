@@ -39,7 +39,7 @@ const HELD_BACK: AuthResult = Object.freeze({
 /** What was shown for a session. `until`: epoch milliseconds. */
 interface Shown {
   readonly kind: 'bearer' | 'session';
-  readonly token_id: string | null;
+  readonly token_id: string;
   readonly until: number;
   /** Of an agent's token: what is said of the agent. */
   readonly agent: AgentClaims | null;
@@ -128,9 +128,10 @@ class LocalProvider implements IdentityProvider {
     const { epoch } = this.#cache;
     const standing = await this.#accounts.byCookie(text, facts.now);
     if (standing === null) return ENDED;
+    // Its name in place of a token's: by that it is withdrawn, and what runs in it is cut off.
     const shown = {
       kind: 'session',
-      token_id: null,
+      token_id: standing.session_id,
       until: standing.idle_until ?? standing.expires_at,
       agent: null,
     } as const;
