@@ -133,7 +133,7 @@ const META = {
   'io.modelcontextprotocol/clientCapabilities': {},
 };
 
-async function everyDialect({ headers }: Kind): Promise<void> {
+async function everyDialect({ headers, isGood }: Kind): Promise<void> {
   const rpc = (method: string, params: object) => ({
     headers: { ...headers, ...MODERN, 'mcp-protocol-version': '2026-07-28', 'mcp-method': method },
     json: { jsonrpc: '2.0', id: 1, method, params: { ...params, _meta: META } },
@@ -141,16 +141,10 @@ async function everyDialect({ headers }: Kind): Promise<void> {
   const tool = (query: string) => ({ server_name: 'orders', tool_name: 'execute_query', parameters: { query } });
   const chat = { model: 'small', messages: [{ role: 'user', content: 'good evening' }] };
   await say('/mcp/orders', rpc('tools/list', {}));
-  await say('/mcp/orders', rpc('tools/call', { name: 'execute_query', arguments: { query: 'DROP TABLE orders' } }));
-  await say('/mcp/orders', { headers: { ...headers, ...MODERN }, json: [] });
   await say('/v1/chat/completions', { headers, json: chat });
-  await say('/v1/chat/completions', { headers, json: { ...chat, model: 'unheard-of' } });
-  await say('/v1/chat/completions', { headers, method: 'POST', body: '{"a":1,"a":2}' });
   await say('/tools/invoke', { headers, json: tool('SELECT id FROM orders LIMIT 1') });
-  await say('/tools/invoke', { headers, json: tool('DROP TABLE orders') });
-  await say('/tools/invoke', { headers, json: { server_name: 'unheard-of' } });
   await say('/api/tasks', { headers });
-  await say('/api/tasks/99', { headers, method: 'DELETE' });
+  for (const path of ['/down', '/nowhere', '/auth/me', '/approvals']) await say(path, { headers });
   for (const name of ['authorization', 'x-api-key', 'x-delegation-token']) {
     const value = headers[name]?.replace(/^\w+ /, '');
     if (value === undefined) continue;
@@ -158,11 +152,16 @@ async function everyDialect({ headers }: Kind): Promise<void> {
     // What is written into a path stays there; of what does not look like a secret nobody can know that it is one.
     if (!headers[name]?.startsWith('Basic ')) await say(`/api/tasks/${value}`, { headers });
   }
-  await say('/down', { headers });
-  await say('/nowhere', { headers });
-  await say('/auth/me', { headers });
+  // Nobody else gets further than these.
+  if (!isGood) return;
+  await say('/mcp/orders', rpc('tools/call', { name: 'execute_query', arguments: { query: 'DROP TABLE orders' } }));
+  await say('/mcp/orders', { headers: { ...headers, ...MODERN }, json: [] });
+  await say('/v1/chat/completions', { headers, json: { ...chat, model: 'unheard-of' } });
+  await say('/v1/chat/completions', { headers, method: 'POST', body: '{"a":1,"a":2}' });
+  await say('/tools/invoke', { headers, json: tool('DROP TABLE orders') });
+  await say('/tools/invoke', { headers, json: { server_name: 'unheard-of' } });
+  await say('/api/tasks/99', { headers, method: 'DELETE' });
   await say('/auth/verify', { headers });
-  await say('/approvals', { headers });
   await say('/api/v1/token/exchange', { headers, method: 'POST', body: 'grant_type=x&subject_token=y' });
 }
 
