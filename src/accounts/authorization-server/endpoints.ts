@@ -39,10 +39,10 @@ function post(path: string, answer: (exchange: Admitted, body: Buffer) => Promis
   };
 }
 
-/** Below a prefix of the issuer each is served with and without it: proxies differ in what they leave. */
+/** Below a prefix of the issuer each is served with and without it behind: proxies differ in what they leave. */
 function discovery(server: AuthorizationServer): Endpoint[] {
   const prefix = new URL(server.options.issuer).pathname.replace(/\/$/, '');
-  const paths = new Set(WELL_KNOWN.flatMap((path) => [path, `${path}${prefix}`, `${prefix}${path}`]));
+  const paths = new Set(WELL_KNOWN.flatMap((path) => [path, `${path}${prefix}`]));
   return [...paths].map((path) =>
     get(path, async ({ exchange }) => {
       const reply = await server.answer(exchange, { url: WELL_KNOWN[0] });

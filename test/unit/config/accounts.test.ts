@@ -30,6 +30,17 @@ describe('accounts', () => {
     [`accounts: { enabled: true, default_role: ghost }\n${LOCAL}`, 'there is no such role'],
     [`accounts: { enabled: true, roles: { admin: { permissions: [] } } }\n${LOCAL}`, 'admin stands for everything'],
     [`accounts: { enabled: true, bootstrap_token: short }\n${LOCAL}`, 'at least'],
+    [`accounts: { enabled: true, authorization_server: { enabled: true } }\n${LOCAL}`, 'set public_url'],
+    [`public_url: "http://127.0.0.1:1"\naccounts: { authorization_server: { enabled: true } }`, 'to log in with'],
+    [
+      `accounts: { enabled: true, authorization_server: { enabled: true }, tokens: { algorithm: HS256, secret: ${SECRET} } }`,
+      'who can check HS256 can sign',
+    ],
+    ['accounts: { authorization_server: { issuer: "https://gateway.example.com/?a=b" } }', 'without query'],
+    [
+      'mode: production\naccounts: { enabled: true, authorization_server: { enabled: true, issuer: "http://login.example.com" } }',
+      'production needs an https address',
+    ],
     [`listen: { data: "127.0.0.1:8080", auth: "127.0.0.1:8080" }`, 'an address of its own'],
   ])('%s is refused', (text, message) => {
     verifies('VF-01');
