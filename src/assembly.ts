@@ -127,7 +127,7 @@ export async function assemble(config: Config, platform: Platform): Promise<Gene
   const approvals = buildApprovals(config, platform, cleanup);
   const protocols = buildProtocols({
     ...{ config, platform, servers, upstreams, identities, judge, classify, admission, approvals, accounts },
-    endpoints: [...endpoints, ...oauthEndpoints(config, routes, providers), ...signing.endpoints, ...agents],
+    endpoints: [...endpoints, ...oauthEndpoints(config, routes, providers, accounts), ...signing.endpoints, ...agents],
   });
   const parts: PipelineParts = {
     routes: new RouteTable(routes, (route, path) => protocols[route.protocol].serves?.(path) ?? true),

@@ -1,10 +1,13 @@
 /** Puts OAuth together for one generation: what routes say of themselves as protected resources, and what they require. */
+import { originOf } from './accounts/api.ts';
+import type { Sessions } from './accounts/sessions.ts';
 import { agentIssuer } from './agent-logins.ts';
 import type { Config } from './config/schema.ts';
 import { GatewayError } from './core/errors.ts';
 import type { Route } from './core/route.ts';
+import { isAccountCookie } from './identity/account-tokens.ts';
 import { isFetchable } from './identity/key-fetch.ts';
-import { type BrowserLogin, loginEndpoints } from './identity/oauth/login-endpoints.ts';
+import { type BrowserLogin, type EndSession, loginEndpoints } from './identity/oauth/login-endpoints.ts';
 import type { ProtectedRoute } from './identity/oauth/protected-resource.ts';
 import { challengeOf, metadataEndpoints, requireScopes } from './identity/oauth/protected-resource.ts';
 import { SessionCookie } from './identity/oauth/session-cookie.ts';
@@ -73,17 +76,22 @@ function browserLogins(providers: ReadonlyMap<string, IdentityProvider>): readon
 /**
  * What routes are as protected resources, and where browsers log in. Without `public_url` nobody knows what to call the
  * resources, so nothing is said.
+ * @param accounts ends browser sessions that are not of these providers
  */
 export function oauthEndpoints(
   config: Config,
   routes: readonly Route[],
   providers: ReadonlyMap<string, IdentityProvider>,
+  accounts: { readonly sessions: Pick<Sessions, 'endCookie'> } | null,
 ): readonly Endpoint[] {
   const { public_url } = config;
   if (public_url === undefined) return [];
+  const endOther: EndSession = async (text, exchange) => {
+    if (isAccountCookie(text)) await accounts?.sessions.endCookie(text, originOf(exchange));
+  };
   return [
     ...metadataEndpoints(protectedRoutes(config, routes), public_url),
-    ...loginEndpoints(browserLogins(providers), new SessionCookie(public_url), public_url),
+    ...loginEndpoints(browserLogins(providers), new SessionCookie(public_url), public_url, endOther),
   ];
 }
 

@@ -2,10 +2,12 @@
 import { readFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { ACCOUNTS, PASSWORD } from '../helpers/accounts.ts';
 import { countAttacks } from '../helpers/attacks.ts';
 import type { AuthorizationServer } from '../helpers/authorization-server.ts';
 import { GATEWAY_CLIENT, startAuthorizationServer } from '../helpers/authorization-server.ts';
 import { logIn, NO_BROWSER, openBrowser } from '../helpers/browser.ts';
+import { walkForms } from '../helpers/forms.ts';
 import type { TestGateway } from '../helpers/gateway.ts';
 import { startGateway } from '../helpers/gateway.ts';
 import { freePorts } from '../helpers/processes.ts';
@@ -308,6 +310,45 @@ describe('a session', () => {
     const second = await begin(first);
     const statuses = [first, second, other].map(async (one) => (await go(`${base}/api/tasks`, { cookie: one })).status);
     expect(await Promise.all(statuses)).toEqual([401, 200, 200]);
+  });
+
+  test('of an account here ends as well, with a login at the provider or the logout of either', async () => {
+    verifies('SF-50');
+    const [port = 0] = await freePorts(1);
+    const here = `http://127.0.0.1:${port}`;
+    const client = { client_id: 'second', client_secret: 'a-secret-of-the-second-gateway' };
+    await using own = await startAuthorizationServer({
+      clients: [{ ...client, redirect_uris: [`${here}/auth/oauth/callback`] }],
+    });
+    await using _both = await startGateway({
+      public_url: here,
+      listen: { data: `127.0.0.1:${port}`, admin: { address: '127.0.0.1:0' } },
+      identity: {
+        staff: { kind: 'oidc', issuer: own.issuer, ...client, login: {} },
+        people: { kind: 'local', cookies: true },
+      },
+      accounts: { ...ACCOUNTS },
+      routes: [{ match: '/api', protocol: 'http', url: echo.url, identity: ['staff', 'people'] }],
+    });
+    const json = { 'content-type': 'application/json', origin: here };
+    const account = { username: 'dana', email: 'dana@example.com', password: PASSWORD };
+    expect((await go(`${here}/auth/register`, json, 'POST', JSON.stringify(account))).status).toBe(201);
+    const enter = async () => {
+      const { email: _email, ...words } = account;
+      const { cookies } = await go(`${here}/auth/session`, json, 'POST', JSON.stringify(words));
+      return cookies[0]?.split(';', 1)[0] ?? '';
+    };
+    const whoIs = async (cookie: string) => (await go(`${here}/auth/me`, { cookie })).status;
+    const [first, second] = [await enter(), await enter()];
+    expect(await Promise.all([first, second].map(whoIs))).toEqual([200, 200]);
+    const start = await go(`${here}/auth/oauth/start`);
+    const isBack = (url: URL) => url.pathname === '/auth/oauth/callback';
+    const callback = await walkForms(start.location ?? '', 'dana', isBack);
+    const kept = start.cookies[0]?.split(';', 1)[0] ?? '';
+    expect((await go(callback.href, { cookie: `${kept}; ${first}` })).status).toBe(302);
+    expect(await Promise.all([first, second].map(whoIs))).toEqual([401, 200]);
+    expect((await go(`${here}/auth/oauth/logout`, { cookie: second, origin: here }, 'POST')).status).toBe(204);
+    expect(await whoIs(second)).toBe(401);
   });
 
   test('ends for pages of ours only, and at once', async () => {

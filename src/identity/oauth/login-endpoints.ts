@@ -1,5 +1,6 @@
 /** `/auth/oauth`: browsers log in at an OpenID provider, come back with a session, and end it. */
 import { GatewayError } from '../../core/errors.ts';
+import type { Admitted } from '../../core/exchange.ts';
 import type { Endpoint, EndpointReply } from '../../protocols/endpoint.ts';
 import { type Begun, LOGIN_SECONDS } from './login.ts';
 import { cookieValue, type SessionCookie } from './session-cookie.ts';
@@ -16,14 +17,25 @@ export interface BrowserLogin {
 
 const CALLBACK = '/auth/oauth/callback';
 
-/** @param logins at least one; the first is meant when none is named */
+/** Ends the session of a cookie, of whatever kind; nothing happens for one that is no good. */
+export type EndSession = (text: string, exchange: Admitted) => Promise<void>;
+
+/**
+ * @param logins at least one; the first is meant when none is named
+ * @param endOther for cookies that are not of these logins
+ */
 export function loginEndpoints(
   logins: readonly BrowserLogin[],
   cookie: SessionCookie,
   publicUrl: string,
+  endOther?: EndSession,
 ): readonly Endpoint[] {
   const [first] = logins;
   if (first === undefined) return [];
+  const endSession: EndSession = async (text, exchange) => {
+    await first.end(text);
+    await endOther?.(text, exchange);
+  };
   // RFC 9700 4.4: each issuer its own address, so that an answer cannot be taken for another issuer's.
   const paths = new Map(
     logins.map((login) => [login, logins.length === 1 ? CALLBACK : `${CALLBACK}/${login.provider}`]),
@@ -49,14 +61,14 @@ export function loginEndpoints(
       const { headers, method } = exchange.received;
       if (!cookie.isOwn(headers, method)) throw new GatewayError('ORIGIN_DENIED');
       const session = read(headers.cookie, cookie.name);
-      if (session !== null) await first.end(session);
+      if (session !== null) await endSession(session, exchange);
       return { status: 204, headers: { 'set-cookie': cookie.line(cookie.name, '', 0) } };
     },
   };
-  return [start, end, ...[...paths].map(([login, path]) => callback(login, path, cookie))];
+  return [start, end, ...[...paths].map(([login, path]) => callback(login, path, cookie, endSession))];
 }
 
-function callback(login: BrowserLogin, path: string, cookie: SessionCookie): Endpoint {
+function callback(login: BrowserLogin, path: string, cookie: SessionCookie, endSession: EndSession): Endpoint {
   return {
     ...{ method: 'GET', path, access: 'anyone', body: null },
     async answer({ exchange, query }) {
@@ -66,7 +78,7 @@ function callback(login: BrowserLogin, path: string, cookie: SessionCookie): End
       if (session === null) throw new GatewayError('FORBIDDEN', { message: 'Who logged in has no place here' });
       // One browser, one session: nobody could end the one whose cookie is replaced.
       const before = cookieValue(headers.cookie ?? '', cookie.name);
-      if (typeof before === 'string') await login.end(before);
+      if (typeof before === 'string') await endSession(before, exchange);
       return redirect(returnTo, cookie.line(cookie.name, session, login.sessionSeconds));
     },
   };
