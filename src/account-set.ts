@@ -32,6 +32,7 @@ import type { SigningRing } from './identity/signing-ring.ts';
 import { cookieProviders } from './oauth.ts';
 import { identityHeaders } from './pipeline/stages/forward.ts';
 import type { Endpoint } from './protocols/endpoint.ts';
+import { ERRORS_PATH } from './protocols/errors-api.ts';
 import { type AccountStore, createAccountStore } from './stores/accounts.ts';
 import type { ApiKeyRecord } from './stores/api-keys.ts';
 import type { Database } from './stores/database.ts';
@@ -150,7 +151,9 @@ export function accountIssuer({ accounts, public_url }: Pick<Config, 'accounts' 
 /** What a listener for accounts only serves. */
 export function isAuthPath(path: string): boolean {
   return (
-    /^\/(auth|oauth)\//.test(path) || /^\/\.well-known\/(jwks\.json|o[^/]+-(configuration|server)(\/|$))/.test(path)
+    /^\/(auth|oauth)\//.test(path) ||
+    path.startsWith(ERRORS_PATH) ||
+    /^\/\.well-known\/(jwks\.json|o[^/]+-(configuration|server)(\/|$))/.test(path)
   );
 }
 

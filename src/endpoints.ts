@@ -11,6 +11,7 @@ import { isPermission, refusalCode } from './pipeline/stages/decide.ts';
 import type { ProtocolParts } from './protocol-set.ts';
 import { endpointCall } from './protocols/api.ts';
 import type { Endpoint } from './protocols/endpoint.ts';
+import { errorEndpoints } from './protocols/errors-api.ts';
 import { versionEndpoints } from './protocols/version-api.ts';
 
 export function buildEndpoints(parts: ProtocolParts, shared: SharedParts): readonly Endpoint[] {
@@ -18,6 +19,7 @@ export function buildEndpoints(parts: ProtocolParts, shared: SharedParts): reado
     ...parts.endpoints,
     ...decisionEndpoints(parts, shared),
     ...versionEndpoints({ version: parts.platform.version, features: featuresOf(parts) }),
+    ...errorEndpoints(),
     ...approvalEndpoints(approvalsApi(parts)),
     ...keyServiceOf(parts.config, parts.platform, parts.judge),
     ...authEndpoints({

@@ -2,6 +2,7 @@
 import { CATALOGUE, type GatewayError } from '../core/errors.ts';
 import type { Reply, Routed } from '../core/exchange.ts';
 import { scrubText } from '../core/redaction.ts';
+import { helpLink } from './errors-api.ts';
 import type { ErrorContext } from './protocol.ts';
 
 /** Renders an error as `application/problem+json`. `exchange` names the path in `instance` when there is one. */
@@ -35,7 +36,10 @@ export function errorDetails(error: GatewayError, context: ErrorContext): Readon
 
 /** Headers that go with an error in every HTTP dialect. */
 export function errorHeaders(error: GatewayError, context: ErrorContext): Record<string, string> {
-  const headers: Record<string, string> = { 'cache-control': 'no-store', 'x-request-id': context.requestId };
+  const headers: Record<string, string> = {
+    ...{ 'cache-control': 'no-store', 'x-request-id': context.requestId },
+    link: helpLink(error.code),
+  };
   const { retryAfter, challenge, details } = error.extras;
   if (context.decisionId !== null) headers['x-decision-id'] = context.decisionId;
   if (retryAfter !== undefined) headers['retry-after'] = String(retryAfter);

@@ -168,6 +168,34 @@ describe('the orchestrator', () => {
   });
 });
 
+describe('errors', () => {
+  test('have a stable code and a link to what it means, on both ports', async () => {
+    verifies('V-36');
+    const headers = await loggedIn('mistaken');
+    const forged = await services('GET', '/tasks', undefined, bearer('a.bad.token'));
+    const denied = await auth('GET', '/auth/verify?permission=users.create', undefined, headers);
+    clock.advance(3_600_000);
+    const again = async () =>
+      auth('POST', '/auth/register', { username: 'flood', email: 'flood@example.com', password: PASSWORD });
+    const flood = [await again(), await again(), await again(), await again()].at(-1);
+    for (const [answer, status, code, words] of [
+      [forged, 401, 'INVALID_CREDENTIALS', /credentials are not valid/],
+      [denied, 403, 'FORBIDDEN', /^Permission denied/],
+      [flood, 429, 'RATE_LIMIT_EXCEEDED', /^Rate limit exceeded/],
+    ] as const) {
+      expect([answer?.status, answer?.body.error.code]).toEqual([status, code]);
+      expect(answer?.body.detail).toMatch(words);
+      const [, link = ''] = /^<([^>]+)>; rel="help"$/.exec(answer?.headers.get('link') ?? '') ?? [];
+      for (const ask of [auth, services]) {
+        const { body } = await ask('GET', link);
+        expect(body).toMatchObject({ code, status, documentation: `docs/errors.md#${code}` });
+      }
+    }
+    expect((await auth('GET', '/api/v1/errors/toString')).status).toBe(404);
+    expect((await auth('GET', '/api/v1/version')).status).toBe(404);
+  });
+});
+
 describe('keys that people make', () => {
   test('do what they were made for and nothing else, are shown once, and end when they are withdrawn or over', async () => {
     verifies('V-13', 'V-14', 'V-15', 'V-27');

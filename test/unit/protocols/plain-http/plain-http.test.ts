@@ -106,6 +106,7 @@ describe('plain HTTP', () => {
       'x-request-id': 'req_1',
       'x-decision-id': 'dec_1',
       'retry-after': '3',
+      link: '</api/v1/errors/RATE_LIMIT_EXCEEDED>; rel="help"',
     });
     expect(JSON.parse(String(reply.body))).toEqual({
       type: 'urn:portcullis:error:RATE_LIMIT_EXCEEDED',

@@ -1,0 +1,29 @@
+/** `GET /api/v1/errors/{code}`: what an error means, where the answer that held it points with `Link: …; rel="help"`. Source: acceptance V-36. */
+import { CATALOGUE, type ErrorCode, GatewayError, isErrorCode } from '../core/errors.ts';
+import type { Endpoint } from './endpoint.ts';
+
+/** Before the code, in links. Both listeners of callers serve it. */
+export const ERRORS_PATH = '/api/v1/errors/';
+
+/** For callers of any kind: it says nothing that the documentation does not. */
+export function errorEndpoints(): readonly Endpoint[] {
+  return [
+    {
+      method: 'GET',
+      path: `${ERRORS_PATH}{code}`,
+      access: 'anyone',
+      body: null,
+      answer({ params }) {
+        const code = params.code ?? '';
+        if (!isErrorCode(code)) throw new GatewayError('NOT_FOUND');
+        const { status, title, retryable } = CATALOGUE[code];
+        return { status: 200, body: { code, status, title, retryable, documentation: `docs/errors.md#${code}` } };
+      },
+    },
+  ];
+}
+
+/** Value of `Link` for an answer that holds this error (RFC 8288). */
+export function helpLink(code: ErrorCode): string {
+  return `<${ERRORS_PATH}${code}>; rel="help"`;
+}
