@@ -11,6 +11,7 @@ const TIMEOUT_MS = 10_000;
 const OPTIONS = {
   url: { type: 'string' },
   username: { type: 'string' },
+  otp: { type: 'string' },
   json: { type: 'boolean' },
   provider: { type: 'string' },
   issuer: { type: 'string' },
@@ -26,15 +27,26 @@ const OPTIONS = {
 /** With `--username` by password, and the token is printed; without it at an issuer, and the tokens are kept. */
 export async function authLogin(argv: readonly string[], io: Io): Promise<number> {
   const values = readOptions(argv, OPTIONS);
-  const { url, username, json, ...others } = values;
-  if (username === undefined) return oauthLogin(values, io);
+  const { url, username, otp, json, ...others } = values;
+  if (username === undefined) {
+    if (otp !== undefined) throw new UsageError('--otp goes with --username');
+    return oauthLogin(values, io);
+  }
   const [other] = Object.keys(others);
   if (other !== undefined) throw new UsageError(`--${other} does not go with --username`);
-  return byPassword(findGateway(url, io), username, json === true, io);
+  return byPassword(findGateway(url, io), otp === undefined ? { username } : { username, otp }, json === true, io);
 }
 
-/** The password comes from standard input: arguments and the environment can be read by others. */
-async function byPassword(url: string, username: string, json: boolean, io: Io): Promise<number> {
+/**
+ * The password comes from standard input: arguments and the environment can be read by others. A code of an app is good
+ * once, and gone when they have read it.
+ */
+async function byPassword(
+  url: string,
+  who: { readonly username: string; readonly otp?: string },
+  json: boolean,
+  io: Io,
+): Promise<number> {
   const { protocol, hostname } = new URL(url);
   if (protocol === 'http:' && !isLoopbackHost(hostname)) {
     throw new CommandError('a password is not sent over plain HTTP to another machine: use https');
@@ -47,7 +59,7 @@ async function byPassword(url: string, username: string, json: boolean, io: Io):
     method: 'POST',
     redirect: 'error',
     headers: { 'content-type': 'application/json' },
-    body: JSON.stringify({ username, password }),
+    body: JSON.stringify({ ...who, password }),
     signal: AbortSignal.any([io.signal, AbortSignal.timeout(TIMEOUT_MS)]),
   }).catch((error: unknown) => {
     throw new UnreachableError(`no gateway answers at ${url}`, { cause: error });

@@ -5,7 +5,7 @@ import { authValidate } from './auth-validate.ts';
 import { EXIT, type Io, UsageError } from './io.ts';
 
 export const AUTH_HELP = `Usage: portcullis auth login [--url URL] [--issuer URL | --provider NAME] [--device]
-       portcullis auth login --username NAME [--url URL]
+       portcullis auth login --username NAME [--otp CODE] [--url URL]
        portcullis auth status [--url URL] [--json]
        portcullis auth token [--url URL]
        portcullis auth logout [--url URL | --all]

@@ -6,6 +6,7 @@ import { ACCOUNTS, type Auth, authClient, bearer, IDENTITY, PASSWORD } from '../
 import type { TestGateway } from '../helpers/gateway.ts';
 import { ADMIN_TOKEN, startGateway, writeConfig } from '../helpers/gateway.ts';
 import { cleanEnv, MAIN, ROOT, runToEnd } from '../helpers/processes.ts';
+import { appCode } from '../helpers/second-factor.ts';
 import { verifies } from '../helpers/verifies.ts';
 
 const config = { identity: IDENTITY, accounts: ACCOUNTS };
@@ -57,6 +58,13 @@ describe('docs/accounts.md', () => {
     expect(done.stdout).toContain('otpauth://totp/Portcullis:john_doe?secret=');
     expect(done.stdout).toContain('"code":"SECOND_FACTOR_REQUIRED"');
     expect(done.stdout).toMatch(/"enabled":true.*"recovery_codes_left":9.*"mfa_verified":true/);
+    const { secret } = JSON.parse(readFileSync(join(gateway.home, 'enrolment.json'), 'utf8')) as { secret: string };
+    // The next code: the present one was used to confirm.
+    const otp = appCode(secret, Date.now() + 30_000);
+    const login = (more: string) =>
+      shell(`printf '%s' "$PASSWORD" | portcullis auth login --username john_doe ${more}`, { PASSWORD });
+    expect(await login('')).toMatchObject({ code: 1, stderr: expect.stringContaining('second factor is required') });
+    expect(await login(`--otp ${otp}`)).toMatchObject({ code: 0, stdout: expect.stringMatching(/^eyJ/) });
     const reset = await shell('portcullis users mfa-reset john_doe');
     expect(reset).toMatchObject({ code: 0, stderr: expect.stringContaining('no second factor any more') });
   });
