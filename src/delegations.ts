@@ -35,6 +35,7 @@ export function delegating(
     keys: platform.keys,
     issuers: issuersOf(config),
     accounts: lendingAccounts(config, platform),
+    foreignKeys: new Set(Object.keys(config.identity).filter((name) => config.identity[name]?.kind === 'remote-key')),
     onRejection: (detail) => logger.debug({ detail }, 'delegation_refused'),
   });
   cleanup.defer(() => delegation.close());

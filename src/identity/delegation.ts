@@ -44,6 +44,8 @@ export interface DelegationOptions {
   /** Issuers of tokens by the name of their provider: what they withdraw withdraws what was lent with it. */
   readonly issuers: ReadonlyMap<string, string>;
   readonly accounts?: LendingAccounts | undefined;
+  /** Names of the providers whose keys are kept elsewhere, and so cannot be looked up again. */
+  readonly foreignKeys?: ReadonlySet<string>;
   /** Told of refused tokens, in words for the operator. */
   readonly onRejection?: (detail: string) => void;
 }
@@ -148,6 +150,10 @@ class DelegationDesk implements Delegation {
     if (target.actor !== null) return refused('The target acts for somebody else itself');
     if (caller.tenant_id !== target.tenant_id) return refused('The target belongs elsewhere');
     const chain = [caller.id, ...actorIds(caller)];
+    const lender = caller.parties?.at(-1) ?? caller;
+    if (this.#options.foreignKeys?.has(lender.auth.provider) === true) {
+      return refused('What another service keeps the key of cannot be lent: nobody could say when it is withdrawn');
+    }
     if (target.id === caller.id) return refused('Nobody lends to themselves');
     if (chain.includes(target.id)) return refused('The target acts in this chain already');
     if (chain.length > MAX_DEPTH) return refused('The chain is too long');

@@ -54,6 +54,7 @@ export function deskOf(around: Setting, onRejection?: (detail: string) => void):
     shared: around.shared,
     keys: around.env.keys,
     issuers: new Map([['staff', 'https://idp.example']]),
+    foreignKeys: new Set(['elsewhere']),
     ...(onRejection === undefined ? {} : { onRejection }),
   });
 }

@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Decision, DecisionRequest } from '../../../src/core/decision.ts';
 import { GatewayError } from '../../../src/core/errors.ts';
-import type { Principal } from '../../../src/core/principal.ts';
+import { makePrincipal, type Principal } from '../../../src/core/principal.ts';
 import type { Delegation } from '../../../src/identity/delegation.ts';
 import { covers, coversAll, sharedGrants } from '../../../src/identity/delegation-rights.ts';
 import { delegationKey } from '../../../src/identity/delegation-token.ts';
@@ -353,6 +353,15 @@ describe('a delegation token', () => {
     const { token } = await desk.issue(person('boss'), person('bot'), {}, START);
     expect(await broken.accept(person('bot'), token, START)).toMatchObject({ code: 'AUTH_UNAVAILABLE', status: 503 });
     broken.close();
+  });
+
+  test('is not made from a key that another service keeps: whether it is good later nobody here could say', async () => {
+    const { auth, ...facts } = person('boss');
+    const foreign = makePrincipal({ ...facts, auth: { key_id: auth.key_id } }, 'elsewhere', 'api-key');
+    await expect(desk.issue(foreign, person('bot'), {}, START)).rejects.toMatchObject({
+      code: 'FORBIDDEN',
+      message: expect.stringContaining('another service'),
+    });
   });
 
   test('lives no longer than the credentials of both sides and the token it was made from', async () => {
