@@ -68,7 +68,7 @@ status $A/auth/register -H "$J" -d '{"username":"x","email":"bad","password":"sh
 
 describe.skipIf(missing)('one command', () => {
   test('starts accounts and services; its log and its events are lines of JSON without secrets', {
-    timeout: 30_000,
+    timeout: 60_000,
   }, async () => {
     verifies('V-05', 'V-08', 'V-42');
     const [a = 0, s = 0] = await freePorts(2);
@@ -125,7 +125,7 @@ describe.skipIf(missing)('one command', () => {
   });
 
   test('keeps accounts, tokens and keys over a restart, and tells when a key was last used', {
-    timeout: 30_000,
+    timeout: 60_000,
   }, async () => {
     verifies('V-13', 'V-14', 'V-15', 'VF-01', 'VF-09', 'VF-10');
     const [a = 0, s = 0] = await freePorts(2);
@@ -177,7 +177,7 @@ describe.skipIf(missing || NO_POSTGRES !== null || NO_REDIS !== null)('the same 
   });
 
   test('keeps accounts and keys in one, what was revoked in the other, and speaks TLS on both ports', {
-    timeout: 30_000,
+    timeout: 60_000,
   }, async () => {
     verifies('V-03', 'V-04', 'V-10', 'V-33');
     const authority = await createAuthority('CN=Swarm');
