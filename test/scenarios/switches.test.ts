@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { WebSocket } from 'ws';
 import type { AuditEvent } from '../../src/audit/event.ts';
@@ -35,6 +36,7 @@ const config = join(home.path, 'portcullis.yaml');
 let orders: Example;
 let tasks: Awaited<ReturnType<typeof startTasks>>;
 let events: Service;
+const waiting: string[] = [];
 let one: Instance;
 let two: Instance;
 
@@ -60,7 +62,9 @@ async function startInstance(name: string): Promise<Instance> {
 beforeAll(async () => {
   orders = await startExample('orders-server');
   tasks = await startTasks();
-  events = await startService((_request, response) => {
+  events = await startService((request, response) => {
+    // One that takes its time.
+    if (request.url?.endsWith('/waiting')) return void waiting.push(request.url);
     response.writeHead(200, { 'content-type': 'text/event-stream' });
     response.write('data: begun\n\n');
   });
@@ -210,6 +214,18 @@ describe('what is open', () => {
       await until(async () => (await ends()).length === 2);
       expect((await ends()).map((event) => ('status' in event ? event.status : null)).sort()).toEqual([101, 200]);
     }
+  });
+
+  test('ends also while it waits for an answer, in both gateways', async () => {
+    const owner = await key('walter');
+    const calls = [one, two].map((at) => call(`${at.data}/events/waiting`, { key: owner.api_key }));
+    await until(() => setImmediate(waiting.length === 2));
+    const began = performance.now();
+    await operate('/switches', 'POST', { kind: 'principal', name: 'walter' }, two);
+    const answers = await Promise.all(calls);
+    expect(performance.now() - began).toBeLessThan(EVERYWHERE_MS);
+    expect(answers.map((answer) => [answer.status, codeOf(answer)])).toEqual(Array(2).fill([403, 'SWITCHED_OFF']));
+    await portcullis('switch', 'on', '--principal', 'walter');
   });
 
   test('ends when its API key is revoked by a command beside the gateway', async () => {
