@@ -161,9 +161,13 @@ describe('portcullis keys', () => {
     [['create', '--name', 'x', '--expires-in-days', '1.5']],
     [['create', '--name', 'x', '--type', 'root']],
     [['create', '--name', 'x', '--allowed-ip', 'nowhere']],
-    [['create', '--bogus']],
   ])('%j is a usage mistake', async (argv) => {
     await expect(run(...argv)).rejects.toThrow(UsageError);
+  });
+
+  test('an option that does not exist is one, too', async () => {
+    // The dispatcher knows it by this code.
+    await expect(run('create', '--bogus')).rejects.toMatchObject({ code: 'ERR_PARSE_ARGS_UNKNOWN_OPTION' });
   });
 
   test('without a configuration nothing is reached', async () => {
