@@ -75,11 +75,18 @@ stems := {substring(permission, 0, count(permission) - 1) |
 	endswith(permission, ending)
 }
 
-# Why a plain HTTP call found no rule, in words the caller can act on.
-refusal(call) := concat("", ["Permission denied: ", concat(", ", sort(missing(call))), " is required"]) if {
+# Why a plain HTTP call found no rule, in words the caller can act on: what is needed, and what the caller has.
+refusal(call) := concat("", [demanded(call), possessed])
+
+demanded(call) := concat("", ["Permission denied: ", concat(", ", sort(missing(call))), " is required"]) if {
 	count(missing(call)) > 0
 } else := concat("", ["Permission denied: one of ", concat(", ", sort(call.resource.permissions.anyOf)), " is required"]) if {
 	count(call.resource.permissions.anyOf) > 0
 } else := "Permission denied: no permission opens this method" if {
 	any_asked(call)
 } else := "Permission denied"
+
+# The first ones, for an error must stay readable.
+possessed := concat("", ["; held: ", concat(", ", array.slice(sort(held), 0, 20))]) if {
+	count(held) > 0
+} else := "; none is held"

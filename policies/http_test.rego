@@ -82,7 +82,19 @@ test_admins_hold_what_the_gateways_own_interface_asks_for if {
 test_a_denial_names_what_is_missing if {
 	decision := main.decision with data.portcullis.custom as {} with input as call({"allOf": ["tasks.delete", "tasks.read"]}, ["tasks.read"])
 	support.codes(decision) == {"FORBIDDEN"}
-	support.messages(decision) == {"Permission denied: tasks.delete is required"}
+	support.messages(decision) == {"Permission denied: tasks.delete is required; held: tasks.read"}
+}
+
+test_a_denial_says_when_nothing_is_held if {
+	decision := main.decision with data.portcullis.custom as {} with input as call({"anyOf": ["tasks.delete", "tasks.admin"]}, [])
+	support.messages(decision) == {"Permission denied: one of tasks.admin, tasks.delete is required; none is held"}
+}
+
+test_a_denial_names_twenty_of_what_is_held if {
+	many := [sprintf("p%02d", [i]) | some i in numbers.range(1, 30)]
+	decision := main.decision with data.portcullis.custom as {} with input as call({"allOf": ["tasks.delete"]}, many)
+	some message in support.messages(decision)
+	endswith(message, "p19, p20")
 }
 
 # What the gateway asks of a method that a route with permissions does not name.
@@ -90,7 +102,8 @@ test_any_of_none_is_held_by_nobody if {
 	every held in [[], ["*"], ["tasks.*"]] {
 		decision := main.decision with data.portcullis.custom as {} with input as call({"anyOf": []}, held)
 		decision.allow == false
-		support.messages(decision) == {"Permission denied: no permission opens this method"}
+		some message in support.messages(decision)
+		startswith(message, "Permission denied: no permission opens this method; ")
 	}
 	main.decision.allow == false with data.portcullis.custom as {} with input as anonymous({"anyOf": []})
 }

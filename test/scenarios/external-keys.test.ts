@@ -45,7 +45,7 @@ describe.skipIf(NO_REDIS !== null)(
     test('good keys pass, bad ones do not, fifty at once ask once, and no key is kept anywhere', {
       timeout: 60_000,
     }, async () => {
-      verifies('H-01', 'H-02', 'H-05', 'H-14', 'H-18', 'H-19', 'H-22', 'HF-01', 'HF-08', 'HF-09');
+      verifies('HW-06', 'H-01', 'H-02', 'H-05', 'H-14', 'H-18', 'H-19', 'H-22', 'HF-01', 'HF-08', 'HF-09');
       using place = temporaryDirectory();
       await using redis = await startRedis();
       await using service = await startKeyService();
@@ -84,7 +84,8 @@ describe.skipIf(NO_REDIS !== null)(
       // Reading needs a scope, writing another; searches are sent with POST, and read.
       expect((await call(models, { key: 'hok_dev_reader' })).status).toBe(403);
       const write = await call(models, { key: 'hok_dev_good', json: {} });
-      expect([write.status, write.text]).toEqual([403, expect.stringContaining('model:write')]);
+      const demand = 'Permission denied: model:write is required; held: model:read';
+      expect([write.status, write.text]).toEqual([403, expect.stringContaining(demand)]);
       expect((await call(`${models}/search`, { key: 'hok_dev_good', json: {} })).status).toBe(200);
       const calls = (await call(`${service.url}/_calls`)).body as { key_id: string | null; key: string }[];
       expect(calls.filter(({ key_id }) => key_id === 'good')).toHaveLength(1);
