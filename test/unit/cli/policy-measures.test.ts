@@ -105,7 +105,7 @@ describe.skipIf(missing !== null)('policy test --coverage', () => {
     await expect(run('test', scratch, '--coverage', '--threshold', '101')).rejects.toThrow('0 to 100');
   });
 
-  test('covers nine tenths of the shipped rules', async () => {
+  test('covers nine tenths of the shipped rules', { timeout: 60_000 }, async () => {
     expect((await readFile(join(policies, 'main.rego'))).length).toBeGreaterThan(0);
     expect((await run('test', policies, '--coverage', '--threshold', '90')).code).toBe(0);
   });
