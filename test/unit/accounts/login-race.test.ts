@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { AccountAdministration } from '../../../src/account-administration.ts';
+import { AccountAdministration } from '../../../src/composition/account-administration.ts';
 import { Accounts } from '../../../src/accounts/accounts.ts';
 import { Guard } from '../../../src/accounts/guard.ts';
 import { Passwords } from '../../../src/accounts/passwords.ts';

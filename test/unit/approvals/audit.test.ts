@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { approvalDraft } from '../../../src/approval-set.ts';
+import { approvalDraft } from '../../../src/composition/approval-set.ts';
 import { makePrincipal } from '../../../src/core/principal.ts';
 import { approvalRecord, NOW } from './records.ts';
 

@@ -1,19 +1,20 @@
 /** Puts the key service of one generation together: its endpoints, and who asks where a key asks about itself. */
-import type { Platform } from './assembly.ts';
-import type { Config } from './config/schema.ts';
-import type { Judge } from './core/exchange.ts';
-import type { Route } from './core/route.ts';
-import { keyServiceEndpoints } from './identity/key-service.ts';
+
+import type { Config } from '../config/schema.ts';
+import type { Judge } from '../core/exchange.ts';
+import type { Route } from '../core/route.ts';
+import { keyServiceEndpoints } from '../identity/key-service.ts';
 import {
   type KeyValidationOptions,
   keyValidationEndpoint,
   VALIDATE_PATH,
   validatingPrincipal,
-} from './identity/key-validation.ts';
-import type { Authenticator } from './pipeline/stages/authenticate.ts';
-import { isPermission } from './pipeline/stages/decide.ts';
-import { endpointCall } from './protocols/api.ts';
-import type { Endpoint } from './protocols/endpoint.ts';
+} from '../identity/key-validation.ts';
+import type { Authenticator } from '../pipeline/stages/authenticate.ts';
+import { isPermission } from '../pipeline/stages/decide.ts';
+import { endpointCall } from '../protocols/api.ts';
+import type { Endpoint } from '../protocols/endpoint.ts';
+import type { Platform } from './assembly.ts';
 
 function validationOf(platform: Platform): KeyValidationOptions {
   const { keys, pepper, clock, keyUsage: usage, logging } = platform;

@@ -1,9 +1,9 @@
 /** From the configuration's routes, servers and models to what the pipeline works with. Pure: no sockets, no files. */
-import type { ServerFacts } from './classification/classifier.ts';
-import type { Config, CredentialConfig, RouteConfig, ServerConfig } from './config/schema.ts';
-import type { PermissionRule, Route } from './core/route.ts';
-import { Secret } from './core/secret.ts';
-import { VALIDATE_PATH } from './identity/key-validation.ts';
+import type { ServerFacts } from '../classification/classifier.ts';
+import type { Config, CredentialConfig, RouteConfig, ServerConfig } from '../config/schema.ts';
+import type { PermissionRule, Route } from '../core/route.ts';
+import { Secret } from '../core/secret.ts';
+import { VALIDATE_PATH } from '../identity/key-validation.ts';
 
 /** Paths of the tools API; one route each, present unless the configuration serves the path itself. */
 const TOOLS_PATHS = ['/tools', '/servers'] as const;

@@ -1,8 +1,9 @@
 /** How the policy in force does: for `policy status`, `/health/detailed` and the metrics. Source: policy-engine 7. */
+
+import type { PolicyStatus } from '../policy/engine.ts';
+import type { EngineStats } from '../policy/opa-engine.ts';
 import type { Generation } from './assembly.ts';
 import type { OpenPlatform } from './platform.ts';
-import type { PolicyStatus } from './policy/engine.ts';
-import type { EngineStats } from './policy/opa-engine.ts';
 
 type Figures = Omit<EngineStats, 'log'> & {
   /** Since the activation; null without a policy. */

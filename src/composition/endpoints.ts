@@ -1,18 +1,19 @@
 /** Everything the gateway answers itself on the data listener, in one list. Each feature adds the endpoints it makes. */
+
+import type { ApprovalsApiOptions } from '../approvals/api.ts';
+import { approvalEndpoints, DECIDE } from '../approvals/api.ts';
+import { GatewayError } from '../core/errors.ts';
+import { isPermission, refusalCode } from '../pipeline/stages/decide.ts';
+import { endpointCall } from '../protocols/api.ts';
+import type { Endpoint } from '../protocols/endpoint.ts';
+import { errorEndpoints } from '../protocols/errors-api.ts';
+import { versionEndpoints } from '../protocols/version-api.ts';
 import { authEndpoints } from './account-set.ts';
 import { refusedDecisionDraft } from './approval-set.ts';
-import type { ApprovalsApiOptions } from './approvals/api.ts';
-import { approvalEndpoints, DECIDE } from './approvals/api.ts';
-import { GatewayError } from './core/errors.ts';
 import { keyServiceOf } from './key-service-set.ts';
 import type { SharedParts } from './pdp.ts';
 import { decisionEndpoints } from './pdp.ts';
-import { isPermission, refusalCode } from './pipeline/stages/decide.ts';
 import type { ProtocolParts } from './protocol-set.ts';
-import { endpointCall } from './protocols/api.ts';
-import type { Endpoint } from './protocols/endpoint.ts';
-import { errorEndpoints } from './protocols/errors-api.ts';
-import { versionEndpoints } from './protocols/version-api.ts';
 
 export function buildEndpoints(parts: ProtocolParts, shared: SharedParts): readonly Endpoint[] {
   return [

@@ -3,18 +3,18 @@
  * a second whether anybody has changed the database, and at once when somebody in this process did. While the database
  * cannot be read the last known state stays in force and readiness says so. Source: security 2.10.
  */
-import type { SwitchTarget } from './admin/switches.ts';
-import type { Clock } from './core/clock.ts';
-import { GatewayError } from './core/errors.ts';
-import type { Logger } from './core/module.ts';
-import { everyAuth } from './core/principal.ts';
-import { onEveryTokenRevoked, onKeyChange } from './identity/revocations.ts';
-import type { RunningExchanges } from './pipeline/running.ts';
-import { Switchboard } from './pipeline/switchboard.ts';
-import type { ApiKeyStore } from './stores/api-keys.ts';
-import type { Shared } from './stores/shared.ts';
-import type { SwitchedOff, SwitchStore } from './stores/switches.ts';
-import { SWITCH_KINDS, switchId } from './stores/switches.ts';
+import type { SwitchTarget } from '../admin/switches.ts';
+import type { Clock } from '../core/clock.ts';
+import { GatewayError } from '../core/errors.ts';
+import type { Logger } from '../core/module.ts';
+import { everyAuth } from '../core/principal.ts';
+import { onEveryTokenRevoked, onKeyChange } from '../identity/revocations.ts';
+import type { RunningExchanges } from '../pipeline/running.ts';
+import { Switchboard } from '../pipeline/switchboard.ts';
+import type { ApiKeyStore } from '../stores/api-keys.ts';
+import type { Shared } from '../stores/shared.ts';
+import type { SwitchedOff, SwitchStore } from '../stores/switches.ts';
+import { SWITCH_KINDS, switchId } from '../stores/switches.ts';
 
 /** Between two looks, milliseconds. */
 const LOOK_MS = 250;

@@ -1,6 +1,6 @@
 /** What to tell an operator who switches something off that nothing here is called by. */
-import type { Config } from './config/schema.ts';
-import type { SwitchedOff } from './stores/switches.ts';
+import type { Config } from '../config/schema.ts';
+import type { SwitchedOff } from '../stores/switches.ts';
 
 type Named = Pick<SwitchedOff, 'kind' | 'name' | 'within'>;
 

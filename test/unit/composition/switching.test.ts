@@ -1,8 +1,8 @@
 import { expect, test, vi } from 'vitest';
-import { RunningExchanges } from '../../src/pipeline/running.ts';
-import { createMemoryShared } from '../../src/stores/memory-shared.ts';
-import type { SwitchedOff, SwitchStore } from '../../src/stores/switches.ts';
-import { openSwitching } from '../../src/switching.ts';
+import { openSwitching } from '../../../src/composition/switching.ts';
+import { RunningExchanges } from '../../../src/pipeline/running.ts';
+import { createMemoryShared } from '../../../src/stores/memory-shared.ts';
+import type { SwitchedOff, SwitchStore } from '../../../src/stores/switches.ts';
 
 const record: SwitchedOff = {
   id: 'swi_1',

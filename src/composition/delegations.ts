@@ -1,18 +1,19 @@
 /** Puts delegation together for one generation: the desk, its endpoints, and the header on every route. */
+
+import { rolesOf } from '../accounts/roles.ts';
+import type { Config } from '../config/schema.ts';
+import { GatewayError } from '../core/errors.ts';
+import type { Route } from '../core/route.ts';
+import { withDelegation } from '../identity/delegated.ts';
+import { createDelegation, type Delegation } from '../identity/delegation.ts';
+import type { LendingAccounts } from '../identity/delegation-standing.ts';
+import { delegationKey } from '../identity/delegation-token.ts';
+import { keyOwners } from '../identity/directory.ts';
+import { tokenEndpoints } from '../identity/token-exchange.ts';
+import type { Authenticator } from '../pipeline/stages/authenticate.ts';
+import type { Endpoint } from '../protocols/endpoint.ts';
 import { accountIssuer, localProviders } from './account-set.ts';
-import { rolesOf } from './accounts/roles.ts';
 import type { Generation, Platform } from './assembly.ts';
-import type { Config } from './config/schema.ts';
-import { GatewayError } from './core/errors.ts';
-import type { Route } from './core/route.ts';
-import { withDelegation } from './identity/delegated.ts';
-import { createDelegation, type Delegation } from './identity/delegation.ts';
-import type { LendingAccounts } from './identity/delegation-standing.ts';
-import { delegationKey } from './identity/delegation-token.ts';
-import { keyOwners } from './identity/directory.ts';
-import { tokenEndpoints } from './identity/token-exchange.ts';
-import type { Authenticator } from './pipeline/stages/authenticate.ts';
-import type { Endpoint } from './protocols/endpoint.ts';
 
 export interface Delegating {
   readonly endpoints: readonly Endpoint[];

@@ -1,12 +1,13 @@
 /** A question of the program around the gateway: may this principal do this to that? Source: acceptance D-16, DF-02. */
+
+import type { Action, ResourceRef } from '../core/call.ts';
+import { NO_APPROVAL } from '../core/decision.ts';
+import { makeId } from '../core/ids.ts';
+import type { PrincipalFacts } from '../core/principal.ts';
+import { completePrincipal } from '../identity/completion.ts';
+import type { PipelineParts } from '../pipeline/pipeline.ts';
+import { isPermission } from '../pipeline/stages/decide.ts';
 import type { Platform } from './assembly.ts';
-import type { Action, ResourceRef } from './core/call.ts';
-import { NO_APPROVAL } from './core/decision.ts';
-import { makeId } from './core/ids.ts';
-import type { PrincipalFacts } from './core/principal.ts';
-import { completePrincipal } from './identity/completion.ts';
-import type { PipelineParts } from './pipeline/pipeline.ts';
-import { isPermission } from './pipeline/stages/decide.ts';
 
 /** What it is done to, and whose it is. Null: nobody's, or it is not known. */
 export type AskedResource = Pick<ResourceRef, 'type' | 'id' | 'tenant_id' | 'owner_id'> &

@@ -1,12 +1,12 @@
 /** From the configuration to where decisions are recorded and which candidate is shown them. */
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
+import type { Config } from '../config/schema.ts';
+import { watchFiles } from '../config/watch.ts';
+import type { DecisionLogOptions } from '../policy/decision-log.ts';
+import type { Shadow } from '../policy/shadow.ts';
+import { startShadow } from '../policy/shadow.ts';
 import type { Platform } from './assembly.ts';
-import type { Config } from './config/schema.ts';
-import { watchFiles } from './config/watch.ts';
-import type { DecisionLogOptions } from './policy/decision-log.ts';
-import type { Shadow } from './policy/shadow.ts';
-import { startShadow } from './policy/shadow.ts';
 
 /** Null when decisions are not logged. */
 export function decisionLogOptions(config: Config, platform: Platform): DecisionLogOptions | null {

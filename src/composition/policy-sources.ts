@@ -1,13 +1,13 @@
 /** From `policy.bundle` to the place policies come from. */
 import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import type { Config } from '../config/schema.ts';
+import { openBundleService } from '../policy/bundle-service.ts';
+import type { SigningRules } from '../policy/bundle-signing.ts';
+import { BundleStore } from '../policy/bundle-store.ts';
+import { keyProblem } from '../policy/jws.ts';
+import type { PolicyEngineOptions } from '../policy/opa-engine.ts';
 import type { Platform } from './assembly.ts';
-import type { Config } from './config/schema.ts';
-import { openBundleService } from './policy/bundle-service.ts';
-import type { SigningRules } from './policy/bundle-signing.ts';
-import { BundleStore } from './policy/bundle-store.ts';
-import { keyProblem } from './policy/jws.ts';
-import type { PolicyEngineOptions } from './policy/opa-engine.ts';
 import { credentialHeaders } from './routes.ts';
 
 type Bundle = Config['policy']['bundle'];

@@ -1,16 +1,16 @@
 /** The upstreams of one generation: pools, breakers, credentials, and the tunnels of WebSockets. */
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
+import type { Config, UpstreamOptions } from '../config/schema.ts';
+import { GatewayError } from '../core/errors.ts';
+import type { Route } from '../core/route.ts';
+import type { Forwarding } from '../pipeline/stages/forward.ts';
+import { createHttpUpstream } from '../upstreams/http-pool.ts';
+import type { UpgradeTarget } from '../upstreams/upgrade.ts';
+import { proxyUpgrade } from '../upstreams/upgrade.ts';
+import type { Upstream } from '../upstreams/upstream.ts';
 import type { Platform } from './assembly.ts';
-import type { Config, UpstreamOptions } from './config/schema.ts';
-import { GatewayError } from './core/errors.ts';
-import type { Route } from './core/route.ts';
-import type { Forwarding } from './pipeline/stages/forward.ts';
 import { credentialHeaders } from './routes.ts';
-import { createHttpUpstream } from './upstreams/http-pool.ts';
-import type { UpgradeTarget } from './upstreams/upgrade.ts';
-import { proxyUpgrade } from './upstreams/upgrade.ts';
-import type { Upstream } from './upstreams/upstream.ts';
 
 /** Upstreams by the kind of route that leads to them; names are unique only within a kind. */
 export interface Upstreams {

@@ -1,17 +1,17 @@
 /** Makes the approvals of one generation, and reports what happens to them: to audit, metrics and the webhook. */
-import { DECIDE } from './approvals/api.ts';
-import type { ApprovalEvent } from './approvals/approval.ts';
-import { Approvals } from './approvals/approvals.ts';
-import { MAX_SHOWN_LENGTH } from './approvals/showable.ts';
-import { ApprovalTokens } from './approvals/token.ts';
-import { ApprovalWebhook } from './approvals/webhook.ts';
+import { DECIDE } from '../approvals/api.ts';
+import type { ApprovalEvent } from '../approvals/approval.ts';
+import { Approvals } from '../approvals/approvals.ts';
+import { MAX_SHOWN_LENGTH } from '../approvals/showable.ts';
+import { ApprovalTokens } from '../approvals/token.ts';
+import { ApprovalWebhook } from '../approvals/webhook.ts';
+import type { AuditDraft } from '../audit/event.ts';
+import { createRedactor } from '../audit/redaction.ts';
+import type { Config } from '../config/schema.ts';
+import type { Admitted } from '../core/exchange.ts';
+import { scrubText } from '../core/redaction.ts';
+import { EVERY_TENANT } from '../stores/api-keys.ts';
 import type { Platform } from './assembly.ts';
-import type { AuditDraft } from './audit/event.ts';
-import { createRedactor } from './audit/redaction.ts';
-import type { Config } from './config/schema.ts';
-import type { Admitted } from './core/exchange.ts';
-import { scrubText } from './core/redaction.ts';
-import { EVERY_TENANT } from './stores/api-keys.ts';
 
 const DAY_MS = 86_400_000;
 /** How often is looked for what nobody decided in time. */

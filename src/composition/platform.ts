@@ -1,43 +1,43 @@
 /** What outlives configurations: stores, audit, metrics, logger; and the reports that every end of a request leaves. */
 import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import type { AdminAction } from '../admin/app.ts';
+import { shownSwitch } from '../admin/switches.ts';
+import type { ApprovalEvent } from '../approvals/approval.ts';
+import { auditEnd } from '../audit/build.ts';
+import type { FileAuditRecorder } from '../audit/recorder.ts';
+import { createAuditRecorder } from '../audit/recorder.ts';
+import { createSilentRecorder } from '../audit/silent.ts';
+import type { Config } from '../config/schema.ts';
+import type { Clock } from '../core/clock.ts';
+import { systemClock } from '../core/clock.ts';
+import type { ErrorCode, GatewayError } from '../core/errors.ts';
+import type { Logger } from '../core/module.ts';
+import { scrubText } from '../core/redaction.ts';
+import type { DoorRefusal } from '../http/server.ts';
+import { fromOwn, type NamedOwnProvider } from '../identity/own-provider.ts';
+import { REVOKED } from '../identity/revocations.ts';
+import type { Logging } from '../observability/logger.ts';
+import { createLogging } from '../observability/logger.ts';
+import type { Metrics } from '../observability/metrics.ts';
+import { createMetrics } from '../observability/metrics.ts';
+import type { RequestEnd } from '../pipeline/pipeline.ts';
+import type { TunnelCut } from '../pipeline/running.ts';
+import { RunningExchanges } from '../pipeline/running.ts';
+import { Refusal } from '../pipeline/stages/decide.ts';
+import { createApiKeyStore } from '../stores/api-keys.ts';
+import { createApprovalStore } from '../stores/approvals.ts';
+import type { Backend, Database, DatabaseOptions } from '../stores/database.ts';
+import { openDatabase } from '../stores/database.ts';
+import { createKeyUsageStore } from '../stores/key-usage.ts';
+import { insuredCounters, openShared } from '../stores/open-shared.ts';
+import { borrowed, loadOwnShared } from '../stores/own-shared.ts';
+import { loadPepper } from '../stores/pepper.ts';
+import type { Shared } from '../stores/shared.ts';
+import { createSwitchStore } from '../stores/switches.ts';
 import { accountIssuer, openAccountStores } from './account-set.ts';
-import type { AdminAction } from './admin/app.ts';
-import { shownSwitch } from './admin/switches.ts';
 import { approvalDraft } from './approval-set.ts';
-import type { ApprovalEvent } from './approvals/approval.ts';
 import type { Platform } from './assembly.ts';
-import { auditEnd } from './audit/build.ts';
-import type { FileAuditRecorder } from './audit/recorder.ts';
-import { createAuditRecorder } from './audit/recorder.ts';
-import { createSilentRecorder } from './audit/silent.ts';
-import type { Config } from './config/schema.ts';
-import type { Clock } from './core/clock.ts';
-import { systemClock } from './core/clock.ts';
-import type { ErrorCode, GatewayError } from './core/errors.ts';
-import type { Logger } from './core/module.ts';
-import { scrubText } from './core/redaction.ts';
-import type { DoorRefusal } from './http/server.ts';
-import { fromOwn, type NamedOwnProvider } from './identity/own-provider.ts';
-import { REVOKED } from './identity/revocations.ts';
-import type { Logging } from './observability/logger.ts';
-import { createLogging } from './observability/logger.ts';
-import type { Metrics } from './observability/metrics.ts';
-import { createMetrics } from './observability/metrics.ts';
-import type { RequestEnd } from './pipeline/pipeline.ts';
-import type { TunnelCut } from './pipeline/running.ts';
-import { RunningExchanges } from './pipeline/running.ts';
-import { Refusal } from './pipeline/stages/decide.ts';
-import { createApiKeyStore } from './stores/api-keys.ts';
-import { createApprovalStore } from './stores/approvals.ts';
-import type { Backend, Database, DatabaseOptions } from './stores/database.ts';
-import { openDatabase } from './stores/database.ts';
-import { createKeyUsageStore } from './stores/key-usage.ts';
-import { insuredCounters, openShared } from './stores/open-shared.ts';
-import { borrowed, loadOwnShared } from './stores/own-shared.ts';
-import { loadPepper } from './stores/pepper.ts';
-import type { Shared } from './stores/shared.ts';
-import { createSwitchStore } from './stores/switches.ts';
 import type { NoticedChange, Switching, SwitchingOptions } from './switching.ts';
 import { openSwitching } from './switching.ts';
 
@@ -239,7 +239,7 @@ function countQuery(metrics: Metrics): NonNullable<DatabaseOptions['onQuery']> {
 }
 
 function packageVersion(): string {
-  const manifest = readFileSync(join(import.meta.dirname, '../package.json'), 'utf8');
+  const manifest = readFileSync(join(import.meta.dirname, '../../package.json'), 'utf8');
   return (JSON.parse(manifest) as { version: string }).version;
 }
 

@@ -1,10 +1,10 @@
 /** Addresses of the listeners: what is answered there, under which base URL, and why one could not be opened. */
 import type { AddressInfo } from 'node:net';
 import { resolve } from 'node:path';
-import type { Config } from './config/schema.ts';
-import type { HostRule } from './http/host.ts';
-import { hostName } from './http/host.ts';
-import type { TlsFiles } from './http/tls.ts';
+import type { Config } from '../config/schema.ts';
+import type { HostRule } from '../http/host.ts';
+import { hostName } from '../http/host.ts';
+import type { TlsFiles } from '../http/tls.ts';
 
 /** An address that cannot be had, in words that say what to do. */
 export function refusedAddress(error: unknown, address: string): never {

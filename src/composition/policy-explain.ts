@@ -1,15 +1,15 @@
 /** Explanations for the administration listener: of the policy in force, and of what its decision log holds. */
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
-import type { ExplainAdmin } from './admin/explain.ts';
+import type { ExplainAdmin } from '../admin/explain.ts';
+import { GatewayError } from '../core/errors.ts';
+import type { Bundle } from '../policy/bundle.ts';
+import { type ExplainRequest, explain } from '../policy/explain/explain.ts';
+import { findDecision } from '../policy/explain/find-event.ts';
+import { PlanFault } from '../policy/plan/interpreter.ts';
+import { PolicyLoadError } from '../policy/wasm/program.ts';
 import type { Generation } from './assembly.ts';
-import { GatewayError } from './core/errors.ts';
 import type { OpenPlatform } from './platform.ts';
-import type { Bundle } from './policy/bundle.ts';
-import { type ExplainRequest, explain } from './policy/explain/explain.ts';
-import { findDecision } from './policy/explain/find-event.ts';
-import { PlanFault } from './policy/plan/interpreter.ts';
-import { PolicyLoadError } from './policy/wasm/program.ts';
 
 /** Requests wait as long as this takes: what needs more can be explained with the command, beside the gateway. */
 const TIME_MS = 500;

@@ -1,15 +1,16 @@
 /** The signing keys of one generation: a ring for each algorithm in use, whoever signs with it. */
-import type { Platform } from './assembly.ts';
-import type { Config } from './config/schema.ts';
-import { KEY_SET_PATH, keySetEndpoint } from './identity/published-keys.ts';
+
+import type { Config } from '../config/schema.ts';
+import { KEY_SET_PATH, keySetEndpoint } from '../identity/published-keys.ts';
 import {
   openSigningRing,
   type PublicKeys,
   type SigningAlgorithm,
   type SigningRing,
   secretRing,
-} from './identity/signing-ring.ts';
-import type { Endpoint } from './protocols/endpoint.ts';
+} from '../identity/signing-ring.ts';
+import type { Endpoint } from '../protocols/endpoint.ts';
+import type { Platform } from './assembly.ts';
 import { identityTokensOf } from './upstream-identity.ts';
 
 export interface Signing {

@@ -3,10 +3,10 @@
  * the one that a file would hold, and it is checked in the same way. Source: acceptance D-18.
  */
 import { join, resolve } from 'node:path';
-import { loadConfigText } from './config/load.ts';
-import type { Config, ConfigInput } from './config/schema.ts';
-import type { GatewayOptions } from './gateway.ts';
-import { GIVEN, PROGRAM_SCHEMA } from './modules.ts';
+import { loadConfigText } from '../config/load.ts';
+import type { Config, ConfigInput } from '../config/schema.ts';
+import type { GatewayOptions } from '../gateway.ts';
+import { GIVEN, PROGRAM_SCHEMA } from '../modules.ts';
 
 export interface GatewaySetup extends GatewayOptions {
   /** What a configuration file would hold. Secrets are texts. */

@@ -1,26 +1,26 @@
 /** What the administration listener is made of: views of the running generation and the few things it may change. */
-import type { AdminParts } from './admin/app.ts';
-import type { KeyAdmin } from './admin/keys.ts';
-import type { SwitchAdmin } from './admin/switches.ts';
+import type { AdminParts } from '../admin/app.ts';
+import type { KeyAdmin } from '../admin/keys.ts';
+import type { SwitchAdmin } from '../admin/switches.ts';
+import { redactConfig } from '../config/print.ts';
+import { GatewayError } from '../core/errors.ts';
+import type { Reply } from '../core/exchange.ts';
+import type { Readiness } from '../http/app.ts';
+import { createHealthApp } from '../http/app.ts';
+import type { IssuedKey, KeyIssuing } from '../identity/key-issuing.ts';
+import { addressList, issueKey, revokeKey, rotateKey } from '../identity/key-issuing.ts';
+import { forgetRemoteKey } from '../identity/remote-key-cache.ts';
+import { problem } from '../protocols/problem.ts';
+import type { ApiKeyRecord } from '../stores/api-keys.ts';
+import { EVERY_TENANT } from '../stores/api-keys.ts';
+import type { Upstream, UpstreamHealth } from '../upstreams/upstream.ts';
 import type { Generation } from './assembly.ts';
-import { redactConfig } from './config/print.ts';
-import { GatewayError } from './core/errors.ts';
-import type { Reply } from './core/exchange.ts';
-import type { Readiness } from './http/app.ts';
-import { createHealthApp } from './http/app.ts';
-import type { IssuedKey, KeyIssuing } from './identity/key-issuing.ts';
-import { addressList, issueKey, revokeKey, rotateKey } from './identity/key-issuing.ts';
-import { forgetRemoteKey } from './identity/remote-key-cache.ts';
 import type { OpenPlatform } from './platform.ts';
 import { reportAdminAction } from './platform.ts';
 import { explainAdmin } from './policy-explain.ts';
 import { measurePolicy, policyStatus } from './policy-status.ts';
-import { problem } from './protocols/problem.ts';
-import type { ApiKeyRecord } from './stores/api-keys.ts';
-import { EVERY_TENANT } from './stores/api-keys.ts';
 import { switchWarnings } from './switch-warnings.ts';
 import type { Upstreams } from './upstream-set.ts';
-import type { Upstream, UpstreamHealth } from './upstreams/upstream.ts';
 
 export interface AdministrationSources {
   readonly platform: OpenPlatform;

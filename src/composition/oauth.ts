@@ -1,20 +1,20 @@
 /** Puts OAuth together for one generation: what routes say of themselves as protected resources, and what they require. */
-import { originOf } from './accounts/api.ts';
-import type { Sessions } from './accounts/sessions.ts';
+import { originOf } from '../accounts/api.ts';
+import type { Sessions } from '../accounts/sessions.ts';
+import type { Config } from '../config/schema.ts';
+import { GatewayError } from '../core/errors.ts';
+import type { Route } from '../core/route.ts';
+import { isAccountCookie } from '../identity/account-tokens.ts';
+import { isFetchable } from '../identity/key-fetch.ts';
+import { type BrowserLogin, type EndSession, loginEndpoints } from '../identity/oauth/login-endpoints.ts';
+import type { ProtectedRoute } from '../identity/oauth/protected-resource.ts';
+import { challengeOf, metadataEndpoints, requireScopes } from '../identity/oauth/protected-resource.ts';
+import { SessionCookie } from '../identity/oauth/session-cookie.ts';
+import type { IdentityProvider } from '../identity/provider.ts';
+import { browserLogin } from '../identity/providers/oidc.ts';
+import type { Authenticator } from '../pipeline/stages/authenticate.ts';
+import type { Endpoint } from '../protocols/endpoint.ts';
 import { agentIssuer } from './agent-logins.ts';
-import type { Config } from './config/schema.ts';
-import { GatewayError } from './core/errors.ts';
-import type { Route } from './core/route.ts';
-import { isAccountCookie } from './identity/account-tokens.ts';
-import { isFetchable } from './identity/key-fetch.ts';
-import { type BrowserLogin, type EndSession, loginEndpoints } from './identity/oauth/login-endpoints.ts';
-import type { ProtectedRoute } from './identity/oauth/protected-resource.ts';
-import { challengeOf, metadataEndpoints, requireScopes } from './identity/oauth/protected-resource.ts';
-import { SessionCookie } from './identity/oauth/session-cookie.ts';
-import type { IdentityProvider } from './identity/provider.ts';
-import { browserLogin } from './identity/providers/oidc.ts';
-import type { Authenticator } from './pipeline/stages/authenticate.ts';
-import type { Endpoint } from './protocols/endpoint.ts';
 
 const OAUTH_KINDS = new Set(['jwt', 'oidc', 'introspection']);
 

@@ -3,24 +3,24 @@
  * a second. Source: acceptance V-25, V-38, VF-14, VF-17.
  */
 import { randomBytes } from 'node:crypto';
+import { BOOTSTRAP_MS, type NewAccount, personalWords } from '../accounts/accounts.ts';
+import { Guard } from '../accounts/guard.ts';
+import { requireGoodPassword } from '../accounts/password-rules.ts';
+import { isPasswordHash, Passwords } from '../accounts/passwords.ts';
+import { type Roles, rolesOf } from '../accounts/roles.ts';
+import { factorLock } from '../accounts/second-factor.ts';
+import type { AccountsConfig } from '../config/accounts-schema.ts';
+import type { Clock } from '../core/clock.ts';
+import { GatewayError } from '../core/errors.ts';
+import { makeId } from '../core/ids.ts';
+import type { Secret } from '../core/secret.ts';
+import { type AccountRecord, type AccountStore, createAccountStore } from '../stores/accounts.ts';
+import { createApiKeyStore } from '../stores/api-keys.ts';
+import type { Database } from '../stores/database.ts';
+import { createMemoryShared } from '../stores/memory-shared.ts';
+import { createSecondFactorStore, type SecondFactorStore } from '../stores/second-factors.ts';
+import { createSessionStore, type EndedSession } from '../stores/sessions.ts';
 import { exceeds, revokeKeysOf } from './account-set.ts';
-import { BOOTSTRAP_MS, type NewAccount, personalWords } from './accounts/accounts.ts';
-import { Guard } from './accounts/guard.ts';
-import { requireGoodPassword } from './accounts/password-rules.ts';
-import { isPasswordHash, Passwords } from './accounts/passwords.ts';
-import { type Roles, rolesOf } from './accounts/roles.ts';
-import { factorLock } from './accounts/second-factor.ts';
-import type { AccountsConfig } from './config/accounts-schema.ts';
-import type { Clock } from './core/clock.ts';
-import { GatewayError } from './core/errors.ts';
-import { makeId } from './core/ids.ts';
-import type { Secret } from './core/secret.ts';
-import { type AccountRecord, type AccountStore, createAccountStore } from './stores/accounts.ts';
-import { createApiKeyStore } from './stores/api-keys.ts';
-import type { Database } from './stores/database.ts';
-import { createMemoryShared } from './stores/memory-shared.ts';
-import { createSecondFactorStore, type SecondFactorStore } from './stores/second-factors.ts';
-import { createSessionStore, type EndedSession } from './stores/sessions.ts';
 
 export interface AccountAdministrationOptions {
   readonly config: AccountsConfig;

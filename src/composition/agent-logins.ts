@@ -1,24 +1,24 @@
 /** Makes the authorization server of one generation: agents log in with the gateway's own accounts, by browser. */
 import { AsyncLocalStorage } from 'node:async_hooks';
+import type { Origin } from '../accounts/account.ts';
+import { Entries } from '../accounts/authorization-server/adapter.ts';
+import { createClientFetch } from '../accounts/authorization-server/client-fetch.ts';
+import { authorizationServerEndpoints } from '../accounts/authorization-server/endpoints.ts';
+import type { EngineOptions, Notes, Resource } from '../accounts/authorization-server/engine-options.ts';
+import { LoginPages } from '../accounts/authorization-server/login-pages.ts';
+import { People } from '../accounts/authorization-server/people.ts';
+import { AuthorizationServer } from '../accounts/authorization-server/server.ts';
+import type { Config } from '../config/schema.ts';
+import { GatewayError } from '../core/errors.ts';
+import { announceAccountChange } from '../identity/account-changes.ts';
+import { AgentTokens } from '../identity/agent-tokens.ts';
+import { Audiences, resourceUri } from '../identity/oauth/resource.ts';
+import { Seal } from '../identity/oauth/seal.ts';
+import { revokeToken } from '../identity/revocations.ts';
+import type { SigningRing } from '../identity/signing-ring.ts';
+import type { Endpoint } from '../protocols/endpoint.ts';
 import type { AccountService } from './account-set.ts';
-import type { Origin } from './accounts/account.ts';
-import { Entries } from './accounts/authorization-server/adapter.ts';
-import { createClientFetch } from './accounts/authorization-server/client-fetch.ts';
-import { authorizationServerEndpoints } from './accounts/authorization-server/endpoints.ts';
-import type { EngineOptions, Notes, Resource } from './accounts/authorization-server/engine-options.ts';
-import { LoginPages } from './accounts/authorization-server/login-pages.ts';
-import { People } from './accounts/authorization-server/people.ts';
-import { AuthorizationServer } from './accounts/authorization-server/server.ts';
 import type { Platform } from './assembly.ts';
-import type { Config } from './config/schema.ts';
-import { GatewayError } from './core/errors.ts';
-import { announceAccountChange } from './identity/account-changes.ts';
-import { AgentTokens } from './identity/agent-tokens.ts';
-import { Audiences, resourceUri } from './identity/oauth/resource.ts';
-import { Seal } from './identity/oauth/seal.ts';
-import { revokeToken } from './identity/revocations.ts';
-import type { SigningRing } from './identity/signing-ring.ts';
-import type { Endpoint } from './protocols/endpoint.ts';
 import { buildRoutes } from './routes.ts';
 
 /** `iss` of agents' tokens, which is where clients find out the rest; null while it is off. */
@@ -76,7 +76,7 @@ export async function agentEndpoints(
   const common = { issuer, config: settings, resources, publicResource, entries };
   const { max_bytes: maxBytes, timeout_ms: timeoutMs } = settings.client_documents;
   // The library and what it brings along are read by those who use it only.
-  const { Engine } = await import('./accounts/authorization-server/engine.ts');
+  const { Engine } = await import('../accounts/authorization-server/engine.ts');
   const engine = await Engine.open({
     ...{ ...common, clock, ring, grantMs, cookieKey: seal.nameOf('cookies') },
     accounts: accountsOf(people, entries, clock.now),

@@ -1,8 +1,9 @@
 /** Who the caller is, said to upstreams in a signed token: one maker for each upstream whose configuration asks for it. */
+
+import type { IdentityTokenConfig } from '../config/identity-token-schema.ts';
+import type { Config } from '../config/schema.ts';
+import { SignerAtHand, UpstreamTokens } from '../identity/upstream-token.ts';
 import type { Platform } from './assembly.ts';
-import type { IdentityTokenConfig } from './config/identity-token-schema.ts';
-import type { Config } from './config/schema.ts';
-import { SignerAtHand, UpstreamTokens } from './identity/upstream-token.ts';
 import type { Signing } from './signing.ts';
 
 /** Milliseconds. */

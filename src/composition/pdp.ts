@@ -1,19 +1,19 @@
 /** Makes the decision API of one generation: the same classification, policy and counters as the data path. */
-import { adviceDraft, reportDraft } from './audit/advice.ts';
-import { keyOwners } from './identity/directory.ts';
-import { createAdvisor } from './pipeline/advise.ts';
-import { identityHeaders } from './pipeline/stages/forward.ts';
+import { adviceDraft, reportDraft } from '../audit/advice.ts';
+import { keyOwners } from '../identity/directory.ts';
+import { createAdvisor } from '../pipeline/advise.ts';
+import { identityHeaders } from '../pipeline/stages/forward.ts';
+import { authZenEndpoints } from '../protocols/authzen.ts';
+import type { Endpoint } from '../protocols/endpoint.ts';
+import type { ModelEntry } from '../protocols/llm/models.ts';
+import { ModelCatalog } from '../protocols/llm/models.ts';
+import type { ToolCatalog } from '../protocols/mcp/catalog.ts';
+import type { McpClient } from '../protocols/mcp/client.ts';
+import type { McpServer } from '../protocols/mcp/server.ts';
+import type { PdpOptions } from '../protocols/pdp-api.ts';
+import { pdpEndpoints } from '../protocols/pdp-api.ts';
+import { listingEndpoints } from '../protocols/pdp-lists.ts';
 import type { ProtocolParts } from './protocol-set.ts';
-import { authZenEndpoints } from './protocols/authzen.ts';
-import type { Endpoint } from './protocols/endpoint.ts';
-import type { ModelEntry } from './protocols/llm/models.ts';
-import { ModelCatalog } from './protocols/llm/models.ts';
-import type { ToolCatalog } from './protocols/mcp/catalog.ts';
-import type { McpClient } from './protocols/mcp/client.ts';
-import type { McpServer } from './protocols/mcp/server.ts';
-import type { PdpOptions } from './protocols/pdp-api.ts';
-import { pdpEndpoints } from './protocols/pdp-api.ts';
-import { listingEndpoints } from './protocols/pdp-lists.ts';
 
 /** What the protocols of the generation share. */
 export interface SharedParts {

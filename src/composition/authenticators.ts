@@ -1,18 +1,19 @@
 /** Who asks, for each route: the providers in their order behind the reading of credentials. */
+
+import type { Config } from '../config/schema.ts';
+import { GatewayError } from '../core/errors.ts';
+import { ANONYMOUS } from '../core/principal.ts';
+import type { Route } from '../core/route.ts';
+import { createIdentityChain } from '../identity/chain.ts';
+import { certificateCredential } from '../identity/client-certificate.ts';
+import { readCredentials } from '../identity/credentials.ts';
+import { metered } from '../identity/metered.ts';
+import type { SessionCookie } from '../identity/oauth/session-cookie.ts';
+import type { Credential, IdentityFacts, IdentityProvider } from '../identity/provider.ts';
+import { createFailureGuard, guarded } from '../pipeline/failure-guard.ts';
+import type { Authenticator } from '../pipeline/stages/authenticate.ts';
 import type { Platform } from './assembly.ts';
-import type { Config } from './config/schema.ts';
-import { GatewayError } from './core/errors.ts';
-import { ANONYMOUS } from './core/principal.ts';
-import type { Route } from './core/route.ts';
-import { createIdentityChain } from './identity/chain.ts';
-import { certificateCredential } from './identity/client-certificate.ts';
-import { readCredentials } from './identity/credentials.ts';
-import { metered } from './identity/metered.ts';
-import type { SessionCookie } from './identity/oauth/session-cookie.ts';
-import type { Credential, IdentityFacts, IdentityProvider } from './identity/provider.ts';
 import { type RouteOAuth, withScopes } from './oauth.ts';
-import { createFailureGuard, guarded } from './pipeline/failure-guard.ts';
-import type { Authenticator } from './pipeline/stages/authenticate.ts';
 import { OAUTH_PATH } from './routes.ts';
 
 const NEVER = new AbortController().signal;
