@@ -5,12 +5,16 @@
  */
 import type { Socket } from 'node:net';
 import { resolve } from 'node:path';
-import { isAuthPath } from './account-set.ts';
 import { createAdminApp } from './admin/app.ts';
-import { administrationParts, renderError } from './administration.ts';
-import type { Generation } from './assembly.ts';
-import { assemble } from './assembly.ts';
-import { type AskedResource, isAuthorized } from './authorizing.ts';
+import { isAuthPath } from './composition/account-set.ts';
+import { administrationParts, renderError } from './composition/administration.ts';
+import type { Generation } from './composition/assembly.ts';
+import { assemble } from './composition/assembly.ts';
+import { type AskedResource, isAuthorized } from './composition/authorizing.ts';
+import { answeredHosts, baseUrl, hostOf, refusedAddress, tlsFiles } from './composition/listening.ts';
+import type { OpenPlatform, OwnStorage } from './composition/platform.ts';
+import { credentialFacts, openPlatform, reportRefusal } from './composition/platform.ts';
+import { checkConfig, type GatewaySetup } from './composition/setup.ts';
 import type { Config } from './config/schema.ts';
 import type { Action } from './core/call.ts';
 import type { Clock } from './core/clock.ts';
@@ -21,32 +25,27 @@ import { fixedNodeRelease } from './core/node-release.ts';
 import type { PrincipalFacts } from './core/principal.ts';
 import type { Readiness } from './http/app.ts';
 import { createHealthApp, isHealthPath } from './http/app.ts';
-
 import { hostRule } from './http/host.ts';
 import type { Door, DoorOptions } from './http/server.ts';
 import { createDoor } from './http/server.ts';
 import type { KeyIssuing, KeyRequest } from './identity/key-issuing.ts';
 import { findGoodKey, issueKey } from './identity/key-issuing.ts';
 import type { NamedOwnProvider } from './identity/own-provider.ts';
-import { answeredHosts, baseUrl, hostOf, refusedAddress, tlsFiles } from './listening.ts';
 import { handle } from './pipeline/pipeline.ts';
-import type { OpenPlatform, OwnStorage } from './platform.ts';
-import { credentialFacts, openPlatform, reportRefusal } from './platform.ts';
-import { checkConfig, type GatewaySetup } from './setup.ts';
 
 /** What a program needs to make a gateway and to bring its own parts. */
-export type { AskedResource } from './authorizing.ts';
+export type { AskedResource } from './composition/authorizing.ts';
+export { ListenError } from './composition/listening.ts';
+export type { OwnStorage } from './composition/platform.ts';
+export { ConfigError, checkConfig, type GatewaySetup } from './composition/setup.ts';
 export type { Action } from './core/call.ts';
 export type { Principal, PrincipalFacts } from './core/principal.ts';
 export type { NamedOwnProvider, OwnCredential, OwnProvider } from './identity/own-provider.ts';
 export type { AuthResult, IdentityFacts } from './identity/provider.ts';
-export { ListenError } from './listening.ts';
-export type { OwnStorage } from './platform.ts';
 /** What policies are given and answer, and what callers of the decision API read. */
 export type { PolicyDecision } from './policy/decision-schema.ts';
 export type { PolicyInput } from './policy/input.ts';
 export type { A2aDecisionDocument, DecisionDocument } from './protocols/pdp/schemas.ts';
-export { ConfigError, checkConfig, type GatewaySetup } from './setup.ts';
 export type { Backend } from './stores/database.ts';
 export type { Shared } from './stores/shared.ts';
 

@@ -28,6 +28,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   approvals: ['core', 'config', 'observability'],
   accounts: ['core', 'config', 'observability'],
   // The composition roots know everyone.
+  composition: ['*'],
   cli: ['*'],
   '.': ['*'],
 };

@@ -1,6 +1,7 @@
 /** `portcullis doctor`: what will not work, what is not safe, and what to do about it. Starts nothing and asks nobody. */
 import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import { delimiter, dirname, join, resolve } from 'node:path';
+import { bundlePath, signingRules } from '../composition/policy-sources.ts';
 import type { LoadResult } from '../config/load.ts';
 import { suggestion } from '../config/problem.ts';
 import type { Config } from '../config/schema.ts';
@@ -8,7 +9,6 @@ import { SERVER_TYPES } from '../core/call.ts';
 import { isJsonObject, type JsonObject } from '../core/json.ts';
 import { loadBundle, staleSources } from '../policy/bundle.ts';
 import { PolicyLoadError } from '../policy/wasm/program.ts';
-import { bundlePath, signingRules } from '../policy-sources.ts';
 import { databaseFile } from '../stores/database.ts';
 import { configFile, readConfigFile } from './config-file.ts';
 import { EXIT, type Io, line } from './io.ts';

@@ -1,6 +1,7 @@
 /** `portcullis explain`: why a call is allowed or denied, from an input or from what the decision log holds. */
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
+import { signingRules } from '../composition/policy-sources.ts';
 import type { Config } from '../config/schema.ts';
 import { isJsonObject, type JsonObject, type JsonValue } from '../core/json.ts';
 import { loadBundle } from '../policy/bundle.ts';
@@ -10,7 +11,6 @@ import { findDecision } from '../policy/explain/find-event.ts';
 import { renderExplanation } from '../policy/explain/render.ts';
 import { PlanFault } from '../policy/plan/interpreter.ts';
 import { PolicyLoadError } from '../policy/wasm/program.ts';
-import { signingRules } from '../policy-sources.ts';
 import { configFile, requireConfig } from './config-file.ts';
 import type { Io } from './io.ts';
 import { CommandError, EXIT, line, UnreachableError, UsageError } from './io.ts';

@@ -5,12 +5,12 @@
 
 import { userInfo } from 'node:os';
 import { shownSwitch } from '../admin/switches.ts';
+import { switchWarnings } from '../composition/switch-warnings.ts';
 import { systemClock } from '../core/clock.ts';
 import { createApiKeyStore } from '../stores/api-keys.ts';
 import { openDatabase } from '../stores/database.ts';
 import type { SwitchedOff, SwitchStore, SwitchTarget } from '../stores/switches.ts';
 import { createSwitchStore, switchId } from '../stores/switches.ts';
-import { switchWarnings } from '../switch-warnings.ts';
 import { configFile, requireConfig } from './config-file.ts';
 import { CommandError, EXIT, type Io, line, UsageError } from './io.ts';
 import { printable } from './printable.ts';

@@ -1,6 +1,6 @@
 /** What ends with a session, and what an operator's word ends. */
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
-import { AccountAdministration } from '../../src/account-administration.ts';
+import { AccountAdministration } from '../../src/composition/account-administration.ts';
 import { isTokenRevoked } from '../../src/identity/revocations.ts';
 import { openDatabase } from '../../src/stores/database.ts';
 import { createDurableShared } from '../../src/stores/durable-shared.ts';

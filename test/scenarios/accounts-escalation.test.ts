@@ -1,6 +1,6 @@
 /** Who may make accounts and keys gets no further by it, and what was taken from an account its keys do not keep. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { revokeKeysOf } from '../../src/account-set.ts';
+import { revokeKeysOf } from '../../src/composition/account-set.ts';
 import { createApiKeyStore } from '../../src/stores/api-keys.ts';
 import { openDatabase } from '../../src/stores/database.ts';
 import { ACCOUNTS, type Auth, authClient, bearer, IDENTITY, PASSWORD } from '../helpers/accounts.ts';

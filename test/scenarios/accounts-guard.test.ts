@@ -2,7 +2,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
-import { AccountAdministration } from '../../src/account-administration.ts';
+import { AccountAdministration } from '../../src/composition/account-administration.ts';
 import type { Clock } from '../../src/core/clock.ts';
 import { openDatabase } from '../../src/stores/database.ts';
 import { loadPepper } from '../../src/stores/pepper.ts';

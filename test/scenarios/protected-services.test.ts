@@ -5,7 +5,7 @@ import type { AddressInfo } from 'node:net';
 import { serve } from '@hono/node-server';
 import { Hono } from 'hono';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { AccountAdministration } from '../../src/account-administration.ts';
+import { AccountAdministration } from '../../src/composition/account-administration.ts';
 import type { AuthConfig, AuthEnv } from '../../src/middleware.ts';
 import { authenticate, PUBLIC_PATHS, rateLimit, requireAuth } from '../../src/middleware.ts';
 import { openDatabase } from '../../src/stores/database.ts';
