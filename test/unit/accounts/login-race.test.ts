@@ -1,11 +1,11 @@
 import { expect, test } from 'vitest';
-import { AccountAdministration } from '../../../src/composition/account-administration.ts';
 import { Accounts } from '../../../src/accounts/accounts.ts';
 import { Guard } from '../../../src/accounts/guard.ts';
 import { Passwords } from '../../../src/accounts/passwords.ts';
 import { rolesOf } from '../../../src/accounts/roles.ts';
 import { SecondFactor } from '../../../src/accounts/second-factor.ts';
 import { Sessions } from '../../../src/accounts/sessions.ts';
+import { AccountAdministration } from '../../../src/composition/account-administration.ts';
 import { Secret } from '../../../src/core/secret.ts';
 import { AccountTokens } from '../../../src/identity/account-tokens.ts';
 import { Seal } from '../../../src/identity/oauth/seal.ts';

@@ -8,11 +8,11 @@ import { writeReplayLog } from '../../../bench/replay.ts';
 import type { AdminAction, AdminHono } from '../../../src/admin/app.ts';
 import { explainRoutes } from '../../../src/admin/explain.ts';
 import type { Generation } from '../../../src/composition/assembly.ts';
+import type { OpenPlatform } from '../../../src/composition/platform.ts';
+import { explainAdmin } from '../../../src/composition/policy-explain.ts';
 import { toGatewayError } from '../../../src/core/errors.ts';
 import type { Received } from '../../../src/core/exchange.ts';
-import type { OpenPlatform } from '../../../src/composition/platform.ts';
 import { type Bundle, loadBundle } from '../../../src/policy/bundle.ts';
-import { explainAdmin } from '../../../src/composition/policy-explain.ts';
 import { policyInput } from '../../helpers/policy-input.ts';
 
 const policies = fileURLToPath(new URL('../../../policies', import.meta.url));

@@ -5,6 +5,7 @@ import type { IncomingMessage } from 'node:http';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { assemble } from '../../../src/composition/assembly.ts';
+import { openPlatform } from '../../../src/composition/platform.ts';
 import { Secret } from '../../../src/core/secret.ts';
 import { certificateCredential } from '../../../src/identity/client-certificate.ts';
 import { issueKey } from '../../../src/identity/key-issuing.ts';
@@ -15,7 +16,6 @@ import { jwt } from '../../../src/identity/providers/jwt.ts';
 import { mtls } from '../../../src/identity/providers/mtls.ts';
 import { oidc } from '../../../src/identity/providers/oidc.ts';
 import { createIdentityProvider, IDENTITY_KINDS, IDENTITY_SCHEMA } from '../../../src/modules.ts';
-import { openPlatform } from '../../../src/composition/platform.ts';
 import { identityProviderContract } from '../../contract/identity-provider.ts';
 import { ACCOUNTS, authClient, IDENTITY, PASSWORD } from '../../helpers/accounts.ts';
 import {
