@@ -162,7 +162,9 @@ export class Accounts {
     await guard.admitLogin(origin.source_ip, here, isKnown ? null : name, origin.now);
     return guard.inTurn(lock, async () => {
       const who = await this.#prove({ account, login, lock, source }, origin);
-      return who === null ? { kind: 'second_factor_required' } : this.#begin(who, login.username, origin, begin);
+      return who === null
+        ? { kind: 'second_factor_required' }
+        : this.#begin(who, { username: login.username }, origin, begin);
     });
   }
 
@@ -219,9 +221,20 @@ export class Accounts {
     return result;
   }
 
+  /**
+   * A session of a browser for somebody who has shown elsewhere who it is; `told` goes into the audit. Rejects with
+   * INVALID_CREDENTIALS when the account changed meanwhile.
+   */
+  enter(who: LoggedIn, told: Readonly<Record<string, string>>, origin: Origin): Promise<LoginResult<BegunCookie>> {
+    const { sessions } = this.#options;
+    return this.#begin(who, told, origin, ({ account, source, mfa_at }) =>
+      sessions.beginCookie(account, source, mfa_at, origin.now),
+    );
+  }
+
   async #begin<Session extends { readonly session_id: string }>(
     who: LoggedIn,
-    username: string,
+    told: Readonly<Record<string, string>>,
     origin: Origin,
     begin: (who: LoggedIn) => Promise<Session>,
   ): Promise<LoginResult<Session>> {
@@ -234,7 +247,7 @@ export class Accounts {
       throw wrongPassword();
     }
     await store.noteLogin(account.id, origin.now);
-    this.#report('login_succeeded', account, origin, { username, mfa: mfa_at !== null }, session.session_id);
+    this.#report('login_succeeded', account, origin, { ...told, mfa: mfa_at !== null }, session.session_id);
     return { kind: 'logged_in', session, ...who };
   }
 

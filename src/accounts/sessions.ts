@@ -216,6 +216,11 @@ export class Sessions {
     return ended.length;
   }
 
+  /** Ends the sessions of an account that browsers have. */
+  async endBrowsers(accountId: string, origin: Origin, reason: string): Promise<void> {
+    await this.#tell(accountId, await this.#options.store.revokeCookies(accountId, origin.now), origin, reason);
+  }
+
   async #tell(accountId: string, ended: readonly EndedSession[], origin: Origin, reason: string): Promise<void> {
     const { revokeToken, announce, reports, tenant } = this.#options;
     for (const { id, tokens } of ended) {

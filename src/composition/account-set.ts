@@ -1,5 +1,5 @@
 /** Makes the account service of one generation, its endpoints, and the records of what happens there. */
-import type { AccountEvent, AccountReports } from '../accounts/account.ts';
+import type { AccountEvent, AccountReports, Origin } from '../accounts/account.ts';
 import { Accounts } from '../accounts/accounts.ts';
 import { accountEndpoints } from '../accounts/api.ts';
 import { browserEndpoints } from '../accounts/browser-api.ts';
@@ -30,6 +30,7 @@ import type { SigningRing } from '../identity/signing-ring.ts';
 import { identityHeaders } from '../pipeline/stages/forward.ts';
 import type { Endpoint } from '../protocols/endpoint.ts';
 import { ERRORS_PATH } from '../protocols/errors-api.ts';
+import { type AccountIdentityStore, createAccountIdentityStore } from '../stores/account-identities.ts';
 import { type AccountStore, createAccountStore } from '../stores/accounts.ts';
 import type { ApiKeyRecord } from '../stores/api-keys.ts';
 import type { Database } from '../stores/database.ts';
@@ -47,6 +48,7 @@ export interface AccountStores {
   readonly sessions: SessionStore;
   readonly signingKeys: SigningKeyStore;
   readonly oauthEntries: OAuthEntryStore;
+  readonly identities: AccountIdentityStore;
   readonly factors: SecondFactorStore;
 }
 
@@ -56,6 +58,7 @@ export function openAccountStores(database: Database): AccountStores {
     sessions: createSessionStore(database),
     signingKeys: createSigningKeyStore(database),
     oauthEntries: createOAuthEntryStore(database),
+    identities: createAccountIdentityStore(database),
     factors: createSecondFactorStore(database),
   };
 }
@@ -73,6 +76,9 @@ export interface AccountService {
   readonly reports: AccountReports;
   /** For the provider of kind `local`. */
   readonly local: LocalAccounts;
+  readonly passwords: Passwords;
+  /** Another role: keys that go beyond it are withdrawn, and sessions of browsers end. */
+  changeRole(accountId: string, role: string, origin: Origin): Promise<void>;
 }
 
 /** How often ended sessions and old failures are removed, and for how long they are kept. */
@@ -134,7 +140,13 @@ export async function buildAccounts(
     byCookie: (text, now) => sessions.byCookie(text, now),
     needsSecondFactor: (role) => options.mfa.required_roles.includes(role),
   };
-  return { accounts, factor, sessions, tokens, agents, guard, roles, reports, local };
+  const issuing = { keys: platform.keys, clock, shared };
+  const changeRole = async (id: string, role: string, origin: Origin): Promise<void> => {
+    await store.update(id, { role }, origin.now);
+    await sessions.endBrowsers(id, origin, 'another role');
+    await revokeKeysOf(issuing, options.tenant, id, exceeds(roles, role));
+  };
+  return { accounts, factor, sessions, tokens, agents, guard, roles, reports, local, passwords, changeRole };
 }
 
 function openTokens(config: Config, ring: SigningRing, pepper: Platform['pepper']): AccountTokens {

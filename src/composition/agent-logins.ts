@@ -8,12 +8,19 @@ import type { EngineOptions, Notes, Resource } from '../accounts/authorization-s
 import { LoginPages } from '../accounts/authorization-server/login-pages.ts';
 import { People } from '../accounts/authorization-server/people.ts';
 import { AuthorizationServer } from '../accounts/authorization-server/server.ts';
+import { UpstreamLogins } from '../accounts/authorization-server/upstream-logins.ts';
+import { LinkedAccounts } from '../accounts/linked-accounts.ts';
 import type { Config } from '../config/schema.ts';
 import { GatewayError } from '../core/errors.ts';
 import { announceAccountChange } from '../identity/account-changes.ts';
 import { AgentTokens } from '../identity/agent-tokens.ts';
+import { LOGIN_SECONDS } from '../identity/oauth/login.ts';
+import type { PersonLogin } from '../identity/oauth/person-login.ts';
 import { Audiences, resourceUri } from '../identity/oauth/resource.ts';
 import { Seal } from '../identity/oauth/seal.ts';
+import { SessionCookie } from '../identity/oauth/session-cookie.ts';
+import type { IdentityProvider } from '../identity/provider.ts';
+import { personLogin } from '../identity/providers/oidc.ts';
 import { revokeToken } from '../identity/revocations.ts';
 import type { SigningRing } from '../identity/signing-ring.ts';
 import type { Endpoint } from '../protocols/endpoint.ts';
@@ -41,6 +48,12 @@ export function agentTokens(config: Config, ring: SigningRing): AgentTokens | nu
   return new AgentTokens({ ring, issuer, maxSeconds, audiences: of });
 }
 
+/** What is there besides the accounts: keys that sign, and providers at which people may log in. */
+export interface Surroundings {
+  readonly ring: SigningRing | null;
+  readonly providers: ReadonlyMap<string, IdentityProvider>;
+}
+
 /** How often entries that have ended are removed. */
 const SWEEP_MS = 600_000;
 
@@ -49,7 +62,7 @@ export async function agentEndpoints(
   config: Config,
   platform: Platform,
   service: AccountService | null,
-  ring: SigningRing | null,
+  { ring, providers }: Surroundings,
   cleanup: AsyncDisposableStack,
 ): Promise<readonly Endpoint[]> {
   const issuer = agentIssuer(config);
@@ -63,7 +76,7 @@ export async function agentEndpoints(
   const origins = new AsyncLocalStorage<Origin>();
   const origin = (): Origin =>
     origins.getStore() ?? { request_id: null, source_ip: '', user_agent: null, now: clock.now() };
-  const people = peopleOf(platform, service);
+  const people = peopleOf(config, platform, service);
   const entries: Entries = new Entries({
     ...{ store: platform.accounts.oauthEntries, seal, clock },
     clients: { max: settings.registration.max_clients, unusedMs: settings.registration.unused_hours * 3_600_000 },
@@ -98,7 +111,12 @@ export async function agentEndpoints(
     readToken,
   });
   sweep(platform, cleanup);
-  return authorizationServerEndpoints(server, new LoginPages({ server, seal, reports: service.reports, grantMs }));
+  const upstreams = new UpstreamLogins({
+    ...{ issuer, logins: loginsOf(settings.providers, providers) },
+    ...{ cookie: new SessionCookie(issuer), seconds: LOGIN_SECONDS },
+  });
+  const pages = new LoginPages({ server, seal, reports: service.reports, grantMs, upstreams });
+  return authorizationServerEndpoints(server, pages);
 }
 
 /** Documents of clients that one address may make us fetch. */
@@ -113,18 +131,24 @@ function sweep({ accounts, clock, logging }: Platform, cleanup: AsyncDisposableS
   cleanup.defer(() => clearInterval(timer));
 }
 
-function peopleOf(
-  { accounts: stores, shared }: Platform,
-  {
-    accounts,
-    sessions,
-    guard,
-    reports,
-    tokens,
-  }: Pick<AccountService, 'accounts' | 'sessions' | 'guard' | 'reports' | 'tokens'>,
-): People {
+/** Those of the configuration, which has seen to it that they are of a kind that logs people in. */
+function loginsOf(names: readonly string[], providers: Surroundings['providers']): PersonLogin[] {
+  return names.flatMap((name) => {
+    const provider = providers.get(name);
+    return provider === undefined ? [] : (personLogin(provider) ?? []);
+  });
+}
+
+function peopleOf(config: Config, { accounts: stores, shared }: Platform, service: AccountService): People {
+  const { accounts, sessions, guard, reports, tokens, passwords, roles } = service;
+  const { provision } = config.accounts.authorization_server;
+  const linked = new LinkedAccounts({
+    ...{ accounts, sessions, passwords, guard, roles, reports, provision, tenant: config.accounts.tenant },
+    ...{ store: stores.store, identities: stores.identities },
+    changeRole: (id, role, origin) => service.changeRole(id, role, origin),
+  });
   return new People({
-    ...{ accounts, sessions, guard, reports, sessionStore: stores.sessions },
+    ...{ accounts, sessions, guard, reports, linked, sessionStore: stores.sessions },
     async revokeToken({ jti, exp, sub }, now) {
       await revokeToken(shared, tokens.issuer, jti, exp * 1000, now);
       await announceAccountChange(shared, sub);

@@ -115,8 +115,8 @@ export async function assemble(config: Config, platform: Platform): Promise<Gene
   const signing = await openSigning(config, platform);
   const identities = await buildUpstreamIdentities(config, platform, signing, cleanup);
   const accounts = await buildAccounts(config, platform, signing.accounts, cleanup);
-  const agents = await agentEndpoints(config, platform, accounts, signing.accounts, cleanup);
   const providers = await buildProviders(config, platform, accounts, cleanup);
+  const agents = await agentEndpoints(config, platform, accounts, { ring: signing.accounts, providers }, cleanup);
   const guard = failureGuard(config, platform);
   const oauth = routeOAuth(config, routes, providers);
   const plain = new Map(

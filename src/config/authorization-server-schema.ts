@@ -19,6 +19,15 @@ const clientDocuments = z.strictObject({
   timeout_ms: z.int().min(100).max(10_000).default(2500),
 });
 
+const provision = z.strictObject({
+  roles: z
+    .array(z.string().min(1).max(32))
+    .max(100)
+    .default([])
+    .describe('roles that providers may give; the first that somebody has there, as role_map of the provider says'),
+  default_role: z.string().min(1).max(32).default('viewer').describe('for everybody else; never admin'),
+});
+
 /** `accounts.authorization_server` */
 export const authorizationServerSchema = z.strictObject({
   enabled: z
@@ -36,6 +45,15 @@ export const authorizationServerSchema = z.strictObject({
   code_seconds: z.int().min(10).max(600).default(60).describe('life of an authorization code'),
   login_seconds: z.int().min(60).max(86_400).default(3600).describe('how long a browser need not log in again'),
   requests_per_minute: z.int().min(1).max(1_000_000).default(60).describe('logins that one address may begin'),
+  providers: z
+    .array(z.string().min(1).max(128))
+    .max(20)
+    .default([])
+    .describe('names of kind oidc providers that people may log in at instead of typing a password here'),
+  provision: z
+    .union([z.literal(false), provision])
+    .prefault({})
+    .describe('accounts made by the first login at a provider; false: only those log in that have one'),
   registration: registration.prefault({}),
   client_documents: clientDocuments.prefault({}),
 });

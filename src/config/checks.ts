@@ -3,6 +3,7 @@ import { isIP } from 'node:net';
 import { type Clock, systemClock } from '../core/clock.ts';
 import { expressionProblem } from '../core/expression.ts';
 import { isJsonObject, type JsonObject } from '../core/json.ts';
+import { STANDARD_ROLES } from './accounts-schema.ts';
 import { type Path, type Places, type Problem, problem, suggestion } from './problem.ts';
 import type { Config } from './schema.ts';
 
@@ -275,7 +276,8 @@ function checkProviders({ identity, public_url }: Config, report: Report): void 
 }
 
 /** Agents are told where to log in by its name, and anybody has to be able to check what it signs. */
-function checkAuthorizationServer({ accounts, public_url, mode }: Config, report: Report): void {
+function checkAuthorizationServer(config: Config, report: Report): void {
+  const { accounts, public_url, mode } = config;
   const { enabled, issuer = public_url } = accounts.authorization_server;
   if (!enabled) return;
   const path = ['accounts', 'authorization_server'];
@@ -283,9 +285,30 @@ function checkAuthorizationServer({ accounts, public_url, mode }: Config, report
   if (public_url === undefined) report(path, 'set public_url: agents are sent there, and tokens are for it');
   if (accounts.tokens.algorithm === 'HS256')
     report(path, 'who can check HS256 can sign: take another accounts.tokens.algorithm');
+  checkLoginProviders(config, [...path], report);
   if (mode !== 'production' || issuer === undefined) return;
   if (issuer.startsWith('http:') && !isLoopbackHost(new URL(issuer).hostname))
     report([...path, 'issuer'], 'production needs an https address here');
+}
+
+/** Who may log in at another provider, and as what. */
+function checkLoginProviders({ accounts, identity }: Config, path: Path, report: Report): void {
+  const { providers, provision } = accounts.authorization_server;
+  for (const [index, name] of providers.entries()) {
+    const at = [...path, 'providers', index];
+    const kinds = Object.entries(identity).flatMap(([other, { kind }]) => (kind === 'oidc' ? [other] : []));
+    if (!kinds.includes(name)) report(at, `"${name}" is no identity provider of kind oidc${suggestion(name, kinds)}`);
+    if (providers.indexOf(name) !== index) report(at, `"${name}" is named twice`);
+  }
+  if (provision === false) return;
+  const roles = [...new Set([...Object.keys(STANDARD_ROLES), ...Object.keys(accounts.roles)])];
+  const unknown = (name: string) => `there is no role "${name}"${suggestion(name, roles)}`;
+  for (const [index, name] of provision.roles.entries()) {
+    if (!roles.includes(name)) report([...path, 'provision', 'roles', index], unknown(name));
+  }
+  const at = [...path, 'provision', 'default_role'];
+  if (!roles.includes(provision.default_role)) report(at, unknown(provision.default_role));
+  if (provision.default_role === 'admin') report(at, 'everybody who logs in would be an administrator');
 }
 
 /** Everything that follows from the whole configuration rather than from one value. */

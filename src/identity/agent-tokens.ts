@@ -19,6 +19,8 @@ const claimsSchema = z.strictObject({
   client_id: z.string().min(1).max(2048),
   scope: z.string().max(4096).optional(),
   typ: z.literal('access'),
+  amr: z.array(z.string().min(1).max(32)).max(8).optional(),
+  auth_time: z.int().min(0).optional(),
   iat: z.int().min(0),
   exp: z.int().min(0),
 });

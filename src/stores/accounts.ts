@@ -49,7 +49,7 @@ export interface AccountStore {
   rehash(id: string, from: string, to: string): Promise<void>;
   /** Former hashes, newest first. */
   formerPasswords(id: string, limit: number): Promise<string[]>;
-  /** The account with its sessions and former passwords. False when there is none. */
+  /** The account with its sessions, former passwords and identities elsewhere. False when there is none. */
   delete(id: string): Promise<boolean>;
   hasRole(role: string): Promise<boolean>;
 
@@ -103,7 +103,7 @@ export function createAccountStore(database: Database): AccountStore {
       const row = await queries.selectFrom('accounts').selectAll().where('username_key', '=', key).executeTakeFirst();
       return row === undefined ? null : fromRow(row);
     },
-    insert: (record) => insert(queries, record),
+    insert: (record) => insertAccount(queries, record),
     async list({ limit = 100, after } = {}) {
       let query = queries
         .selectFrom('accounts')
@@ -145,7 +145,8 @@ export function createAccountStore(database: Database): AccountStore {
   };
 }
 
-async function insert(queries: Queries, record: AccountRecord): Promise<boolean> {
+/** Writes an account, within a transaction of the caller's. False when the name or the address is taken. */
+export async function insertAccount(queries: Pick<Queries, 'insertInto'>, record: AccountRecord): Promise<boolean> {
   const result = await queries
     .insertInto('accounts')
     .values(toRow(record))
@@ -196,6 +197,7 @@ function deleteAccount(queries: Queries, id: string): Promise<boolean> {
     await transaction.deleteFrom('account_sessions').where('account_id', '=', id).execute();
     await removeFactor(transaction, id);
     await transaction.deleteFrom('account_passwords').where('account_id', '=', id).execute();
+    await transaction.deleteFrom('account_identities').where('account_id', '=', id).execute();
     const result = await transaction.deleteFrom('accounts').where('id', '=', id).executeTakeFirst();
     return result.numDeletedRows > 0n;
   });
@@ -272,7 +274,7 @@ function bootstraps(queries: Queries): Bootstraps {
           if (burnt.numUpdatedRows === 0n) return 'refused';
           const admin = transaction.selectFrom('accounts').select('id').where('role', '=', record.role);
           if ((await admin.executeTakeFirst()) !== undefined) return 'refused';
-          if (!(await insert(transaction, record))) throw new Undone();
+          if (!(await insertAccount(transaction, record))) throw new Undone();
           return 'done';
         });
       } catch (error) {

@@ -18,6 +18,8 @@ export interface OAuthEntryStore {
   /** Null when there is none, or it has ended. */
   find(kind: string, id: string, now: number): Promise<OAuthEntry | null>;
   findByUid(kind: string, uid: string, now: number): Promise<OAuthEntry | null>;
+  /** All of this kind and uid, at most a thousand; the last to end first. */
+  listByUid(kind: string, uid: string, now: number): Promise<OAuthEntry[]>;
   /** True for the one caller that uses it up. */
   consume(kind: string, id: string, at: number): Promise<boolean>;
   /** Lets an entry live until then at least. */
@@ -60,6 +62,8 @@ export function createOAuthEntryStore(database: Database): OAuthEntryStore {
     async findByUid(kind, uid, now) {
       return (await ofKind(kind, now).where('uid', '=', uid).executeTakeFirst()) ?? null;
     },
+    listByUid: (kind, uid, now) =>
+      ofKind(kind, now).where('uid', '=', uid).orderBy('expires_at', 'desc').limit(1000).execute(),
     async consume(kind, id, at) {
       const query = queries.updateTable('oauth_entries').set({ consumed_at: at }).where('kind', '=', kind);
       const result = await query.where('id', '=', id).where('consumed_at', 'is', null).executeTakeFirst();

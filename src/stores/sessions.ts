@@ -53,6 +53,8 @@ export interface SessionStore {
   revokeCookies(accountId: string, at: number): Promise<EndedSession[]>;
   /** The session of a browser, by the digest of its cookie. */
   byCookie(digest: string): Promise<SessionStanding | null>;
+  /** Something was given out in a session that goes on without refresh tokens of ours. */
+  noteUse(id: string, at: number): Promise<void>;
   /** Puts the end of a session that is not used further off. */
   keepAwake(id: string, idleUntil: number): Promise<void>;
   /** A second factor was shown in this session. */
@@ -159,8 +161,12 @@ async function ended(
   return { id, tokens: [...tokens.values()] };
 }
 
-function uses(queries: Queries): Pick<SessionStore, 'keepAwake' | 'noteFactor' | 'forgetFactor'> {
+function uses(queries: Queries): Pick<SessionStore, 'keepAwake' | 'noteUse' | 'noteFactor' | 'forgetFactor'> {
   return {
+    async noteUse(id, rotated_at) {
+      const update = queries.updateTable('account_sessions').set({ rotated_at }).where('id', '=', id);
+      await update.where('rotated_at', '<', rotated_at).where('revoked_at', 'is', null).execute();
+    },
     async keepAwake(id, idle_until) {
       const update = queries.updateTable('account_sessions').set({ idle_until }).where('id', '=', id);
       // Never nearer: another gateway may have seen the browser later.

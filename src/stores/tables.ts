@@ -176,6 +176,13 @@ export interface OAuthEntryRow {
   expires_at: number;
 }
 
+export interface AccountIdentityRow {
+  issuer: string;
+  subject: string;
+  account_id: string;
+  created_at: number;
+}
+
 export interface Tables {
   portcullis_migrations: MigrationRow;
   api_keys: ApiKeyRow;
@@ -195,4 +202,5 @@ export interface Tables {
   shared_values: SharedValueRow;
   shared_messages: SharedMessageRow;
   oauth_entries: OAuthEntryRow;
+  account_identities: AccountIdentityRow;
 }

@@ -92,6 +92,16 @@ export class Entries {
     return entry === null ? undefined : this.#opened(entry);
   }
 
+  /** Everything of this kind that was saved with this uid. */
+  async loadAllByUid(kind: string, uid: string): Promise<AdapterPayload[]> {
+    const { store, clock } = this.#options;
+    const entries = await store.listByUid(kind, this.#name(uid), clock.now());
+    return entries.flatMap((entry): AdapterPayload[] => {
+      const payload = this.#opened(entry);
+      return payload === undefined ? [] : [payload];
+    });
+  }
+
   #opened({ kind, id, sealed, consumed_at }: OAuthEntry): AdapterPayload | undefined {
     const text = this.#options.seal.open(sealed, `${kind}\n${id}`);
     if (text === null) return undefined;

@@ -22,6 +22,13 @@ export function authorizationServerEndpoints(server: AuthorizationServer, pages:
       body: { schema: loginForm, encoding: 'form', misfit: 'INVALID_REQUEST' },
       answer: ({ exchange, params, body }) => pages.submit(exchange, params.uid ?? '', body as LoginForm),
     },
+    get('/oauth/login/{uid}/with/{provider}', ({ exchange, params }) =>
+      pages.leave(exchange, params.uid ?? '', params.provider ?? ''),
+    ),
+    get('/oauth/login/{uid}/from/{provider}', ({ exchange, params }) =>
+      pages.enter(exchange, params.uid ?? '', params.provider ?? ''),
+    ),
+    get('/oauth/callback/{provider}', ({ exchange, params }) => pages.arrive(exchange, params.provider ?? '')),
     post('/oauth/token', (exchange, body) => server.token(exchange, body)),
     post('/oauth/revoke', (exchange, body) => server.revoke(exchange, body)),
     ...(registration.enabled ? [post('/oauth/register', (exchange, body) => server.register(exchange, body))] : []),

@@ -19,6 +19,10 @@ export interface AgentFacts {
   readonly username: string;
   readonly role: string;
   readonly tenant_id: string;
+  /** How its owner logged in (RFC 8176), where that was remembered. */
+  readonly amr?: readonly string[];
+  /** When a second factor was shown, Unix seconds. */
+  readonly auth_time?: number;
 }
 
 export interface EngineOptions {

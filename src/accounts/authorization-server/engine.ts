@@ -76,6 +76,13 @@ class RingKey extends ExternalSigningKey {
   }
 }
 
+/** Who is logged in with a browser, and how that was shown (RFC 8176). */
+export interface Browser {
+  readonly accountId: string;
+  readonly sessionId: string | null;
+  readonly amr: readonly string[];
+}
+
 type Answer = (request: Bridged['request'], response: Bridged['response']) => Promise<void>;
 
 /** The library, set up, with the few things it is asked. */
@@ -181,10 +188,10 @@ export class Engine {
   }
 
   /** Who is logged in with this browser. */
-  async browser({ request, response }: Bridged): Promise<{ accountId: string; sessionId: string | null } | null> {
+  async browser({ request, response }: Bridged): Promise<Browser | null> {
     const session = await this.#provider.Session.get(this.#provider.createContext(request, response) as never);
-    const { accountId, acr } = session;
-    return accountId === undefined ? null : { accountId, sessionId: acr ?? null };
+    const { accountId, acr, amr = [] } = session;
+    return accountId === undefined ? null : { accountId, sessionId: acr ?? null, amr };
   }
 
   /** Nobody is logged in with this browser any more. */

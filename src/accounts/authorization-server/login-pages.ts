@@ -11,7 +11,9 @@ import type { Sealing } from './adapter.ts';
 import type { Bridged } from './bridge.ts';
 import type { Pending } from './engine-options.ts';
 import { consentPage, errorPage, type FormFacts, leadsTo, loginPage, shown } from './pages.ts';
+import type { GrantFacts, LoginOutcome } from './people.ts';
 import type { AuthorizationServer } from './server.ts';
+import type { UpstreamLogins } from './upstream-logins.ts';
 
 export const loginForm = z.strictObject({
   csrf: z.string().max(128).default(''),
@@ -27,6 +29,7 @@ export interface LoginPagesOptions {
   readonly server: AuthorizationServer;
   readonly seal: Pick<Sealing, 'nameOf'>;
   readonly reports: AccountReports;
+  readonly upstreams: UpstreamLogins;
   /** Milliseconds from consent to the end of a grant. */
   readonly grantMs: number;
 }
@@ -38,9 +41,12 @@ interface Visit {
   readonly pending: Pending;
 }
 
+const MINUTE_MS = 60_000;
 const DAY_MS = 86_400_000;
 
 const WRONG_CODE = 'Your account has a second factor: type the password again, and the code of your app.';
+const NO_FACTOR = 'Your account needs a second factor, and where you logged in none was asked for.';
+const AWAY = 'This provider does not answer at the moment: try again in a few seconds, or log in in another way.';
 const MUST_ENROL = 'Your account needs a second factor before it can be used: enrol one first.';
 
 export class LoginPages {
@@ -54,7 +60,7 @@ export class LoginPages {
   show(exchange: Admitted, uid: string): Promise<EndpointReply> {
     return asPage(async () => {
       const visit = await this.#visit(exchange, uid);
-      if (visit.pending.prompt === 'login') return shown(200, loginPage(this.#facts(visit.pending), '', null));
+      if (visit.pending.prompt === 'login') return this.#loginPage(visit.pending, 200, null);
       const person = await this.#person(visit);
       const { resources, scopes } = visit.pending;
       const facts = { ...this.#facts(visit.pending), username: person.username, resources, scopes };
@@ -76,6 +82,72 @@ export class LoginPages {
     });
   }
 
+  /** Sends a browser to another provider, to come back here. */
+  leave(exchange: Admitted, uid: string, provider: string): Promise<EndpointReply> {
+    return asPage(async () => {
+      const visit = await this.#loginVisit(exchange, uid);
+      const { server, upstreams } = this.#options;
+      return this.#orAgain(visit, async () => {
+        await server.admit('upstream', server.options.config.requests_per_minute, MINUTE_MS, exchange);
+        const { location, cookie } = await upstreams.begin(provider, uid, exchange.received.receivedAt);
+        return { ...seeOther(location), cookies: [cookie] };
+      });
+    });
+  }
+
+  /** A browser is back from another provider. */
+  arrive({ received: { query, headers } }: Admitted, provider: string): Promise<EndpointReply> {
+    return asPage(async () => seeOther(this.#options.upstreams.goOn(provider, query, headers)));
+  }
+
+  /** And on the page it was sent from. */
+  enter(exchange: Admitted, uid: string, provider: string): Promise<EndpointReply> {
+    return asPage(async () => {
+      const visit = await this.#loginVisit(exchange, uid);
+      const { upstreams, server } = this.#options;
+      const { query, headers, receivedAt } = exchange.received;
+      const reply = await this.#orAgain(visit, async () => {
+        const outcome = await server.options.people.logInElsewhere(
+          provider,
+          () => upstreams.finish(provider, uid, query, headers, receivedAt),
+          originOf(exchange),
+        );
+        return outcome.kind === 'in' ? this.#goOn(visit, outcome) : this.#loginPage(visit.pending, 403, NO_FACTOR);
+      });
+      return { ...reply, cookies: [upstreams.forget(query)] };
+    });
+  }
+
+  async #loginVisit(exchange: Admitted, uid: string): Promise<Visit> {
+    const visit = await this.#visit(exchange, uid);
+    if (visit.pending.prompt === 'login') return visit;
+    throw new GatewayError('INVALID_REQUEST', { message: 'This is not what was asked' });
+  }
+
+  /** An end that is not good leads back to the login page, which says what it was; other ways to log in may be open. */
+  async #orAgain({ pending }: Visit, act: () => Promise<EndpointReply>): Promise<EndpointReply> {
+    try {
+      return await act();
+    } catch (error) {
+      if (!(error instanceof GatewayError) || (error.status >= 500 && error.code !== 'AUTH_UNAVAILABLE')) throw error;
+      const isAway = error.code === 'AUTH_UNAVAILABLE';
+      return this.#loginPage(pending, error.status, isAway ? AWAY : error.message, '', error.extras.retryAfter);
+    }
+  }
+
+  #loginPage(
+    pending: Pending,
+    status: number,
+    fault: string | null,
+    username = '',
+    retryAfter?: number,
+  ): EndpointReply {
+    const links = this.#options.upstreams.linksOf(pending.uid);
+    const more: Readonly<Record<string, string>> =
+      retryAfter === undefined ? {} : { 'retry-after': String(retryAfter) };
+    return shown(status, loginPage(this.#facts(pending), links, username, fault), more);
+  }
+
   async #visit(exchange: Admitted, uid: string): Promise<Visit> {
     const { server } = this.#options;
     const bridged = server.bridged(exchange, { method: 'GET' });
@@ -83,7 +155,8 @@ export class LoginPages {
   }
 
   #facts({ uid, clientId, clientName, redirectUri }: Pending): FormFacts {
-    return { csrf: this.#csrf(uid), clientId, clientName, redirectUri };
+    const action = `${this.#options.server.options.issuer}/oauth/login/${encodeURIComponent(uid)}`;
+    return { action, csrf: this.#csrf(uid), clientId, clientName, redirectUri };
   }
 
   #csrf(uid: string): string {
@@ -101,20 +174,22 @@ export class LoginPages {
       throw new GatewayError('ORIGIN_DENIED');
   }
 
-  async #login({ exchange, bridged, pending }: Visit, form: LoginForm): Promise<EndpointReply> {
-    const { engine, people } = this.#options.server.options;
-    const again = (status: number, fault: string, more: Readonly<Record<string, string>> = {}) =>
-      shown(status, loginPage(this.#facts(pending), form.username, fault), more);
+  async #goOn({ bridged, pending }: Visit, outcome: Extract<LoginOutcome, { kind: 'in' }>): Promise<EndpointReply> {
+    if (pending.accountId !== null && pending.accountId !== outcome.accountId) return this.#restart(bridged, pending);
+    return seeOther(await this.#options.server.options.engine.loggedIn(bridged, outcome));
+  }
+
+  async #login(visit: Visit, form: LoginForm): Promise<EndpointReply> {
+    const again = (status: number, fault: string, retryAfter?: number) =>
+      this.#loginPage(visit.pending, status, fault, form.username, retryAfter);
     try {
-      const outcome = await people.logIn(form, originOf(exchange));
+      const outcome = await this.#options.server.options.people.logIn(form, originOf(visit.exchange));
       if (outcome.kind === 'code-missing') return again(401, WRONG_CODE);
       if (outcome.kind === 'must-enrol') return again(403, MUST_ENROL);
-      if (pending.accountId !== null && pending.accountId !== outcome.accountId) return this.#restart(bridged, pending);
-      return seeOther(await engine.loggedIn(bridged, outcome));
+      return await this.#goOn(visit, outcome);
     } catch (error) {
       if (!(error instanceof GatewayError) || error.status >= 500) throw error;
-      const { retryAfter } = error.extras;
-      return again(error.status, error.message, retryAfter === undefined ? {} : { 'retry-after': String(retryAfter) });
+      return again(error.status, error.message, error.extras.retryAfter);
     }
   }
 
@@ -139,8 +214,12 @@ export class LoginPages {
     const origin = originOf(exchange);
     const sid = await people.beginGrant(person, origin);
     const grantId = await engine.grant({ ...pending, accountId: person.account_id });
-    const seconds = Math.ceil(this.#options.grantMs / 1000);
-    await people.bindGrant(entries, grantId, sid, person.account_id, seconds);
+    const facts: GrantFacts = {
+      ...{ sid, accountId: person.account_id, amr: (await engine.browser(bridged))?.amr ?? [], grantedAt: origin.now },
+      ...{ clientId: pending.clientId, clientName: pending.clientName, sentTo: leadsTo(pending.redirectUri).shown },
+      ...{ scopes: pending.scopes, resources: pending.resources },
+    };
+    await people.bindGrant(entries, grantId, facts, Math.ceil(this.#options.grantMs / 1000));
     await entries.prolongClient(pending.clientId, config.registration.idle_days * DAY_MS);
     this.#report('oauth_authorization_granted', visit, person, sid);
     return seeOther(await engine.consented(bridged, grantId));

@@ -63,6 +63,8 @@ export function shown(
 }
 
 export interface FormFacts {
+  /** Where the form is sent: the page may stand at another address. */
+  readonly action: string;
   /** Proves that the form was asked for here. */
   readonly csrf: string;
   readonly clientName: string | null;
@@ -81,6 +83,9 @@ export function leadsTo(redirectUri: string): { readonly shown: string; readonly
 const field = (name: string, value: string): string =>
   `<input type="hidden" name="${name}" value="${escapeHtml(value)}">`;
 
+const form = ({ action, csrf }: FormFacts): string =>
+  `<form method="post" action="${escapeHtml(action)}">${field('csrf', csrf)}`;
+
 const faultText = (fault: string | null): string =>
   fault === null ? '' : `<p class="fault" role="alert">${escapeHtml(fault)}</p>`;
 
@@ -90,11 +95,21 @@ const MAX_NAME = 80;
 const clientText = ({ clientName, clientId }: FormFacts): string =>
   escapeHtml((clientName ?? clientId).slice(0, MAX_NAME));
 
+/** Another way to log in than with a password of ours. */
+export interface LoginLink {
+  readonly name: string;
+  readonly href: string;
+}
+
+// Links: where a form ends up besides here would have to be told to the browser beforehand.
+const linkList = (links: readonly LoginLink[]): string =>
+  links.map(({ name, href }) => `<p><a href="${escapeHtml(href)}">Log in with ${escapeHtml(name)}</a></p>`).join('');
+
 /** Asks who it is. `username` is what was typed before. */
-export function loginPage(form: FormFacts, username: string, fault: string | null): Page {
+export function loginPage(facts: FormFacts, links: readonly LoginLink[], username: string, fault: string | null): Page {
   const content =
-    `<p><strong>${clientText(form)}</strong> wants to act for you. Log in to go on.</p>${faultText(fault)}` +
-    `<form method="post">${field('csrf', form.csrf)}${field('action', 'login')}` +
+    `<p><strong>${clientText(facts)}</strong> wants to act for you. Log in to go on.</p>${faultText(fault)}` +
+    `${linkList(links)}${form(facts)}${field('action', 'login')}` +
     `<label for="username">Username</label><input id="username" name="username" autocomplete="username" ` +
     `autocapitalize="none" spellcheck="false" required maxlength="254" value="${escapeHtml(username)}">` +
     '<label for="password">Password</label><input id="password" name="password" type="password" ' +
@@ -102,8 +117,8 @@ export function loginPage(form: FormFacts, username: string, fault: string | nul
     '<label for="code">One-time code, if your account has one</label><input id="code" name="code" ' +
     'autocomplete="one-time-code" maxlength="64">' +
     '<button class="yes" type="submit">Log in</button></form>' +
-    `<form method="post">${field('csrf', form.csrf)}<button name="action" value="deny">Cancel</button></form>`;
-  return page('Log in', content, leadsTo(form.redirectUri).source);
+    `${form(facts)}<button name="action" value="deny">Cancel</button></form>`;
+  return page('Log in', content, leadsTo(facts.redirectUri).source);
 }
 
 export interface ConsentFacts extends FormFacts {
@@ -113,18 +128,18 @@ export interface ConsentFacts extends FormFacts {
 }
 
 /** Asks whether this client may act for somebody. */
-export function consentPage(form: ConsentFacts): Page {
-  const target = leadsTo(form.redirectUri);
+export function consentPage(facts: ConsentFacts): Page {
+  const target = leadsTo(facts.redirectUri);
   const list = (values: readonly string[]) => values.map((value) => `<dd>${escapeHtml(value)}</dd>`).join('');
   const content =
-    `<p><strong>${clientText(form)}</strong> wants to act for you, <strong>${escapeHtml(form.username)}</strong>, with ` +
+    `<p><strong>${clientText(facts)}</strong> wants to act for you, <strong>${escapeHtml(facts.username)}</strong>, with ` +
     'everything your account may do there. The name is what it calls itself: nobody has checked it.</p>' +
     `<dl><dt>You will be sent to</dt><dd>${escapeHtml(target.shown)}</dd>` +
-    `<dt>Client</dt><dd>${escapeHtml(form.clientId)}</dd>` +
-    `<dt>It may use</dt>${list(form.resources)}` +
-    `<dt>Scopes</dt>${list(form.scopes)}</dl>` +
+    `<dt>Client</dt><dd>${escapeHtml(facts.clientId)}</dd>` +
+    `<dt>It may use</dt>${list(facts.resources)}` +
+    `<dt>Scopes</dt>${list(facts.scopes)}</dl>` +
     '<p>Did you not begin this yourself a moment ago? Then say no.</p>' +
-    `<form method="post">${field('csrf', form.csrf)}<button class="yes" name="action" value="allow">Allow</button>` +
+    `${form(facts)}<button class="yes" name="action" value="allow">Allow</button>` +
     '<button name="action" value="deny">No</button>' +
     '<button name="action" value="switch">Use another account</button></form>';
   return page('Allow access?', content, target.source);

@@ -27,6 +27,8 @@ import type { AuthorizationServer } from './server.ts';
 
 export interface LoginOptions {
   readonly provider: string;
+  /** Keeps logins that are begun for one thing from being finished for another one. */
+  readonly purpose: string;
   readonly server: AuthorizationServer;
   readonly clientId: string;
   readonly scopes: readonly string[];
@@ -73,7 +75,7 @@ export class Login {
 
   constructor(options: LoginOptions) {
     this.#options = options;
-    this.#seal = new Seal(options.pepper, 'login');
+    this.#seal = new Seal(options.pepper, options.purpose);
   }
 
   get provider(): string {
@@ -101,6 +103,12 @@ export class Login {
   /** A transaction of one provider is nothing to another one: a code never gets to the wrong server. */
   get #context(): string {
     return `${this.#options.provider}\n${this.#options.server.issuer}`;
+  }
+
+  /** What a login was begun for; null when `sealed` was not made here. Uses nothing up. */
+  returnsTo(sealed: string): string | null {
+    const text = this.#seal.open(sealed, this.#context);
+    return text === null ? null : (JSON.parse(text) as Transaction).return_to;
   }
 
   /**

@@ -55,6 +55,12 @@ export class SessionCookie {
     return value;
   }
 
+  /** What the browser brought back to the login of this state; null when there is nothing, or more than one. */
+  loginShown(headers: Headers, state: string): string | null {
+    const value = headers.cookie === undefined ? null : cookieValue(headers.cookie, this.loginName(state));
+    return value instanceof GatewayError ? null : value;
+  }
+
   /**
    * The session as a credential; null when there is none. An error when the cookie is there twice, or when a page of
    * another site may have sent it.

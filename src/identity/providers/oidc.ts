@@ -18,6 +18,7 @@ import { Introspector } from '../oauth/introspector.ts';
 import { Login } from '../oauth/login.ts';
 import type { BrowserLogin } from '../oauth/login-endpoints.ts';
 import { type OidcOptions, oidcSchema } from '../oauth/oidc-options.ts';
+import type { Person, PersonLogin } from '../oauth/person-login.ts';
 import { Audiences } from '../oauth/resource.ts';
 import { AuthorizationServer } from '../oauth/server.ts';
 import { BrowserSessions } from '../oauth/sessions.ts';
@@ -64,6 +65,11 @@ export const oidc: Module<OidcOptions, IdentityProvider, IdentityEnv> = {
 /** What logs browsers in for this provider; null for providers that do not. */
 export function browserLogin(provider: IdentityProvider): BrowserLogin | null {
   return provider instanceof OidcProvider ? provider.login : null;
+}
+
+/** What tells who somebody is by a login at this provider; null for providers of other kinds. */
+export function personLogin(provider: IdentityProvider): PersonLogin | null {
+  return provider instanceof OidcProvider ? provider.personLogin() : null;
 }
 
 class OidcProvider implements IdentityProvider {
@@ -208,13 +214,33 @@ class OidcProvider implements IdentityProvider {
     });
   }
 
-  #makeLogin({ session_seconds, pkce }: NonNullable<OidcOptions['login']>): BrowserLogin {
+  #openLogin(purpose: string): Login {
     const { name, shared, pepper, logger } = this.#env;
-    const { client_id, scopes, algorithms, userinfo } = this.#options;
-    const login = new Login({
+    const { client_id, scopes, algorithms, userinfo, login } = this.#options;
+    return new Login({
       ...{ provider: name, server: this.#server, clientId: client_id, scopes, algorithms, withUserinfo: userinfo },
-      ...{ shared, pepper, logger, assumePkce: pkce === 'assumed' },
+      ...{ shared, pepper, logger, purpose, assumePkce: login?.pkce === 'assumed' },
     });
+  }
+
+  personLogin(): PersonLogin {
+    const login = this.#openLogin('person login');
+    return {
+      provider: this.#env.name,
+      issuer: this.#options.issuer,
+      begin: (redirectUri, returnTo, now) => login.begin(redirectUri, returnTo, now),
+      returnsTo: (sealed) => login.returnsTo(sealed),
+      finish: async (query, sealed, now) => {
+        const { claims, returnTo } = await login.finish(query, sealed, now);
+        const principal = this.#principal(claims, now);
+        return { returnTo, person: principal && personOf(principal, claims) };
+      },
+    };
+  }
+
+  #makeLogin({ session_seconds }: NonNullable<OidcOptions['login']>): BrowserLogin {
+    const { name, logger } = this.#env;
+    const login = this.#openLogin('login');
     return {
       provider: name,
       sessionSeconds: session_seconds,
@@ -245,6 +271,16 @@ class OidcProvider implements IdentityProvider {
     this.#introspector?.close();
     this.#cache.clear();
   }
+}
+
+/** An address counts when the provider says that it has seen to it, in so many words. */
+function personOf(principal: Principal, { email_verified, name }: JsonObject): Person {
+  const isName = typeof name === 'string' && name.length <= 200 && !/\p{C}/u.test(name);
+  return {
+    principal,
+    verifiedEmail: email_verified === true ? principal.email : null,
+    fullName: isName ? name : null,
+  };
 }
 
 async function loadKeys(server: AuthorizationServer): Promise<Uint8Array> {

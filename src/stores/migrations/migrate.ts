@@ -11,6 +11,7 @@ import { approvalIndexes } from './0006-approval-indexes.ts';
 import { sharedState } from './0007-shared.ts';
 import { secondFactor } from './0008-second-factor.ts';
 import { oauthEntries } from './0009-oauth.ts';
+import { accountIdentities } from './0010-account-identities.ts';
 import type { Migration } from './migration.ts';
 
 /** All of them, ascending. */
@@ -24,6 +25,7 @@ export const MIGRATIONS: readonly Migration[] = [
   sharedState,
   secondFactor,
   oauthEntries,
+  accountIdentities,
 ];
 
 export interface MigrateOptions {

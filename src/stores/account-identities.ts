@@ -1,0 +1,62 @@
+/**
+ * Who accounts are at other providers. A subject of an issuer is one account, over all processes, and is compared byte by
+ * byte: nothing else that a provider says of somebody finds an account. Source: OpenID Connect Core 5.7.
+ */
+import { type AccountRecord, insertAccount } from './accounts.ts';
+import type { Database } from './database.ts';
+
+/** Somebody, as the provider of this issuer knows them. */
+export interface ForeignIdentity {
+  readonly issuer: string;
+  readonly subject: string;
+}
+
+/** A technical failure throws. */
+export interface AccountIdentityStore {
+  /** The account of a subject, or null. */
+  accountOf(identity: ForeignIdentity): Promise<string | null>;
+  /**
+   * A new account and its identity, both or neither. `taken`: its name or address is; `linked`: the subject has an account
+   * already.
+   */
+  register(record: AccountRecord, identity: ForeignIdentity): Promise<'done' | 'taken' | 'linked'>;
+  /** Issuers by account, of these accounts. */
+  issuersOf(accountIds: readonly string[]): Promise<ReadonlyMap<string, string>>;
+}
+
+/** Undoes the transaction: the account must not be there without its identity. */
+class Undone extends Error {}
+
+/** Identities in the SQL database. */
+export function createAccountIdentityStore({ queries }: Database): AccountIdentityStore {
+  return {
+    async accountOf({ issuer, subject }) {
+      const query = queries.selectFrom('account_identities').select('account_id').where('issuer', '=', issuer);
+      return (await query.where('subject', '=', subject).executeTakeFirst())?.account_id ?? null;
+    },
+    async register(record, { issuer, subject }) {
+      const row = { issuer, subject, account_id: record.id, created_at: record.created_at };
+      try {
+        return await queries.transaction().execute(async (transaction) => {
+          if (!(await insertAccount(transaction, record))) return 'taken';
+          const result = await transaction
+            .insertInto('account_identities')
+            .values(row)
+            .onConflict((conflict) => conflict.columns(['issuer', 'subject']).doNothing())
+            .executeTakeFirst();
+          if (result.numInsertedOrUpdatedRows !== 1n) throw new Undone();
+          return 'done';
+        });
+      } catch (error) {
+        if (error instanceof Undone) return 'linked';
+        throw error;
+      }
+    },
+    async issuersOf(accountIds) {
+      if (accountIds.length === 0) return new Map();
+      const query = queries.selectFrom('account_identities').select(['account_id', 'issuer']);
+      const rows = await query.where('account_id', 'in', accountIds).execute();
+      return new Map(rows.map(({ account_id, issuer }) => [account_id, issuer]));
+    },
+  };
+}
