@@ -129,6 +129,14 @@ describe('claims become a principal', () => {
     expect(around.lines.filter((line) => line.message.includes('not mapped'))).toHaveLength(1);
   });
 
+  test('what a forged token says is told nobody', async () => {
+    const forged = `${token({ claims: { role: 'superhero-2' } }).slice(0, -8)}AAAAAAAA`;
+    expect(await ask(await provider(), forged)).toMatchObject({ detail: 'the signature does not fit' });
+    expect(around.lines).toEqual([]);
+    await principal({ role: 'superhero-2' });
+    expect(around.lines.filter((line) => line.message.includes('not mapped'))).toHaveLength(1);
+  });
+
   test('roles are mapped by the table, kept when told so, and replaced by a default when none is left', async () => {
     verifies('D-13', 'DF-04');
     expect((await principal({ roles: ['Administrators'] }, { role_map: { Administrators: 'admin' } })).roles).toEqual([
