@@ -12,7 +12,9 @@ export interface CorsPolicy {
 /** Name-value pairs for one answer. */
 export type Grant = readonly string[];
 
-const EXPOSED = 'X-Request-ID, X-Decision-ID, Mcp-Session-Id, Mcp-Protocol-Version, Retry-After, WWW-Authenticate';
+const EXPOSED =
+  'X-Request-ID, X-Decision-ID, Mcp-Session-Id, Mcp-Protocol-Version, Retry-After, WWW-Authenticate, RateLimit, ' +
+  'RateLimit-Policy, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset';
 const METHODS = 'GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS';
 
 export interface Cors {

@@ -4,7 +4,7 @@
  * SW-06, HW-11; draft-ietf-httpapi-ratelimit-headers-10.
  */
 import { GatewayError } from '../core/errors.ts';
-import type { Authenticated } from '../core/exchange.ts';
+import type { Authenticated, Received } from '../core/exchange.ts';
 import { networkOf } from '../core/network.ts';
 import type { CredentialKind, Principal, PrincipalType } from '../core/principal.ts';
 import { actorIds, everyAuth } from '../core/principal.ts';
@@ -122,6 +122,33 @@ function keysOf(principal: Principal): readonly string[] {
   const keys = new Set<string>();
   for (const { provider, key_id } of everyAuth(principal)) if (key_id !== null) keys.add(`${provider}:${key_id}`);
   return [...keys];
+}
+
+/** What a caller is told of a limit that refuses. */
+export interface Spent {
+  readonly rule: string;
+  /** Requests in the window; null where it is not known. */
+  readonly limit: number | null;
+  readonly windowSeconds: number;
+  /** Epoch milliseconds. */
+  readonly resetAt: number;
+}
+
+/**
+ * The same headers for a limit that the policy keeps: of all that hold, the one that refuses is the tightest, so that it
+ * takes the place of what was said at admission. Source: acceptance S-51.
+ */
+export function tellSpent({ outgoing, receivedAt }: Received, { rule, limit, windowSeconds, resetAt }: Spent): void {
+  const name = `"${rule}"`;
+  if (limit !== null) {
+    const told = outgoing.getHeader('ratelimit-policy');
+    const policy = `${name};q=${limit};w=${windowSeconds}`;
+    outgoing.setHeader('ratelimit-policy', told === undefined ? policy : `${String(told)}, ${policy}`);
+    outgoing.setHeader('x-ratelimit-limit', String(limit));
+  } else outgoing.removeHeader('x-ratelimit-limit');
+  outgoing.setHeader('ratelimit', `${name};r=0;t=${Math.max(0, seconds(resetAt - receivedAt))}`);
+  outgoing.setHeader('x-ratelimit-remaining', '0');
+  outgoing.setHeader('x-ratelimit-reset', String(Math.ceil(resetAt / 1000)));
 }
 
 function conclude({ received }: Authenticated, claims: readonly Claim[], taken: readonly Taken[]): void {

@@ -97,6 +97,22 @@ describe('the demo, as a stranger tries it', () => {
     expect((await details(file.keys.admin)).status).toBe(401);
   });
 
+  test('has accounts under its own address: the administrator of the file logs in, and a stranger signs up', async () => {
+    verifies('V-05', 'V-06', 'V-07');
+    const { gateway, accounts } = demoFile(home.path);
+    const { username, password } = accounts.admin;
+    const login = await call(`${gateway}/auth/login`, { method: 'POST', json: { username, password } });
+    expect(login.body).toMatchObject({ token_type: 'bearer', username, role: 'admin' });
+    const { access_token } = login.body as { access_token: string };
+    const headers = { authorization: `Bearer ${access_token}` };
+    expect((await call(`${gateway}/auth/me`, { headers })).body).toMatchObject({ roles: ['admin'] });
+    // The routes of the demo take it too.
+    expect((await call(`${gateway}/v1/models`, { headers })).status).toBe(200);
+    const stranger = { username: 'stranger', email: 's@example.com', password: 'Lantern-Orchard-Tide-58' };
+    const made = await call(`${gateway}/auth/register`, { method: 'POST', json: stranger });
+    expect([made.status, (made.body as { role: string }).role]).toEqual([201, 'user']);
+  });
+
   test('says in one sentence that a port is taken, and leaves nothing behind', async () => {
     using other = temporaryDirectory();
     await using second = await startDemo(other.path, ports);

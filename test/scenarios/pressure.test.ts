@@ -74,6 +74,11 @@ describe('a caller beyond its rate', () => {
     expect(seconds).toBeGreaterThanOrEqual(1);
     expect(seconds).toBeLessThanOrEqual(60);
     expect(refused.body).toMatchObject({ error: { code: 'RATE_LIMIT_EXCEEDED' } });
+    const told = (name: string) => refused.headers.get(name);
+    expect([told('x-ratelimit-limit'), told('x-ratelimit-remaining')]).toEqual(['100', '0']);
+    expect(Math.abs(Number(told('x-ratelimit-reset')) - now / 1000 - seconds)).toBeLessThanOrEqual(1);
+    expect(told('ratelimit')).toBe(`"policy";r=0;t=${seconds}`);
+    expect(told('ratelimit-policy')).toBe('"policy";q=100;w=60');
     const tool = { name: 'execute_query', arguments: { query: 'SELECT id FROM orders LIMIT 1' } };
     await expect(connection.client.callTool(tool)).rejects.toMatchObject({ code: -31429 });
     const openai = new OpenAI({ baseURL: `${gateway.url}/v1`, apiKey: key, maxRetries: 0 });

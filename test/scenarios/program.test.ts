@@ -229,6 +229,7 @@ describe('a setup that is of no use', () => {
   });
 
   test('is refused when two providers have one name', () => {
+    verifies('S-76');
     expect(refusal({ config: {}, auth: [...auth, ...auth] })).toContain('two providers "own"');
     expect(refusal({ config: { identity: { own: { kind: 'api-key' } } }, auth })).toContain('two providers "own"');
   });

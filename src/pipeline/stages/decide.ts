@@ -9,6 +9,7 @@ import type { Classified, Message, Permitted } from '../../core/exchange.ts';
 import type { PolicyEngine } from '../../policy/engine.ts';
 import type { Protocol } from '../../protocols/protocol.ts';
 import type { Counters } from '../../stores/open-shared.ts';
+import { tellSpent } from '../limits.ts';
 import type { Exceeded } from '../obligations.ts';
 import { amended, canPerform, countLimits, hasObligations } from '../obligations.ts';
 import { isReportOnly, waived } from '../report-only.ts';
@@ -132,6 +133,7 @@ function undone(decision: Decision): Decision {
 function tooMany(exceeded: Exceeded, decisions: readonly Decision[], { received }: Classified): Refusal {
   const { decision, limit, windowSeconds, resetAt } = exceeded;
   const message = `Rate limit exceeded: ${limit} calls in ${windowSeconds} s allowed`;
+  tellSpent(received, { rule: 'policy', limit, windowSeconds, resetAt });
   return new Refusal(
     'RATE_LIMIT_EXCEEDED',
     {
@@ -209,10 +211,24 @@ function permit(classified: Classified, message: Message, decisions: readonly De
   } as Permitted;
 }
 
+/** The figure in the sentence of S-51, the only place where a policy names its limit; null for other sentences. */
+function limitIn(reasons: readonly PublicReason[]): number | null {
+  for (const { message } of reasons) {
+    const [, figure] = /^Rate limit exceeded: (\d{1,9}) /.exec(message) ?? [];
+    if (figure !== undefined) return Number(figure);
+  }
+  return null;
+}
+
 function refusal(refused: Decision, decisions: readonly Decision[], classified: Classified): Refusal {
   const code = refusalCode(refused);
   const reasons = publicReasons(refused.deny);
   const message = reasons.length > 0 ? reasons.map((reason) => reason.message).join('; ') : undefined;
+  if (code === 'RATE_LIMIT_EXCEEDED') {
+    const { received, rate, rateResetAt } = classified;
+    const limit = limitIn(reasons);
+    tellSpent(received, { rule: 'policy', limit, windowSeconds: rate.window_seconds, resetAt: rateResetAt });
+  }
   const retryAfter =
     code === 'RATE_LIMIT_EXCEEDED'
       ? Math.max(1, Math.ceil((classified.rateResetAt - classified.received.receivedAt) / 1000))

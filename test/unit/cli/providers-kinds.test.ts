@@ -79,6 +79,7 @@ async function run(input: string, ...args: readonly string[]) {
 
 describe('portcullis providers', () => {
   test('lists all kinds', async () => {
+    verifies('S-76');
     const { code, out } = await run('', 'list', '--json');
     expect(code).toBe(0);
     const { providers } = JSON.parse(out) as { providers: { kind: string }[] };
