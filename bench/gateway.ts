@@ -9,6 +9,7 @@ import { freePort, startProgram } from './processes.ts';
 const ROOT = join(import.meta.dirname, '..');
 const MAIN = join(ROOT, 'src/main.ts');
 const POLICIES = join(ROOT, 'policies');
+const ALLOW_ALL = join(import.meta.dirname, 'policies/allow-all');
 
 export interface BenchGateway extends Contender {
   /** `Authorization` of a developer, or null for the bare configuration. */
@@ -60,7 +61,7 @@ audit: { file: ./audit.jsonl }
   return Object.assign(gateway, { authorization: `Bearer ${developerToken(secret)}` });
 }
 
-/** bare: no authentication, and a policy that lets anonymous callers chat. */
+/** bare: no authentication, and a policy that allows everything. */
 export async function startBare(upstream: string): Promise<BenchGateway> {
   const gateway = await start(
     'Portcullis, bare',
@@ -72,7 +73,7 @@ models:
   tiny-gate: { url: "${upstream}/v1" }
 routes:
   - { match: /v1, protocol: llm, model: tiny-gate, anonymous: true }
-policy: { bundle: "${POLICIES}", data: ./data.json, watch: false }
+policy: { bundle: "${ALLOW_ALL}", watch: false }
 stores: { database: "sqlite::memory:" }
 audit: { mode: off }
 `,
@@ -94,19 +95,15 @@ async function start(
   return startProgram(name, command, `http://127.0.0.1:${port}`, { env, probe: '/livez' });
 }
 
-/** The default policy's data with limits no load maker reaches, and chat open to anonymous callers (bare lanes). */
+/** The default policy's data with limits no load maker reaches. */
 function benchData(): string {
   const data = JSON.parse(readFileSync(join(POLICIES, 'data.json'), 'utf8')) as BenchData;
   data.config.rate_limits = { default: 1e12, roles: {} };
-  data.config.anonymous = ['llm:chat:create'];
-  data.config.llm.roles.anonymous = { models: ['*'], max_tokens: null };
   return JSON.stringify(data);
 }
 
 interface BenchData {
   config: {
     rate_limits: { default: number; roles: Record<string, number> };
-    anonymous: string[];
-    llm: { roles: Record<string, { models: string[]; max_tokens: number | null }> };
   };
 }

@@ -42,6 +42,14 @@ test('the compiler version is the one tools/opa is pinned to', async () => {
   expect(manifest.opa).toBe(OPA_VERSION);
 });
 
+test('the policy of the bare bench allows everything, compiled from the source beside it', async () => {
+  const dir = join(root, 'bench/policies/allow-all');
+  const made = JSON.parse(await readFile(join(dir, 'bundle/manifest.json'), 'utf8')) as typeof manifest;
+  expect(digestOf(made.sources)).toBe(await sourceDigest(dir));
+  const policy = await sdkPolicy(await readFile(join(dir, 'bundle/policy.wasm')), {});
+  expect(policy.evaluate({}, 'portcullis/main/decision')).toMatchObject({ allow: true, deny: [] });
+});
+
 describe('the bundle in the repository', () => {
   test('was made from the sources beside it', async () => {
     expect(digestOf(manifest.sources)).toBe(await sourceDigest(policies));
