@@ -11,6 +11,7 @@ import { MAX_PASSWORD } from './password-rules.ts';
 import { coversAll } from './roles.ts';
 import { type Proof, secondFactorRequired } from './second-factor.ts';
 import type { Sessions } from './sessions.ts';
+import type { RequireStanding } from './standing.ts';
 
 export interface AccountsApiOptions {
   readonly accounts: Accounts;
@@ -22,6 +23,7 @@ export interface AccountsApiOptions {
   readonly providers: ReadonlySet<string>;
   /** Removes the account with everything that belongs to it. */
   remove(accountId: string, origin: Origin): Promise<void>;
+  readonly requireStanding: RequireStanding;
 }
 
 /** What an administrator holds, or whoever may make accounts for others of the role that everybody gets. */
@@ -124,7 +126,7 @@ export function post<Body>(
 }
 
 async function register(
-  { accounts, defaultRole, tenant }: AccountsApiOptions,
+  { accounts, defaultRole, tenant, requireStanding }: AccountsApiOptions,
   { exchange, body }: EndpointRequest<z.output<typeof registerBody>>,
 ): Promise<EndpointReply> {
   const { role, bootstrap_token, full_name = null, ...facts } = body;
@@ -140,6 +142,7 @@ async function register(
   if (role !== undefined && role !== defaultRole && !(mayCreate && mayGive(principal, role))) {
     throw new GatewayError('FORBIDDEN', { message: 'Permission denied: roles are given by an administrator' });
   }
+  if (mayCreate) await requireStanding(exchange);
   const by = mayCreate ? { role: role ?? null } : null;
   return { status: 201, body: viewOf(await accounts.register(wanted, by, origin)) };
 }

@@ -9,6 +9,7 @@ import type { ApiKeyRecord, ApiKeyStore } from '../stores/api-keys.ts';
 import type { AccountReports } from './account.ts';
 import { originOf, post } from './api.ts';
 import { coversAll } from './roles.ts';
+import type { RequireStanding } from './standing.ts';
 
 /** What a key has to hold to make, replace or withdraw keys. */
 export const MANAGE_KEYS = 'api_keys.create';
@@ -48,6 +49,7 @@ export interface KeysApiOptions {
   /** Null: no such key, or it is not live. */
   rotate(tenant: string, id: string): Promise<NewKey | null>;
   revoke(tenant: string, id: string): Promise<boolean>;
+  readonly requireStanding: RequireStanding;
 }
 
 const permission = z
@@ -114,8 +116,22 @@ async function create(
     expires_at: parentEnd === null ? wanted : Math.min(wanted, parentEnd * 1000),
     prefix: ACCOUNT_KEY_PREFIX,
   });
+  await keepIfStanding(options, exchange, issued);
   report(options, exchange, 'api_key_created', issued.record, {});
   return { status: 201, body: shownOnce(issued) };
+}
+
+/**
+ * Whose account is taken away has all keys withdrawn that are there: one that is made at this moment, or on a gateway that
+ * does not know of it yet, would stay. So it is asked again once the key is there.
+ */
+async function keepIfStanding(options: KeysApiOptions, exchange: Admitted, { record }: NewKey): Promise<void> {
+  try {
+    await options.requireStanding(exchange);
+  } catch (error) {
+    await options.revoke(record.tenant_id, record.id);
+    throw error;
+  }
 }
 
 type Rights = Pick<Principal, 'permissions' | 'roles'> & Partial<Pick<Principal, 'scopes'>>;
@@ -235,8 +251,10 @@ async function rotate(options: KeysApiOptions, request: EndpointRequest<unknown>
   if (asking !== null && !isAsBound(record, asking)) {
     throw denied(options, exchange, 'A key replaces only keys that are bound as much as itself', [MANAGE_KEYS]);
   }
+  await options.requireStanding(exchange);
   const issued = await options.rotate(record.tenant_id, record.id);
   if (issued === null) throw new GatewayError('CONFLICT', { message: 'The key has ended or was replaced before' });
+  await keepIfStanding(options, exchange, issued);
   report(options, exchange, 'api_key_created', issued.record, { replaces: record.id });
   return { status: 201, body: shownOnce(issued) };
 }

@@ -167,7 +167,10 @@ export class AccountAdministration {
   }
 
   async delete(account: AccountRecord): Promise<void> {
-    const ended = await this.#sessions.revokeAll(account.id, null, this.#options.clock.now());
+    const now = this.#options.clock.now();
+    // From here on nobody logs in any more, nor makes keys.
+    await this.#store.update(account.id, { is_active: false }, now);
+    const ended = await this.#sessions.revokeAll(account.id, null, now);
     await this.#revokeKeys(account, () => true);
     await this.#store.delete(account.id);
     await this.#told(ended);

@@ -11,6 +11,7 @@ import { coversAll, type Roles, rolesOf } from '../accounts/roles.ts';
 import { SecondFactor } from '../accounts/second-factor.ts';
 import { factorEndpoints } from '../accounts/second-factor-api.ts';
 import { Sessions } from '../accounts/sessions.ts';
+import { standingCheck } from '../accounts/standing.ts';
 import type { AccountEvent as AuditAccountEvent } from '../audit/event.ts';
 import type { Config } from '../config/schema.ts';
 import type { Call } from '../core/call.ts';
@@ -201,20 +202,27 @@ export function authEndpoints({ config, platform, service, isPermitted }: AuthEn
   if (service === null) return checks;
   const { accounts, factor, sessions, reports } = service;
   const isRequired = (role: string) => config.accounts.mfa.required_roles.includes(role);
+  const requireStanding = standingCheck({
+    ...{ sessions: platform.accounts.sessions, keys, needsSecondFactor: isRequired },
+    kindOf: (name) => config.identity[name]?.kind,
+  });
   return [
     ...checks,
     ...factorEndpoints({ accounts, factor, sessions, reports, providers, isRequired }),
     ...browserLogin(config, platform, service),
     ...accountEndpoints({
       ...{ accounts, sessions, providers, defaultRole: config.accounts.default_role, tenant: config.accounts.tenant },
+      requireStanding,
       async remove(id, origin) {
+        // From here on nobody logs in any more, nor makes keys.
+        await accountStore.update(id, { is_active: false }, origin.now);
         await sessions.endAll(id, null, origin, 'account deleted');
         await revokeKeysOf(issuing, config.accounts.tenant, id, () => true);
         await accountStore.delete(id);
       },
     }),
     ...keyEndpoints({
-      ...{ keys, reports, maxDays: config.accounts.key_max_days },
+      ...{ keys, reports, maxDays: config.accounts.key_max_days, requireStanding },
       issue: (request) => issueKey(issuing, request),
       rotate: (tenant, id) => rotateKey(issuing, tenant, id),
       revoke: (tenant, id) => revokeKey(issuing, tenant, id),
@@ -248,7 +256,8 @@ export async function revokeKeysOf(
   for await (const { id, facts, revoked_at } of keysOf(issuing.keys, tenant, owner)) {
     if (revoked_at === null && isOver(facts) && (await revokeKey(issuing, tenant, id))) count += 1;
   }
-  return count;
+  // Again until there is none: a key that was about to be withdrawn may have been replaced meanwhile.
+  return count === 0 ? 0 : count + (await revokeKeysOf(issuing, tenant, owner, isOver));
 }
 
 /** Whether a key goes beyond what a role may: by what it may do, or by a role its owner does not have any more. */
