@@ -71,8 +71,8 @@ const silent = () => {};
 export function authenticate(config: AuthConfig): MiddlewareHandler<AuthEnv> {
   const service = new AuthService(serviceOptions(config));
   const header = (config.api_key_header ?? 'x-api-key').toLowerCase();
-  const required = config.required_permissions ?? [];
-  const open = new Set(config.public_paths);
+  const required = textsOf(config.required_permissions, 'required_permissions');
+  const open = new Set(textsOf(config.public_paths, 'public_paths'));
   if (config.allow_anonymous === true && required.length > 0) {
     throw new TypeError('allow_anonymous and required_permissions contradict each other');
   }
@@ -100,7 +100,7 @@ export function requireAuth(
   { mode = 'allOf' }: RequireOptions = {},
 ): MiddlewareHandler<AuthEnv> {
   if (mode !== 'allOf' && mode !== 'anyOf') throw new TypeError('mode: allOf or anyOf');
-  if (permissions.some((one) => typeof one !== 'string' || one === '')) throw new TypeError('a permission is a text');
+  textsOf(permissions, 'permissions');
   return guarded(async (c) => {
     const principal = c.get('principal') as Principal | undefined;
     if (principal === undefined || principal.type === 'anonymous') return missing();
@@ -157,6 +157,13 @@ function presented(c: Context<AuthEnv>, keyHeader: string): Record<string, strin
   if (authorization !== undefined) headers.authorization = authorization;
   if (key !== undefined) headers['x-api-key'] = key;
   return headers;
+}
+
+/** Programs without types may give one text, whose letters would be taken for a list: `/` of `/health` opens a page. */
+function textsOf(list: readonly string[] | undefined, setting: string): readonly string[] {
+  if (list === undefined) return [];
+  if (Array.isArray(list) && list.every((one) => typeof one === 'string' && one !== '')) return list;
+  throw new TypeError(`${setting}: a list of texts`);
 }
 
 function serviceOptions(config: AuthConfig) {

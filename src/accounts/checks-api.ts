@@ -141,11 +141,11 @@ async function verifyKey(
     await options.guard?.noteBad(origin.source_ip);
     throw new GatewayError('INVALID_CREDENTIALS', { challenge: 'Bearer realm="portcullis"' });
   }
-  const { id, owner_id, name, facts, expires_at } = record;
+  const { id, owner_id, tenant_id, name, facts, expires_at } = record;
   return {
     status: 200,
     body: {
-      ...{ valid: true, key_id: id, name, user_id: owner_id, username: facts.username },
+      ...{ valid: true, key_id: id, name, user_id: owner_id, tenant_id, username: facts.username },
       ...{ role: facts.roles[0] ?? null, permissions: facts.permissions },
       expires_at: expires_at === null ? null : new Date(expires_at).toISOString(),
     },

@@ -66,6 +66,7 @@ const keySchema = z.object({
   valid: z.literal(true),
   key_id: text,
   user_id: text,
+  tenant_id: text,
   username: z.string().nullable(),
   role: text.nullable(),
   permissions: texts,
@@ -135,7 +136,8 @@ export class AuthService {
     const now = this.#options.clock.now();
     const known = this.#entries.get(name);
     if (known !== undefined && now < known.until) return known.found;
-    const asking = this.#asking.get(name) ?? this.#ask(name, isKey ? this.#key(presented) : this.#token(presented));
+    const asking =
+      this.#asking.get(name) ?? this.#ask(name, isKey ? this.#key(presented, now) : this.#token(presented, now));
     return (await asking).found;
   }
 
@@ -150,9 +152,10 @@ export class AuthService {
     return asking;
   }
 
-  async #token(token: string): Promise<Entry> {
+  /** @param now when it is asked, epoch milliseconds */
+  async #token(token: string, now: number): Promise<Entry> {
     if (token.length > this.#rules.max_token_bytes) return { found: invalid(), until: 0 };
-    const checked = await verifyToken(token, this.#rules, this.#keys, this.#options.clock.now());
+    const checked = await verifyToken(token, this.#rules, this.#keys, now);
     if (!('claims' in checked)) return { found: refusalOf(checked), until: 0 };
     const { sub, jti, exp, typ } = checked.claims;
     if (typ !== 'access') return { found: invalid(), until: 0 };
@@ -163,10 +166,10 @@ export class AuthService {
       return this.#odd('/auth/me');
     if (!me?.success) return this.#refused(answer);
     const { auth, actor: _actor, ...facts } = me.data;
-    return this.#good(makePrincipal({ ...facts, auth }, 'accounts', 'bearer'), Number(exp) * 1000);
+    return this.#good(makePrincipal({ ...facts, auth }, 'accounts', 'bearer'), Number(exp) * 1000, now);
   }
 
-  async #key(key: string): Promise<Entry> {
+  async #key(key: string, now: number): Promise<Entry> {
     const answer = await this.#question('/auth/verify-api-key', {
       method: 'POST',
       headers: { 'content-type': 'application/json' },
@@ -175,21 +178,22 @@ export class AuthService {
     if (answer.kind !== 'good') return this.#refused(answer);
     const parsed = keySchema.safeParse(answer.body);
     if (!parsed.success || parsed.data.key_id !== parseKey(key)?.id) return this.#odd('/auth/verify-api-key');
-    const { user_id, username, role, permissions, key_id, expires_at } = parsed.data;
+    const { user_id, tenant_id, username, role, permissions, key_id, expires_at } = parsed.data;
     const until = expires_at === null ? Number.POSITIVE_INFINITY : Date.parse(expires_at);
     const principal = makePrincipal(
       {
-        ...{ id: user_id, type: 'service', username, permissions, roles: role === null ? [] : [role] },
+        ...{ id: user_id, tenant_id, type: 'service', username, permissions, roles: role === null ? [] : [role] },
         auth: { key_id, expires_at: expires_at === null ? null : Math.floor(until / 1000) },
       },
       'keys',
       'api-key',
     );
-    return this.#good(principal, until);
+    return this.#good(principal, until, now);
   }
 
-  #good(found: Principal, end: number): Entry {
-    return { found: Object.freeze(found), until: Math.min(end, this.#options.clock.now() + this.#options.cacheMs) };
+  /** The time counts from the question: what is revoked while the answer is on its way is not in it. */
+  #good(found: Principal, end: number, askedAt: number): Entry {
+    return { found: Object.freeze(found), until: Math.min(end, askedAt + this.#options.cacheMs) };
   }
 
   #refused(answer: Answer): Entry {

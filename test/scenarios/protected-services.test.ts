@@ -220,6 +220,10 @@ describe('the options', () => {
     expect(make({ cache_seconds: 61 })).toThrow(/0 to 60/);
     expect(make({ allow_anonymous: true, required_permissions: ['x'] })).toThrow(/contradict/);
     expect(() => requireAuth([''])).toThrow(TypeError);
+    // Of programs without types: the letters of a text are no list.
+    expect(make({ public_paths: '/health' as never })).toThrow(/list of texts/);
+    expect(make({ required_permissions: 'tasks.read' as never })).toThrow(/list of texts/);
+    expect(() => requireAuth('tasks.read' as never)).toThrow(/list of texts/);
   });
 
   test('each caller has a bucket of its own', async () => {
