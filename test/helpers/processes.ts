@@ -85,10 +85,10 @@ export function follow(child: ChildProcess): RunningProcess {
   };
 }
 
-/** What a started program may see of our environment: where programs are, and nothing else. */
+/** What a started program may see of our environment: where programs and what was compiled of them are, and nothing else. */
 export function cleanEnv(extra: NodeJS.ProcessEnv = {}): NodeJS.ProcessEnv {
-  const { PATH, HOME, OPA_BIN, XDG_CACHE_HOME, PORTCULLIS_CACHE } = process.env;
-  const kept = { PATH, HOME, OPA_BIN, XDG_CACHE_HOME, PORTCULLIS_CACHE };
+  const { PATH, HOME, OPA_BIN, XDG_CACHE_HOME, PORTCULLIS_CACHE, NODE_COMPILE_CACHE } = process.env;
+  const kept = { PATH, HOME, OPA_BIN, XDG_CACHE_HOME, PORTCULLIS_CACHE, NODE_COMPILE_CACHE };
   return { ...Object.fromEntries(Object.entries(kept).filter(([, value]) => value !== undefined)), ...extra };
 }
 
