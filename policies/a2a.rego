@@ -84,7 +84,10 @@ demand(call) := named if {
 } else := data.config.a2a.capabilities["*"] if capability(call)
 
 # A level that is not ranked is reached by nobody.
-demanded_rank(call) := data.config.trust.ranks[demand(call).min_trust]
+demanded_rank(call) := rank if {
+	rank := data.config.trust.ranks[demand(call).min_trust]
+	is_number(rank)
+}
 
 offered(call) if capability(call) in call.target_agent.capabilities
 
@@ -107,7 +110,7 @@ less_deep(call, limit) if {
 	}
 }
 
-max_depth(call) := object.get(data.config.trust.max_depth, source_level(call), 1)
+max_depth(call) := trust.depth_at(source_level(call))
 
 # --- facts -----------------------------------------------------------------------------------------------------------
 

@@ -94,9 +94,16 @@ checks(call, action) := [] if ungraded(action)
 else := asked if {
 	asked := data.config.levels[call.gateway_metadata.sensitivity_level]
 	is_array(asked)
+	not names_no_check(asked)
 } else := ["mfa", "device", "work_hours"] if {
 	call.gateway_metadata.sensitivity_level
 } else := []
+
+# A word that is none of them may be one of them spelt wrongly.
+names_no_check(asked) if {
+	some name in asked
+	not name in {"mfa", "device", "work_hours"}
+}
 
 # Actions that sensitivity says nothing about: talk about the protocol, lists, model calls, plain HTTP.
 ungraded(action) if data.config.ungraded_actions[action]

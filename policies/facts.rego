@@ -13,17 +13,27 @@ missing(call, action) := {name | some name in names; lacks(name, call, action)}
 
 names := {
 	"capability", "context.delegation_depth", "delegation_chain", "delegation_depth", "gateway_metadata.sensitivity_level",
-	"resource.permissions", "resource.tenant_id", "server", "server.tags", "source_agent", "source_user", "target_agent",
-	"target_user", "tool.requires_hitl",
+	"resource.permissions", "resource.tenant_id", "server", "server.data_region", "server.tags", "server_name",
+	"source_agent", "source_user", "target_agent", "target_user", "tool.requires_hitl", "tool_name",
 }
 
-lacks("server", call, _) if not server_known(call)
+lacks("server", call, _) if not server_described(call)
+
+lacks("server.data_region", call, _) if {
+	server_described(call)
+	is_object(call.server)
+	not region_known(call)
+}
 
 lacks("server.tags", call, _) if {
-	context.unencrypted
+	server_described(call)
 	is_object(call.server)
 	not tags_known(call)
 }
+
+lacks("server_name", call, _) if not server_named(call)
+
+lacks("tool_name", call, _) if not tool_named(call)
 
 lacks("resource.tenant_id", call, _) if not tenant_known(call)
 
@@ -105,7 +115,31 @@ names_capability(call) if a2a.is_there(call.capability)
 # What the gateway says of every call: which server it goes to, and whose the thing is. Null says that there is none.
 server_known(call) := true if {
 	is_boolean(call.server.enabled)
+	is_array(call.server.tags)
+	region_known(call)
 } else := true if call.server == null
+
+server_described(call) if is_boolean(call.server.enabled)
+
+server_described(call) if call.server == null
+
+region_known(call) := true if {
+	call.server.data_region == null
+} else := true if is_string(call.server.data_region)
+
+# Lists and limits go by these names.
+named(call) if {
+	server_named(call)
+	tool_named(call)
+}
+
+server_named(call) := true if {
+	is_string(call.server_name)
+} else := true if call.server_name == null
+
+tool_named(call) := true if {
+	is_string(call.tool_name)
+} else := true if call.tool_name == null
 
 tenant_known(call) := true if {
 	is_string(call.resource.tenant_id)

@@ -144,6 +144,14 @@ closed_by_tag(place) if {
 	not holds_one_of(reserved)
 }
 
+# Data that does not say which tags are open: every tag may be reserved.
+closed_by_tag(place) if {
+	not tags_ruled
+	count(place.server.tags) > 0
+}
+
+tags_ruled if is_object(data.config.tag_roles)
+
 holds_one_of(wanted) if {
 	some role in roles
 	role in wanted
@@ -192,10 +200,11 @@ levels_of(kind) := {level |
 	some level in array.concat(object.get(grant, "levels", []), object.get(grant, "approved_levels", []))
 }
 
-environment_fits(grant, _) if not grant.production == false
+# A grant that says nothing of production holds there too; one that says anything but true does not.
+environment_fits(grant, _) if object.get(grant, "production", true) == true
 
 environment_fits(grant, place) if {
-	grant.production == false
+	not grant.production == true
 	not in_production(place)
 }
 

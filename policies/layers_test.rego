@@ -1,6 +1,7 @@
 package portcullis.layers_test
 
 import data.mcp.gateway.context
+import data.mcp.gateway.trust
 import data.portcullis.main
 import data.portcullis.support_test as support
 
@@ -70,6 +71,11 @@ test_the_facts_that_are_missing_are_named if {
 		"/rate_limit": "rate_limit.count",
 		"/delegation_depth": "delegation_depth",
 		"/tool/requires_hitl": "tool.requires_hitl",
+		"/user/type": "user.type",
+		"/server/data_region": "server.data_region",
+		"/server/tags": "server.tags",
+		"/server_name": "server_name",
+		"/tool_name": "tool_name",
 		"/gateway_metadata/sensitivity_level": "gateway_metadata.sensitivity_level",
 	} {
 		concat("", ["The request could not be judged: facts are missing: ", name]) in lacking(path)
@@ -92,4 +98,110 @@ test_facts_of_calls_between_agents_are_named if {
 	plain := support.but({"/action": "http:get", "/resource/permissions": "none"})
 	decision := main.decision with data.portcullis.custom as {} with input as plain
 	"The request could not be judged: facts are missing: resource.permissions" in support.messages(decision)
+}
+
+# --- data that do not say what they mean -----------------------------------------------------------------------------
+
+critical := support.but({
+	"/user/roles": ["admin"],
+	"/gateway_metadata/sensitivity_level": "critical",
+	"/gateway_metadata/approval": {"present": true, "verified": true},
+})
+
+at_hours(hours, instant) := decision if {
+	decision := main.decision with data.portcullis.custom as {}
+		with input as critical
+		with data.config.levels as {"critical": ["work_hours"]}
+		with data.config.work_hours as hours
+		with time.now_ns as instant
+}
+
+test_hours_that_cannot_be_read_are_never if {
+	week := {"start": 9, "end": 17, "weekend": []}
+	at_hours(week, support.wednesday).allow == true
+	every hours in [
+		{"start": 9, "end": "17", "weekend": []},
+		{"start": null, "end": 17, "weekend": []},
+		{"start": 9, "end": 17},
+		{"start": 9, "end": 17, "weekend": "Sunday"},
+	] {
+		support.codes(at_hours(hours, support.wednesday)) == {"OUTSIDE_WORK_HOURS"}
+	}
+}
+
+test_a_check_that_is_spelt_wrongly_is_all_of_them if {
+	call := {"gateway_metadata": {"sensitivity_level": "high"}}
+	context.checks(call, "gateway:tool:invoke") == ["mfa", "device", "work_hours"] with data.config.levels as {"high": ["mfaa"]}
+	context.checks(call, "gateway:tool:invoke") == [] with data.config.levels as {"high": []}
+}
+
+in_production(grant) := decision if {
+	decision := main.decision with data.portcullis.custom as {}
+		with input as support.but({"/server/environment": "production"})
+		with data.config.tool_access as {"developer": {"query": grant}}
+}
+
+test_production_is_closed_by_any_word_but_true if {
+	in_production({"levels": ["low"]}).allow == true
+	in_production({"levels": ["low"], "production": true}).allow == true
+	every word in [false, "false", null, 0] {
+		in_production({"levels": ["low"], "production": word}).allow == false
+	}
+}
+
+test_tags_are_reserved_where_nothing_says_for_whom if {
+	document := support.but({"/action": "gateway:resource:read", "/server/tags": ["secret"]})
+	open := main.decision with data.portcullis.custom as {} with input as document with data.config.tag_roles as {}
+	open.allow == true
+	every rules in [null, [], "secret"] {
+		closed := main.decision with data.portcullis.custom as {} with input as document with data.config.tag_roles as rules
+		closed.allow == false
+	}
+}
+
+lending(levels) := decision if {
+	decision := main.decision with data.portcullis.custom as {} with data.config.trust as levels with input as support.but({
+		"/action": "a2a:delegate",
+		"/source_user": {"id": "s", "type": "user", "roles": ["analyst"], "tenure_months": 3},
+		"/target_user": {"id": "t", "type": "user", "roles": ["lead"], "tenure_months": 30},
+	})
+}
+
+levels_of(analyst) := {
+	"analyst": [{"min_tenure_months": null, "level": analyst}],
+	"lead": [{"min_tenure_months": null, "level": "high"}],
+}
+
+test_ranks_and_depths_that_are_no_numbers_are_the_least if {
+	good := {"ranks": {"high": 4, "low": 2, "untrusted": 1}, "max_depth": {"low": 1}, "roles": levels_of("high")}
+	lending(good).allow == true
+	lending(object.union(good, {"roles": levels_of("low")})).allow == false
+	lending(object.union(good, {"roles": levels_of([])})).allow == false
+	lending(object.union(good, {"ranks": {"low": "5"}, "roles": levels_of("low")})).allow == false
+	trust.depth_at("low") == 1 with data.config.trust.max_depth as {"low": "9"}
+}
+
+forbidding(tenants, document) := decision if {
+	decision := main.decision with data.portcullis.custom as {} with input as document with data.tenants as tenants
+}
+
+test_rules_of_a_tenant_name_a_model_by_either_name if {
+	document := support.but({
+		"/action": "llm:chat:create",
+		"/llm": {"model": "fast", "resolved_model": "gpt-5", "max_tokens": 5},
+		"/resource": {"type": "model", "id": "gpt-5", "tenant_id": null, "owner_id": null, "permissions": null},
+	})
+	forbidding({"acme": {"deny": [{"models": ["gpt-*"]}]}}, document).allow == false
+	forbidding({"acme": {"deny": [{"models": ["fast"]}]}}, document).allow == false
+	forbidding({"acme": {"deny": [{"models": ["large"]}]}}, document).allow == true
+	nameless := json.patch(document, [{"op": "replace", "path": "/llm/model", "value": null}])
+	forbidding({"acme": {"deny": [{"models": ["large"]}]}}, nameless).allow == false
+}
+
+test_rules_of_tenants_that_cannot_be_read_forbid if {
+	every tenants in ["x", [], 3] {
+		forbidding(tenants, support.request).allow == false
+	}
+	forbidding({"acme": {"deny": [{"servers": [7]}]}}, support.request).allow == false
+	forbidding({"acme": {"deny": []}}, support.request).allow == true
 }

@@ -226,7 +226,6 @@ facts_missing(call, action) := [] if {
 	complete
 	known(call)
 	facts_of(call, action)
-	not tags_missing(call)
 } else := [{
 	"package": "portcullis.main",
 	"code": "POLICY_EVALUATION_ERROR",
@@ -246,11 +245,17 @@ missing_figures contains "rate_limit.count" if not has_count
 
 missing_figures contains "config.rate_limits (of the data)" if not has_limit
 
+missing_figures contains "user.type" if not type_known
+
 has_count if is_number(input.rate_limit.count)
 
 has_limit if is_number(context.rate_limit)
 
+# Who is anonymous has to be told from everybody else.
+type_known if input.user.type in {"user", "service", "agent", "anonymous"}
+
 complete if {
+	type_known
 	is_number(input.rate_limit.count)
 	is_number(context.rate_limit)
 	is_number(input.delegation_depth)
@@ -261,6 +266,7 @@ complete if {
 known(call) if {
 	facts.server_known(call)
 	facts.tenant_known(call)
+	facts.named(call)
 }
 
 # What it says of a call of this kind.
@@ -286,14 +292,6 @@ demands_missing(call, action) if {
 	startswith(action, "http:")
 	not http.has_demands(call)
 }
-
-tags_missing(call) if {
-	context.unencrypted
-	is_object(call.server)
-	not has_tags(call)
-}
-
-has_tags(call) if is_array(call.server.tags)
 
 server_violations(call) := [{
 	"package": "portcullis.main",

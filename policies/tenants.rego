@@ -12,6 +12,14 @@ overlay := data.tenants[input.user.tenant_id]
 
 overlaid if is_there(overlay)
 
+# What stands for the tenants and is no table of them hides what it was to forbid.
+overlaid if garbled
+
+garbled if {
+	is_there(data.tenants)
+	not is_object(data.tenants)
+}
+
 # A caller without a tenant could slip by what its tenant says.
 overlaid if adrift
 
@@ -55,7 +63,7 @@ fits(rule, call, action) if {
 	not outside(criterion(rule, "tools"), tool_name(call))
 	not outside(criterion(rule, "tool_types"), tool_type(call))
 	not outside(criterion(rule, "levels"), level(call))
-	not outside(criterion(rule, "models"), model(call, action))
+	not outside_models(criterion(rule, "models"), call, action)
 	not outside_roles(rule)
 }
 
@@ -75,6 +83,29 @@ matches_one(patterns, value) if {
 	llm.matches(pattern, value)
 }
 
+# What is no name might have been any.
+matches_one(patterns, _) if {
+	some pattern in patterns
+	not is_string(pattern)
+}
+
+# A model goes by the name the caller used and the one it stands for; either is enough.
+outside_models(patterns, _, action) if {
+	is_array(patterns)
+	not startswith(action, "llm:")
+}
+
+outside_models(patterns, call, _) if {
+	is_array(patterns)
+	is_string(call.llm.model)
+	not names_one(patterns, call)
+}
+
+names_one(patterns, call) if {
+	some name in llm.names(call)
+	matches_one(patterns, name)
+}
+
 server_name(call) := value if {
 	value := call.server_name
 } else := false
@@ -89,13 +120,6 @@ tool_type(call) := value if {
 
 level(call) := value if {
 	value := call.gateway_metadata.sensitivity_level
-} else := false
-
-# Null where the call is none to a model.
-model(call, action) := value if {
-	value := call.llm.model
-} else := null if {
-	not startswith(action, "llm:")
 } else := false
 
 outside_roles(rule) if {

@@ -43,7 +43,11 @@ tenure_suffices(tenure, rule) if {
 }
 
 # A level without a rank is not trusted.
-rank_of(level) := object.get(data.config.trust.ranks, level, 1)
+rank_of(level) := rank if {
+	is_string(level)
+	rank := data.config.trust.ranks[level]
+	is_number(rank)
+} else := 1
 
 # --- delegation ------------------------------------------------------------------------------------------------------
 
@@ -68,7 +72,13 @@ default max_delegation_depth := 1
 # METADATA
 # entrypoint: true
 # description: Depth at which a delegation by the source is refused.
-max_delegation_depth := object.get(data.config.trust.max_depth, trust_level_of(input.source_user), 1)
+max_delegation_depth := depth_at(trust_level_of(input.source_user))
+
+# Numbers are less than anything that is none.
+depth_at(level) := depth if {
+	depth := data.config.trust.max_depth[level]
+	is_number(depth)
+} else := 1
 
 depth_is_real if {
 	is_number(input.delegation_depth)
@@ -92,11 +102,18 @@ now := time.now_ns()
 clock := time.clock(now)
 
 within_hours if {
+	is_number(data.config.work_hours.start)
+	is_number(data.config.work_hours.end)
 	clock[0] >= data.config.work_hours.start
 	clock[0] < data.config.work_hours.end
 }
 
 weekend if time.weekday(now) in data.config.work_hours.weekend
+
+# Data that does not say which days are free: every day may be.
+weekend if not weekend_named
+
+weekend_named if is_array(data.config.work_hours.weekend)
 
 default allow_critical_during_work_hours := false
 
