@@ -49,7 +49,7 @@ import { buildAuthenticator, failureGuard, NOBODY } from './authenticators.ts';
 import { delegating } from './delegations.ts';
 import { letKeysAsk } from './key-service-set.ts';
 import { oauthEndpoints, routeOAuth } from './oauth.ts';
-import { buildShadow, decisionLogOptions } from './policy-records.ts';
+import { buildShadow, decisionLogOptions, reportStatus } from './policy-records.ts';
 import { policyPaths, policySource } from './policy-sources.ts';
 import { buildProtocols } from './protocol-set.ts';
 import { buildRoutes, serverFacts } from './routes.ts';
@@ -103,7 +103,7 @@ export async function assemble(config: Config, platform: Platform): Promise<Gene
   const shadow = buildShadow(config, platform, cleanup);
   const engine = await buildEngine(config, platform, servers, shadow);
   cleanup.defer(() => engine.close());
-  if (config.policy.watch) watchPolicy(config, platform, engine, cleanup);
+  followPolicy(config, platform, engine, cleanup);
   const classify = createClassify(await buildRegistry(config, platform, servers), servers);
   const facts: FactSources = {
     regionOf: regionTable(config.regions),
@@ -240,8 +240,13 @@ async function buildEngine(
   });
 }
 
-/** A changed policy file takes effect by itself; a bad one is logged with its place and changes nothing. */
-function watchPolicy(config: Config, platform: Platform, engine: OpaEngine, cleanup: AsyncDisposableStack): void {
+/**
+ * Who wants to know is told how the policy does. A changed policy file takes effect by itself; a bad one is logged with its
+ * place and changes nothing.
+ */
+function followPolicy(config: Config, platform: Platform, engine: OpaEngine, cleanup: AsyncDisposableStack): void {
+  reportStatus(config, platform, engine, cleanup);
+  if (!config.policy.watch) return;
   const logger = platform.logging.component('policy');
   const reload = async () => {
     const status = await engine.reload('change');

@@ -4,8 +4,10 @@ import { resolve } from 'node:path';
 import type { Config } from '../config/schema.ts';
 import { watchFiles } from '../config/watch.ts';
 import type { DecisionLogOptions } from '../policy/decision-log.ts';
+import type { PolicyEngine } from '../policy/engine.ts';
 import type { Shadow } from '../policy/shadow.ts';
 import { startShadow } from '../policy/shadow.ts';
+import { startStatusReports } from '../policy/status-reports.ts';
 import type { Platform } from './assembly.ts';
 
 /** Null when decisions are not logged. */
@@ -35,6 +37,20 @@ export function decisionLogOptions(config: Config, platform: Platform): Decision
     ruleFailed: platform.metrics.logRuleFailed,
     uploaded: platform.metrics.logUploaded,
   };
+}
+
+/** Tells a service how the policy does, until the generation ends. */
+export function reportStatus(config: Config, platform: Platform, engine: PolicyEngine, cleanup: AsyncDisposableStack) {
+  const wanted = config.policy.status_reports;
+  if (wanted === undefined) return;
+  const reports = startStatusReports({
+    ...{ url: wanted.url, credential: wanted.credential, partition: wanted.partition },
+    ca: wanted.ca === undefined ? undefined : readFileSync(resolve(platform.baseDir, wanted.ca), 'utf8'),
+    everyMs: wanted.every_seconds * 1000,
+    read: () => engine.status(),
+    logger: platform.logging.component('policy'),
+  });
+  cleanup.defer(() => reports.close());
 }
 
 /** The candidate's thread; null when none is tried out. It ends with the generation. */

@@ -47,6 +47,21 @@ export function decisionLogSchema(secret: z.ZodType<Secret, string | Secret>) {
     .refine(({ file, service }) => file !== undefined || service !== undefined, 'names neither a file nor a service');
 }
 
+/** Who is told how the policy in force does. */
+export function statusReportsSchema(secret: z.ZodType<Secret, string | Secret>) {
+  return z.strictObject({
+    url: serviceUrl.describe('base URL; reports go to /status below it'),
+    credential: secret.optional().describe('sent as a bearer token'),
+    partition: z
+      .string()
+      .regex(/^[\w.-]{1,64}$/)
+      .optional()
+      .describe('appended to the path'),
+    ca: z.string().optional().describe('PEM bundle of the service’s certificate authority'),
+    every_seconds: z.number().min(0.01).max(3600).default(1).describe('how often it is looked whether there is news'),
+  });
+}
+
 export const shadowSchema = z.strictObject({
   bundle: z.string().describe('the candidate: directory with .rego files and the compiled bundle, or a bundle file'),
   data: z.string().optional().describe('JSON data document; default: data.json in the candidate’s directory'),

@@ -9,7 +9,7 @@ import { Secret } from '../core/secret.ts';
 import { accountsSchema } from './accounts-schema.ts';
 import { approvalsSchema } from './approvals-schema.ts';
 import { bundleFileSchema, bundleServiceSchema } from './bundle-schema.ts';
-import { decisionLogSchema, shadowSchema } from './decision-log-schema.ts';
+import { decisionLogSchema, shadowSchema, statusReportsSchema } from './decision-log-schema.ts';
 import { identityTokenSchema } from './identity-token-schema.ts';
 import { keyServiceSchema } from './key-service-schema.ts';
 
@@ -264,6 +264,7 @@ const policy = z.strictObject({
   data: z.string().optional().describe('JSON data document; default: data.json in the bundle directory'),
   watch: z.boolean().default(true).describe('recompile and reload when a file changes'),
   decision_log: decisionLogSchema(secret).optional(),
+  status_reports: statusReportsSchema(secret).optional().describe('a service that takes OPA’s status reports'),
   shadow: shadowSchema.optional().describe('a candidate that is asked about the same calls and decides none'),
   report_only_in_production: z
     .boolean()

@@ -45,7 +45,8 @@ interface Copying {
   left: number;
 }
 const NONE: ReadonlySet<string> = new Set();
-const LABELS = { id: hostname(), version: GATEWAY_VERSION, app: 'portcullis' };
+/** Who reports: the same in decision log and status reports. */
+export const LABELS = { id: hostname(), version: GATEWAY_VERSION, app: 'portcullis' };
 
 /** Masked places are named in `masked`, as OPA does. The event shares nothing with the request that could be changed. */
 export function eventOf(logged: LoggedDecision): LogEvent {
