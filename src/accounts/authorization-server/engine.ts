@@ -19,6 +19,7 @@ import type { Signer, SigningRing } from '../../identity/signing-ring.ts';
 import type { Bridged } from './bridge.ts';
 import { type EngineOptions, type Pending, SCOPE } from './engine-options.ts';
 import { errorPage } from './pages.ts';
+import { isRedirect } from './registration.ts';
 
 const PATHS = {
   authorization: '/oauth/authorize',
@@ -224,6 +225,7 @@ function configurationOf(options: EngineOptions, key: RingKey): Configuration {
     claims: { openid: ['sub'], acr: null as never, auth_time: null as never, iss: null as never },
     pkce: { required: () => true },
     allowOmittingSingleRegisteredRedirectUri: false,
+    extraClientMetadata: { properties: ['redirect_uris'], validator: requireRedirects },
     cookies: cookiesOf(options.issuer, cookieKey),
     fetch: ((url: string | URL) => options.fetch(url)) as never,
     fetchResponseBodyLimits: { 'client_id metadata document': documents.max_bytes, jwks_uri: documents.max_bytes },
@@ -310,6 +312,13 @@ function inTheirWords(adapter: Adapter): Adapter {
     consume: (id) => Promise.resolve(adapter.consume(id)).catch(told),
     upsert: (id, payload, seconds) => Promise.resolve(adapter.upsert(id, payload, seconds)).catch(told),
   };
+}
+
+/** The library lets clients of the web have codes sent over plain http, to wherever. */
+function requireRedirects(_context: unknown, _name: string, value: unknown): void {
+  // What is no list, and how long it may be, the library says.
+  if (Array.isArray(value) && !value.every(isRedirect))
+    throw new errors.InvalidRedirectUri('redirect_uris must be https, http to loopback, or an app’s own scheme');
 }
 
 const prefixOf = (issuer: string): string => new URL(issuer).pathname.replace(/\/$/, '');

@@ -32,3 +32,20 @@ function isOwnMachine(uri: JsonValue): boolean {
   if (url === null || url.protocol === 'https:') return false;
   return url.protocol !== 'http:' || LOOPBACK.has(url.hostname);
 }
+
+/** A host as names and addresses are written. Others that a URL allows would say something in the policy of a page. */
+const HOST = /^(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])$/;
+
+/**
+ * Whether a code may be sent there: https, or http to the client's own machine, or an app's own scheme; and written so
+ * that nobody reads another address in it than a browser does. Source: OAuth 2.1 2.3, RFC 9700 2.6 and 4.1.
+ */
+export function isRedirect(uri: unknown): boolean {
+  if (typeof uri !== 'string' || !/^[a-z][a-z0-9+.-]*:[\x21-\x5b\x5d-\x7e]*$/i.test(uri)) return false;
+  const url = URL.parse(uri);
+  if (url === null || url.username !== '' || url.password !== '') return false;
+  const { protocol, hostname } = url;
+  if (protocol !== 'https:' && protocol !== 'http:') return true;
+  const isWritten = uri.toLowerCase().startsWith(`${protocol}//`) && HOST.test(hostname);
+  return isWritten && (protocol === 'https:' || LOOPBACK.has(hostname));
+}
