@@ -100,6 +100,8 @@ export function createAccountStore(database: Database): AccountStore {
     },
     async findByName(username) {
       const key = nameKey(username);
+      // A character that not every database takes, and no name has.
+      if (key.includes('\0')) return null;
       const row = await queries.selectFrom('accounts').selectAll().where('username_key', '=', key).executeTakeFirst();
       return row === undefined ? null : fromRow(row);
     },

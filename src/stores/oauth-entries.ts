@@ -57,9 +57,12 @@ export function createOAuthEntryStore(database: Database): OAuthEntryStore {
         return true;
       }),
     async find(kind, id, now) {
+      // What a client shows may have a character that not every database takes.
+      if (id.includes('\0')) return null;
       return (await ofKind(kind, now).where('id', '=', id).executeTakeFirst()) ?? null;
     },
     async findByUid(kind, uid, now) {
+      if (uid.includes('\0')) return null;
       return (await ofKind(kind, now).where('uid', '=', uid).executeTakeFirst()) ?? null;
     },
     listByUid: (kind, uid, now) =>

@@ -87,6 +87,15 @@ function accountTests(stores: () => Promise<PartialConfig['stores']>): void {
       expect((await auth('GET', '/auth/me')).status).toBe(401);
     });
 
+    test('is nobody’s under a name with characters that databases do not take', async () => {
+      for (const username of ['\0', 'user_1\0', 'a\0b']) {
+        for (const more of [{}, { otp: '000000' }]) {
+          const { status, body } = await auth('POST', '/auth/login', { username, password: PASSWORD, ...more });
+          expect([status, body.error.code]).toEqual([401, 'INVALID_CREDENTIALS']);
+        }
+      }
+    });
+
     test('its tokens can be checked with the published keys', async () => {
       verifies('VF-02');
       const { pair } = await loggedIn();
