@@ -143,7 +143,7 @@ export class LinkedAccounts {
 
   /** Under what to try: an address that somebody has here already stays with them, and so does a name. */
   *#names({ username, email, provider }: Vouched, id: string): Generator<{ username: string; email: string }> {
-    const wanted = tidyName(username ?? email ?? provider);
+    const wanted = tidyName(username ?? provider);
     const other = () => `${wanted.slice(0, MAX_NAME - 9)}-${randomBytes(4).toString('hex')}`;
     // Who is called like a role is taken for more than they are.
     const names = () => (this.#options.roles.has(wanted.toLowerCase()) ? [other()] : [wanted, other()]);

@@ -14,6 +14,7 @@ import type { Clock } from '../core/clock.ts';
 import { GatewayError } from '../core/errors.ts';
 import { makeId } from '../core/ids.ts';
 import type { Secret } from '../core/secret.ts';
+import { type AccountIdentityStore, createAccountIdentityStore } from '../stores/account-identities.ts';
 import { type AccountRecord, type AccountStore, createAccountStore } from '../stores/accounts.ts';
 import { createApiKeyStore } from '../stores/api-keys.ts';
 import type { Database } from '../stores/database.ts';
@@ -47,6 +48,7 @@ export class AccountAdministration {
   readonly #sessions;
   readonly #keys;
   readonly #factors: SecondFactorStore;
+  readonly #identities: AccountIdentityStore;
   readonly #guard: Guard;
   readonly #passwords: Passwords;
   readonly #roles: Roles;
@@ -58,6 +60,7 @@ export class AccountAdministration {
     this.#sessions = createSessionStore(database);
     this.#keys = createApiKeyStore(database);
     this.#factors = createSecondFactorStore(database);
+    this.#identities = createAccountIdentityStore(database);
     const { limits, lockout } = config;
     this.#guard = new Guard({ shared: createMemoryShared(), store: this.#store, pepper, limits, lockout });
     this.#passwords = new Passwords(config.password);
@@ -106,10 +109,12 @@ export class AccountAdministration {
     return this.#store.findByName(username);
   }
 
-  async *list(): AsyncGenerator<AccountRecord> {
+  /** `issuer`: of the provider where somebody logs in instead of here. */
+  async *list(): AsyncGenerator<AccountRecord & { readonly issuer: string | null }> {
     for (let after: string | undefined; ; ) {
       const page = await this.#store.list({ limit: 1000, ...(after === undefined ? {} : { after }) });
-      yield* page;
+      const issuers = await this.#identities.issuersOf(page.map(({ id }) => id));
+      for (const account of page) yield { ...account, issuer: issuers.get(account.id) ?? null };
       after = page.at(-1)?.id;
       if (page.length < 1000) return;
     }
@@ -135,8 +140,11 @@ export class AccountAdministration {
     await this.#told(ended);
   }
 
-  /** A new password by somebody else's hand ends all sessions. */
+  /** A new password by somebody else's hand ends all sessions. Whoever logs in elsewhere gets none: CONFLICT. */
   async setPassword(account: AccountRecord, password: string): Promise<void> {
+    const issuer = (await this.#identities.issuersOf([account.id])).get(account.id);
+    if (issuer !== undefined)
+      throw new GatewayError('CONFLICT', { message: `This account has no password: its owner logs in at ${issuer}` });
     const hash = await this.#hash(password, account.username, account.email);
     const now = this.#options.clock.now();
     const { history } = this.#options.config.password;

@@ -2,6 +2,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import type { Origin } from '../accounts/account.ts';
 import { Entries } from '../accounts/authorization-server/adapter.ts';
+import { agentsEndpoints } from '../accounts/authorization-server/agents-api.ts';
 import { createClientFetch } from '../accounts/authorization-server/client-fetch.ts';
 import { authorizationServerEndpoints } from '../accounts/authorization-server/endpoints.ts';
 import type { EngineOptions, Notes, Resource } from '../accounts/authorization-server/engine-options.ts';
@@ -12,6 +13,7 @@ import { UpstreamLogins } from '../accounts/authorization-server/upstream-logins
 import { LinkedAccounts } from '../accounts/linked-accounts.ts';
 import type { Config } from '../config/schema.ts';
 import { GatewayError } from '../core/errors.ts';
+import type { Principal } from '../core/principal.ts';
 import { announceAccountChange } from '../identity/account-changes.ts';
 import { AgentTokens } from '../identity/agent-tokens.ts';
 import { LOGIN_SECONDS } from '../identity/oauth/login.ts';
@@ -116,7 +118,11 @@ export async function agentEndpoints(
     ...{ cookie: new SessionCookie(issuer), seconds: LOGIN_SECONDS },
   });
   const pages = new LoginPages({ server, seal, reports: service.reports, grantMs, upstreams });
-  return authorizationServerEndpoints(server, pages);
+  const agents = agentsEndpoints({
+    ...{ server, tenant: config.accounts.tenant },
+    accountOf: accountFinder(config, platform),
+  });
+  return [...authorizationServerEndpoints(server, pages), ...agents];
 }
 
 /** Documents of clients that one address may make us fetch. */
@@ -129,6 +135,21 @@ function sweep({ accounts, clock, logging }: Platform, cleanup: AsyncDisposableS
     });
   }, SWEEP_MS).unref();
   cleanup.defer(() => clearInterval(timer));
+}
+
+/** Whose account it is: of ours with a session, or of those who have logged in with a browser where they log in for agents. */
+function accountFinder({ identity, accounts }: Config, { accounts: { identities } }: Platform) {
+  const issuers = new Map<string, string>();
+  for (const name of accounts.authorization_server.providers) {
+    const issuer: unknown = Object.entries(identity[name] ?? {}).find(([option]) => option === 'issuer')?.[1];
+    if (typeof issuer === 'string') issuers.set(name, issuer);
+  }
+  return async ({ id, actor, auth }: Principal): Promise<string | null> => {
+    if (actor !== null || auth.session_id === null) return null;
+    if (identity[auth.provider]?.kind === 'local') return id;
+    const issuer = auth.method === 'session' ? issuers.get(auth.provider) : undefined;
+    return issuer === undefined ? null : identities.accountOf({ issuer, subject: id });
+  };
 }
 
 /** Those of the configuration, which has seen to it that they are of a kind that logs people in. */

@@ -119,3 +119,47 @@ export async function postForm(
   const body = text === '' ? {} : (JSON.parse(text) as Readonly<Record<string, string>>);
   return { status: response.status, body };
 }
+
+/** Keeps what an MCP client keeps, and hands the address to visit to the test. Both generations of the SDK take it. */
+export class Wallet {
+  readonly redirectUrl: string;
+  visited: URL | null = null;
+  // Each generation has types of its own for the same documents.
+  // biome-ignore lint/suspicious/noExplicitAny: what is kept is given back as it came
+  readonly kept = new Map<string, any>();
+  readonly #state = crypto.randomUUID();
+
+  constructor(redirectUrl: string) {
+    this.redirectUrl = redirectUrl;
+  }
+  get clientMetadata() {
+    return {
+      ...{ client_name: 'scenario', redirect_uris: [this.redirectUrl], token_endpoint_auth_method: 'none' },
+      ...{ grant_types: ['authorization_code', 'refresh_token'], response_types: ['code'] },
+    };
+  }
+  state() {
+    return this.#state;
+  }
+  clientInformation() {
+    return this.kept.get('client');
+  }
+  saveClientInformation(client: unknown) {
+    this.kept.set('client', client);
+  }
+  tokens() {
+    return this.kept.get('tokens');
+  }
+  saveTokens(tokens: unknown) {
+    this.kept.set('tokens', tokens);
+  }
+  redirectToAuthorization(url: URL) {
+    this.visited = url;
+  }
+  saveCodeVerifier(verifier: string) {
+    this.kept.set('verifier', verifier);
+  }
+  codeVerifier() {
+    return this.kept.get('verifier');
+  }
+}

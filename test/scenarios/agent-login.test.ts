@@ -7,7 +7,7 @@ import { StreamableHTTPClientTransport as ClassicTransport } from '@modelcontext
 import type { Browser } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { ACCOUNTS, authClient, PASSWORD } from '../helpers/accounts.ts';
-import { CALLBACK, PlainBrowser, toCallback } from '../helpers/agent-login.ts';
+import { CALLBACK, PlainBrowser, toCallback, Wallet } from '../helpers/agent-login.ts';
 import { NO_BROWSER, openBrowser } from '../helpers/browser.ts';
 import { startGateway, type TestGateway } from '../helpers/gateway.ts';
 import { textOf } from '../helpers/gateway-mcp.ts';
@@ -57,50 +57,6 @@ afterAll(async () => {
   await upstream?.[Symbol.asyncDispose]();
   await orders?.crash();
 });
-
-/** Keeps what an MCP client keeps, and hands the address to visit to the test. Both generations of the SDK take it. */
-class Wallet {
-  readonly redirectUrl: string;
-  visited: URL | null = null;
-  // Each generation has types of its own for the same documents.
-  // biome-ignore lint/suspicious/noExplicitAny: what is kept is given back as it came
-  readonly kept = new Map<string, any>();
-  readonly #state = crypto.randomUUID();
-
-  constructor(redirectUrl: string) {
-    this.redirectUrl = redirectUrl;
-  }
-  get clientMetadata() {
-    return {
-      ...{ client_name: 'scenario', redirect_uris: [this.redirectUrl], token_endpoint_auth_method: 'none' },
-      ...{ grant_types: ['authorization_code', 'refresh_token'], response_types: ['code'] },
-    };
-  }
-  state() {
-    return this.#state;
-  }
-  clientInformation() {
-    return this.kept.get('client');
-  }
-  saveClientInformation(client: unknown) {
-    this.kept.set('client', client);
-  }
-  tokens() {
-    return this.kept.get('tokens');
-  }
-  saveTokens(tokens: unknown) {
-    this.kept.set('tokens', tokens);
-  }
-  redirectToAuthorization(url: URL) {
-    this.visited = url;
-  }
-  saveCodeVerifier(verifier: string) {
-    this.kept.set('verifier', verifier);
-  }
-  codeVerifier() {
-    return this.kept.get('verifier');
-  }
-}
 
 /** Somebody at the browser: logs in where that is asked, and says yes. Gives where the browser lands. */
 async function sayYes(browser: Browser, start: string): Promise<URL> {

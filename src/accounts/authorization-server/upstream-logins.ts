@@ -81,7 +81,9 @@ export class UpstreamLogins {
     const { person } = await login.finish(query, sealed, now);
     if (person === null) throw new GatewayError('FORBIDDEN', { message: 'Who logged in has no place here' });
     const { principal, verifiedEmail: email, fullName: full_name } = person;
-    const { id: subject, tenant_id, type, username, roles } = principal;
+    const { id: subject, tenant_id, type, roles } = principal;
+    // A name is but a name, whoever has looked at it.
+    const username = principal.username ?? principal.email;
     return {
       ...{ provider, issuer: login.issuer, subject, tenant_id, type, username, email, full_name, roles },
       mfa_at: factorTime(principal.auth, now),

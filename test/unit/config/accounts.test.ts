@@ -13,6 +13,9 @@ const messages = (text: string) =>
 const LOCAL = 'identity: { accounts: { kind: local } }';
 const SECRET = 'Zr7vQm2kXt9wLp4sHd8nBc3fJg6yTe1u';
 
+const AS = (more: string) =>
+  `public_url: "http://127.0.0.1:1"\naccounts: { enabled: true, authorization_server: { enabled: true, ${more} } }\n${LOCAL}`;
+
 describe('accounts', () => {
   test('are good with the provider that reads their tokens', () => {
     verifies('V-01');
@@ -36,6 +39,10 @@ describe('accounts', () => {
       `accounts: { enabled: true, authorization_server: { enabled: true }, tokens: { algorithm: HS256, secret: ${SECRET} } }`,
       'who can check HS256 can sign',
     ],
+    [AS('providers: [corp]'), '"corp" is no identity provider of kind oidc'],
+    [AS('providers: [accounts]'), '"accounts" is no identity provider of kind oidc'],
+    [AS('provision: { roles: [ghost] }'), 'there is no role "ghost"'],
+    [AS('provision: { default_role: admin }'), 'everybody who logs in would be an administrator'],
     ['accounts: { authorization_server: { issuer: "https://gateway.example.com/?a=b" } }', 'without query'],
     [
       'mode: production\naccounts: { enabled: true, authorization_server: { enabled: true, issuer: "http://login.example.com" } }',

@@ -4,6 +4,7 @@ import { createApiKeyStore, EVERY_TENANT } from '../../../src/stores/api-keys.ts
 import { createApprovalStore } from '../../../src/stores/approvals.ts';
 import { type Database, openDatabase } from '../../../src/stores/database.ts';
 import { openRedisShared } from '../../../src/stores/redis-shared.ts';
+import { accountIdentitiesContract } from '../../contract/account-identities.ts';
 import { apiKeyRecord, apiKeysContract } from '../../contract/api-keys.ts';
 import { sharedContract } from '../../contract/shared.ts';
 import type { StoreServer } from '../../helpers/processes-stores.ts';
@@ -35,6 +36,8 @@ describe.skipIf(NO_POSTGRES !== null)('Postgres', () => {
     const database = await openDatabase(await fresh(), options);
     return { store: createApiKeyStore(database), [Symbol.asyncDispose]: () => database[Symbol.asyncDispose]() };
   });
+
+  accountIdentitiesContract('Postgres', fresh);
 
   test('gateways that start together bring the schema up to date once', async () => {
     const url = await fresh();
