@@ -113,13 +113,15 @@ class Chain implements IdentityChain {
       const named = this.#providers[i];
       if (named === undefined) break;
       let result: AuthResult | Promise<AuthResult>;
+      let isPending: boolean;
       try {
         result = named.provider.authenticate(credential, facts, signal);
+        isPending = isThenable(result);
       } catch (error) {
         return this.#failed(named.name, error);
       }
-      if (isThenable(result)) return this.#later(named, result, credential, facts, signal, i);
-      const identified = this.#settle(named.name, result, credential, facts);
+      if (isPending) return this.#later(named, result as Promise<AuthResult>, credential, facts, signal, i);
+      const identified = this.#settle(named.name, result as AuthResult, credential, facts);
       if (identified !== null) return identified;
     }
     this.#options.onRejection?.(null, UNKNOWN, facts);
@@ -169,22 +171,29 @@ class Chain implements IdentityChain {
   }
 
   #reject(result: Rejection): GatewayError {
-    if (!Object.hasOwn(CODES, result.reason)) throw new TypeError('the provider gave an unknown reason');
-    const code = CODES[result.reason];
+    const { reason } = result;
+    const challenge = result.challenge ?? undefined;
+    const told = result.retryAfter ?? undefined;
+    if (!Object.hasOwn(CODES, reason)) throw new TypeError('the provider gave an unknown reason');
+    if (challenge !== undefined && !isHeaderText(challenge)) throw new TypeError('the challenge is no header');
+    if (told !== undefined && !(Number.isFinite(told) && told >= 0)) throw new TypeError('retryAfter is no time');
+    const code = CODES[reason];
     const extras: { -readonly [K in keyof ErrorExtras]: ErrorExtras[K] } = {};
     if (code === 'INVALID_CREDENTIALS' || code === 'TOKEN_EXPIRED') {
       // RFC 6750 3.1: one error word for every bad token; the text does not say why.
-      extras.challenge = result.challenge ?? `${this.#challenge}, error="invalid_token"`;
+      extras.challenge = challenge ?? `${this.#challenge}, error="invalid_token"`;
     }
-    const retryAfter = result.retryAfter ?? (result.reason === 'unavailable' ? RETRY_AFTER : undefined);
-    if (retryAfter !== undefined) extras.retryAfter = retryAfter;
+    const retryAfter = told ?? (reason === 'unavailable' ? RETRY_AFTER : undefined);
+    if (retryAfter !== undefined) extras.retryAfter = Math.ceil(retryAfter);
     return new GatewayError(code, extras);
   }
 }
 
-function isThenable(value: unknown): value is Promise<AuthResult> {
+function isThenable(value: unknown): boolean {
   return typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function';
 }
+
+const isHeaderText = (value: unknown): boolean => typeof value === 'string' && /^[\x20-\x7e]+$/.test(value);
 
 /** Rejects when the time is over or the client went away, whatever the provider makes of the signal. */
 function within<T>(pending: Promise<T>, ms: number, signal: AbortSignal): Promise<T> {
@@ -198,7 +207,8 @@ function within<T>(pending: Promise<T>, ms: number, signal: AbortSignal): Promis
     const timer = setTimeout(() => end(new Error(`no answer within ${ms} ms`)), ms);
     signal.addEventListener('abort', onAbort, { once: true });
     if (signal.aborted) onAbort();
-    pending.then(
+    // Not every provider's promise is a real one: what it promises may be another promise, or its `then` may throw.
+    Promise.resolve(pending).then(
       (value) => {
         clearTimeout(timer);
         signal.removeEventListener('abort', onAbort);

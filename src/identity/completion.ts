@@ -61,10 +61,12 @@ function type(value: unknown): 'user' | 'service' | 'agent' {
 
 function texts(value: unknown, name: string): string[] {
   if (value === undefined || value === null) return [];
-  if (!Array.isArray(value) || !value.every((item) => typeof item === 'string')) {
+  // What is checked is the copy: a list of somebody's own may have gaps, or look different each time.
+  const copied: unknown[] | null = Array.isArray(value) ? [...value] : null;
+  if (copied === null || !copied.every((item) => typeof item === 'string')) {
     throw new TypeError(`${name} must be a list of texts`);
   }
-  return [...value];
+  return copied as string[];
 }
 
 function text(value: unknown, name: string): string | null {

@@ -17,6 +17,11 @@ const facts: IdentityFacts = {
   now: START,
 };
 
+/** At once, whatever it is. */
+const gives = (result: unknown): IdentityProvider => ({ authenticate: () => result as AuthResult });
+const fails = (message: string): never => {
+  throw new Error(message);
+};
 const says = (result: unknown): IdentityProvider => ({ authenticate: async () => result as AuthResult });
 const knows = (id: string, tenant_id = 'acme') => says({ kind: 'authenticated', principal: { id, tenant_id } });
 const notMine = says({ kind: 'not-applicable' });
@@ -183,6 +188,20 @@ describe('a provider that fails', () => {
     ['gives an unknown kind', says({ kind: 'ok', principal: { id: 'root' } })],
     ['gives an unknown reason', says({ kind: 'rejected', reason: 'because' })],
     ['gives a reason of Object', says({ kind: 'rejected', reason: 'constructor' })],
+    [
+      'gives a challenge that ends its line',
+      says({ kind: 'rejected', reason: 'invalid', challenge: 'x\r\nset-cookie: y' }),
+    ],
+    ['gives a challenge that is no text', says({ kind: 'rejected', reason: 'invalid', challenge: {} })],
+    ['gives a waiting time that is a text', says({ kind: 'rejected', reason: 'locked', retryAfter: '1\r\nx: y' })],
+    ['gives a waiting time without end', says({ kind: 'rejected', reason: 'locked', retryAfter: Infinity })],
+    ['has a `then` that throws', gives(Object.defineProperty({}, 'then', { get: () => fails('secret detail') }))],
+    [
+      'promises a promise that never comes',
+      gives(
+        Object.defineProperty({}, 'then', { value: (done: (value: unknown) => void) => done(new Promise(() => {})) }),
+      ),
+    ],
     ['gives no principal', says({ kind: 'authenticated' })],
     ['gives null as principal', says({ kind: 'authenticated', principal: null })],
     ['gives a text as principal', says({ kind: 'authenticated', principal: 'root' })],
@@ -198,6 +217,11 @@ describe('a provider that fails', () => {
       'an unknown type': { id: 'a', type: 'root' },
       'roles as a text': { id: 'a', roles: 'admin' },
       'roles with a number': { id: 'a', roles: ['admin', 1] },
+      'roles with a gap': { id: 'a', roles: new Array(2).fill('user', 1) },
+      'roles that say what they like of themselves': {
+        id: 'a',
+        roles: Object.assign([{ toString: () => 'admin' }], { every: () => true }),
+      },
       'permissions as an object': { id: 'a', permissions: { '*': true } },
       'a second factor as a text': { id: 'a', auth: { mfa_verified: 'false' } },
       'auth as a text': { id: 'a', auth: 'mfa' },

@@ -8,6 +8,7 @@ import { Bindings, bindingOf } from '../../../../src/identity/bound-token.ts';
 import { certificateCredential } from '../../../../src/identity/client-certificate.ts';
 import { linkOf } from '../../../../src/identity/link.ts';
 import { mtlsSchema } from '../../../../src/identity/mtls-options.ts';
+import { fromOwn } from '../../../../src/identity/own-provider.ts';
 import type { AuthResult, IdentityFacts, IdentityProvider } from '../../../../src/identity/provider.ts';
 import { mtls } from '../../../../src/identity/providers/mtls.ts';
 import { type Authority, createAuthority, type Issued } from '../../../helpers/certificates.ts';
@@ -29,6 +30,11 @@ describe('a client certificate of the connection', () => {
   let opened: OpenDoor;
   let results: (AuthResult | null)[] = [];
   let thumbprints: (string | null)[] = [];
+  /** Of providers of one's own: one that takes certificates, one that does not. */
+  let own: unknown[] = [];
+  const ofOnesOwn = [true, false].map((takesCertificates) =>
+    fromOwn({ takesCertificates, authenticate: ({ kind, source }) => `asked about ${kind} of ${source}` }),
+  );
   let now = Date.now();
 
   const factsFor = (incoming: IdentityFacts['incoming']): IdentityFacts => ({
@@ -55,6 +61,7 @@ describe('a client certificate of the connection', () => {
         const facts = factsFor(incoming);
         const credential = certificateCredential(headers, facts);
         results.push(credential === null ? null : await provider.authenticate(credential, facts, NEVER));
+        if (credential !== null) own = ofOnesOwn.map((one) => one.authenticate(credential, facts, NEVER));
         thumbprints.push(linkOf(incoming)?.thumbprint ?? null);
         outgoing.writeHead(200, ['content-length', '0']);
         outgoing.end();
@@ -71,6 +78,7 @@ describe('a client certificate of the connection', () => {
   async function ask(who: Issued | null, headers: Record<string, string> = {}, agent?: Agent) {
     results = [];
     thumbprints = [];
+    own = [];
     const identity = who === null ? {} : { cert: `${who.cert}${issuing.cert}`, key: who.key };
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const call = request(
@@ -105,6 +113,11 @@ describe('a client certificate of the connection', () => {
       },
     });
     expect(thumbprints[0]).toHaveLength(43);
+  });
+
+  test('is shown to those providers of one’s own that take certificates', async () => {
+    await ask(alice);
+    expect(own).toEqual(['asked about client-cert of tls', { kind: 'not-applicable' }]);
   });
 
   test('is not there when the client shows none', async () => {
