@@ -11,9 +11,12 @@ export const FETCH_MAX_BYTES = 150_000;
 
 const LOOPBACK = new Set(['localhost', '127.0.0.1', '[::1]']);
 
-/** True for URLs that may be fetched: https, or http to this machine; no credentials in the URL, no fragment. */
+/**
+ * True for URLs that may be fetched: https, or http to this machine; no credentials in the URL, no fragment. Nor anything
+ * that is no part of an address and that a parser would drop or escape: such texts are shown to people, too.
+ */
 export function isFetchable(text: string): boolean {
-  const url = URL.parse(text);
+  const url = /[\p{C}\s]/u.test(text) ? null : URL.parse(text);
   if (url === null || url.username !== '' || url.password !== '' || url.hash !== '') return false;
   return url.protocol === 'https:' || (url.protocol === 'http:' && LOOPBACK.has(url.hostname));
 }

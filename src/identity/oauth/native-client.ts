@@ -202,10 +202,16 @@ export async function revokeToken(configuration: Configuration, token: Secret, h
 /** RFC 8628 3.4. */
 export const DEVICE_GRANT = 'urn:ietf:params:oauth:grant-type:device_code';
 
-/** Throws LoginFault for an ID token that is none. */
+/** RFC 6749 A.12 and A.17, without the space. */
+const TOKEN = /^[\x21-\x7e]+$/;
+
+/** Throws LoginFault for tokens that are none. */
 export function tokensOf(answer: TokenEndpointResponse, clientId: string, now: number): GrantedTokens {
   const { access_token, refresh_token, expires_in, scope, id_token, token_type } = answer;
   if (token_type !== 'bearer') throw new LoginFault('the issuer gave a token that is no bearer token');
+  // It is printed for scripts, and put into headers.
+  if (!TOKEN.test(access_token) || !TOKEN.test(refresh_token ?? 'none'))
+    throw new LoginFault('the issuer gave a token that is none');
   const rules = { accessToken: access_token, clientId, algorithms: ASYMMETRIC_ALGORITHMS };
   const claims = id_token === undefined ? null : idTokenProblem(id_token, rules);
   if (typeof claims === 'string') throw new LoginFault(claims);

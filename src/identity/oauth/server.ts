@@ -123,10 +123,13 @@ export function discoveryUrl(issuer: string): string {
 export function documentProblem(document: JsonObject, issuer: string): string | null {
   // Byte by byte: an issuer that is nearly the same is another one.
   if (document.issuer !== issuer) return 'names another issuer';
+  // Plain http is for servers on this machine: one elsewhere has no business with what listens here.
+  const scheme = issuer.startsWith('https:') ? 'https:' : '';
   for (const name of ENDPOINTS) {
     const value = document[name];
     if (value === undefined) continue;
-    if (typeof value !== 'string' || !isFetchable(value)) return `${name} is no URL that may be asked`;
+    const isGood = typeof value === 'string' && isFetchable(value) && new URL(value).protocol.startsWith(scheme);
+    if (!isGood) return `${name} is no URL that may be asked`;
   }
   for (const name of ['code_challenge_methods_supported', 'introspection_endpoint_auth_methods_supported']) {
     const value = document[name];

@@ -2,6 +2,9 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { LoginFault, tokensOf } from '../../../../src/identity/oauth/native-client.ts';
+import { discoverResource } from '../../../../src/identity/oauth/resource-discovery.ts';
+import { documentProblem } from '../../../../src/identity/oauth/server.ts';
 import { oidc } from '../../../../src/identity/providers/oidc.ts';
 import { countAttacks } from '../../../helpers/attacks.ts';
 import { GATEWAY_CLIENT } from '../../../helpers/authorization-server.ts';
@@ -71,4 +74,31 @@ describe('a discovery document', () => {
     expect(server.asked.map(({ path }) => path)).not.toContain('/elsewhere');
     await provider.close?.();
   });
+});
+
+test.each(['authorization_endpoint', 'token_endpoint', 'jwks_uri', 'registration_endpoint', 'revocation_endpoint'])(
+  'an issuer elsewhere has nothing of this machine asked as its %s',
+  (name) => {
+    const issuer = 'https://login.example';
+    expect(documentProblem({ issuer, [name]: 'https://keys.login.example/x' }, issuer)).toBeNull();
+    expect(documentProblem({ issuer, [name]: 'http://127.0.0.1:2375/containers/create' }, issuer)).toContain(name);
+    const here = 'http://127.0.0.1:9';
+    expect(documentProblem({ issuer: here, [name]: `${here}/x` }, here)).toBeNull();
+  },
+);
+
+test.each(['\u001b]0;evil\u0007', '\u009b2J', '\u202e', '\n', ' '])(
+  'a resource has no issuer shown whose name does something to a terminal: %j',
+  async (evil) => {
+    const issuers = [`${server.url}/good`, `${server.url}/${evil}x`];
+    server.json('/.well-known/oauth-protected-resource', { resource: server.url, authorization_servers: issuers });
+    await expect(discoverResource(server.url)).rejects.toThrow('names an issuer that may not be asked');
+  },
+);
+
+test.each(['a\u001b]0;evil\u0007', 'a\nx-tenant: other', 'a b', 'ü', ''])('nor a token that is %j', (evil) => {
+  const good = { access_token: 'a.b-c_d~e+f/g==', token_type: 'bearer' } as const;
+  expect(tokensOf(good, 'client', 0).access.reveal()).toBe(good.access_token);
+  expect(() => tokensOf({ ...good, access_token: evil }, 'client', 0)).toThrow(LoginFault);
+  expect(() => tokensOf({ ...good, refresh_token: evil }, 'client', 0)).toThrow(LoginFault);
 });
