@@ -79,6 +79,8 @@ function parse(argv: readonly string[]) {
 }
 
 interface Session {
+  /** The name of the provider of this issuer, or the issuer where the configuration does not have it any more. */
+  readonly providerOf: (issuer: string) => string;
   readonly administration: AccountAdministration;
   readonly values: Values;
   readonly io: Io;
@@ -124,10 +126,18 @@ export async function usersCommand(argv: readonly string[], io: Io): Promise<num
     withdraw: (tokens) => withdraw(tokens, config, { database, baseDir, now }),
   });
   try {
-    return await action({ administration, values, io }, args);
+    return await action({ administration, values, io, providerOf: providersOf(config) }, args);
   } catch (error) {
     throw error instanceof GatewayError && error.status < 500 ? new CommandError(error.message) : error;
   }
+}
+
+function providersOf({ identity }: Config): (issuer: string) => string {
+  const names = new Map<unknown, string>();
+  for (const [name, entry] of Object.entries(identity)) {
+    if (entry.kind === 'oidc' && 'issuer' in entry) names.set(entry.issuer, name);
+  }
+  return (issuer) => names.get(issuer) ?? issuer;
 }
 
 /** Opens the shared state when there is something to say there, and not before: most commands need none. */
@@ -200,14 +210,17 @@ async function readPassword(io: Io): Promise<string> {
   return secret;
 }
 
-async function list({ administration, values, io }: Session): Promise<number> {
-  const items: ReturnType<typeof viewOf>[] = [];
-  for await (const account of administration.list()) items.push(viewOf(account));
+async function list({ administration, values, io, providerOf }: Session): Promise<number> {
+  const items: (ReturnType<typeof viewOf> & { provider: string | null })[] = [];
+  for await (const account of administration.list()) {
+    const { issuer } = account;
+    items.push({ ...viewOf(account), provider: issuer === null ? null : providerOf(issuer) });
+  }
   if (values.json) line(io, JSON.stringify({ items }));
   else {
-    for (const { username, email, role: held, is_active, last_login } of items) {
+    for (const { username, email, role: held, is_active, last_login, provider } of items) {
       const state = is_active ? 'active' : 'disabled';
-      line(io, [username, email, held, state, last_login ?? '-'].map(printable).join('  '));
+      line(io, [username, email, held, state, last_login ?? '-', provider ?? 'password'].map(printable).join('  '));
     }
   }
   return EXIT.ok;

@@ -61,7 +61,8 @@ export class Travelling {
   /** From the link on a login page to the callback, which is not visited. */
   async toCallback(login: string, subject: string, provider = 'corp'): Promise<URL> {
     const away = await this.gateway.go(`${login}/with/${provider}`);
-    if (away.status !== 303) throw new Error(`the way to the provider was answered with ${away.status}: ${login} ${await away.text()}`);
+    if (away.status !== 303)
+      throw new Error(`the way to the provider was answered with ${away.status}: ${login} ${await away.text()}`);
     return this.through(locationOf(away), subject);
   }
 
