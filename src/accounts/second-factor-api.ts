@@ -102,6 +102,8 @@ async function disable(
   await options.accounts.requirePassword(account.id, body.current_password, origin);
   await requireProof(options, caller, body);
   await options.factor.remove(account.id);
+  // Logins that are under way by it end as well.
+  await options.accounts.noteChange(account.id, origin.now);
   await options.sessions.forgetFactor(account.id);
   report(options, 'mfa_removed', account, origin, session_id);
   return { status: 204 };

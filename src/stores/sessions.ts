@@ -57,7 +57,7 @@ export interface SessionStore {
   noteUse(id: string, at: number): Promise<void>;
   /** Puts the end of a session that is not used further off. */
   keepAwake(id: string, idleUntil: number): Promise<void>;
-  /** A second factor was shown in this session. */
+  /** A second factor was shown in this session; nothing happens where the account has none any more. */
   noteFactor(id: string, at: number): Promise<void>;
   /** What was shown is worth nothing any more. */
   forgetFactor(accountId: string): Promise<void>;
@@ -173,7 +173,10 @@ function uses(queries: Queries): Pick<SessionStore, 'keepAwake' | 'noteUse' | 'n
       await update.where('idle_until', '<', idle_until).where('revoked_at', 'is', null).execute();
     },
     async noteFactor(id, mfa_at) {
-      await queries.updateTable('account_sessions').set({ mfa_at }).where('id', '=', id).execute();
+      const update = queries.updateTable('account_sessions').set({ mfa_at }).where('id', '=', id);
+      // It may have been taken away while its code was looked at.
+      const enrolled = queries.selectFrom('account_totp').select('account_id').where('confirmed_at', 'is not', null);
+      await update.where('revoked_at', 'is', null).where('account_id', 'in', enrolled).execute();
     },
     async forgetFactor(accountId) {
       const update = queries.updateTable('account_sessions').set({ mfa_at: null });

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import { createAccountStore } from '../../../src/stores/accounts.ts';
 import { openDatabase } from '../../../src/stores/database.ts';
+import { createSecondFactorStore } from '../../../src/stores/second-factors.ts';
 import { createSessionStore, type SessionRecord } from '../../../src/stores/sessions.ts';
 import { temporaryDirectory } from '../../helpers/processes.ts';
 
@@ -64,4 +65,29 @@ test('sessions of browsers end by themselves, under their names, and are kept aw
     { id: 'browser', tokens: [{ token_id: 'browser', until: NOW + 900_000 }] },
   ]);
   expect((await store.standing('program'))?.revoked_at).toBeNull();
+});
+
+test('a second factor that is taken away while its code is looked at leaves no session that counts as if it were there', async () => {
+  using directory = temporaryDirectory();
+  await using database = await openDatabase('sqlite:./a.db', { baseDir: directory.path });
+  const [store, factors] = [createSessionStore(database), createSecondFactorStore(database)];
+  const shown = async (id: string) =>
+    (await database.queries.selectFrom('account_sessions').select('mfa_at').where('id', '=', id).executeTakeFirst())
+      ?.mfa_at;
+  for (const id of ['one', 'ended']) await store.insert(session(id));
+  await store.revoke('ended', NOW);
+  await store.noteFactor('one', NOW);
+  expect(await shown('one')).toBeNull();
+  await factors.begin('usr_a', 'box', NOW);
+  await store.noteFactor('one', NOW);
+  expect(await shown('one')).toBeNull();
+  const record = await factors.find('usr_a');
+  if (record === null) throw new Error('no enrolment');
+  await factors.confirm(record, 1, ['digest'], NOW);
+  for (const id of ['one', 'ended']) await store.noteFactor(id, NOW);
+  expect([await shown('one'), await shown('ended')]).toEqual([NOW, null]);
+  await factors.remove('usr_a');
+  await store.forgetFactor('usr_a');
+  await store.noteFactor('one', NOW + 1);
+  expect(await shown('one')).toBeNull();
 });
