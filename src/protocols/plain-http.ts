@@ -49,6 +49,8 @@ const EQUALS = 0x3d;
 function refuseCredentialInTarget({ headers, path, query }: Received): void {
   const longest = Math.max(path.length, query.length);
   if (longest < TELLING) return;
+  // The path has one spelling by now, the query is as it came.
+  const plain = query.includes('%') ? unescaped(query) : query;
   for (const name of PROVING) {
     const value = headers[name];
     if (value === undefined) continue;
@@ -57,10 +59,13 @@ function refuseCredentialInTarget({ headers, path, query }: Received): void {
     while (end > 0 && value.charCodeAt(end - 1) === EQUALS) end--;
     const text = value.slice(value.lastIndexOf(' ') + 1, end);
     if (text.length < TELLING || text.length > longest) continue;
-    if (!query.includes(text) && !path.includes(text)) continue;
+    if (!plain.includes(text) && !query.includes(text) && !path.includes(text)) continue;
     throw new GatewayError('INVALID_REQUEST', { message: 'A credential must not be in the address' });
   }
 }
+
+const unescaped = (query: string): string =>
+  query.replaceAll(/%([0-9a-f]{2})/gi, (_escape, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)));
 
 /** Reads the request line only. An upgrade to WebSocket is decided as the GET it is, with `websocket: true`. */
 function decodeHttp(options: HttpProtocolOptions, exchange: Admitted): Message {

@@ -18,6 +18,9 @@ const route = {
   permissions: { GET: { anyOf: ['tasks.read'] }, '*': { allOf: ['tasks.write'] } },
 } as unknown as Route;
 
+/** Characters of token68 that addresses escape. */
+const OPAQUE = '7Hq2+Zt/9xWv3Lp8/Rk==';
+
 const exchange = (method: string, path: string, headers: Record<string, string> = {}): Admitted =>
   ({ route, received: { method, path, query: '?a=1&b=%20', headers } }) as unknown as Admitted;
 
@@ -93,6 +96,17 @@ describe('plain HTTP', () => {
     ['/', '/x', '/b', '/x/b'],
   ])('match %s with rewrite %s sends %s as %s', (match, rewrite, path, expected) => {
     expect(rewritten({ match, rewrite }, path)).toBe(expected);
+  });
+
+  test.each([
+    ['as it is', { authorization: `Bearer ${OPAQUE}` }, `?t=${OPAQUE}`],
+    ['as programs write it', { authorization: `Bearer ${OPAQUE}` }, `?t=${encodeURIComponent(OPAQUE)}`],
+    ['with a letter escaped', { 'x-api-key': 'pc_dev_0123456789' }, '?t=pc%5Fdev_0123456789'],
+    ['as a name', { authorization: `Basic ${OPAQUE}` }, `?${encodeURIComponent(OPAQUE)}&%`],
+    ['in lower case escapes', { authorization: `Bearer ${OPAQUE}` }, `?t=${OPAQUE.replaceAll('/', '%2f')}`],
+  ])('keeps a credential that stands in the query %s', async (_how, headers, query) => {
+    const asked = { route, received: { method: 'GET', path: '/api/tasks', query, headers } } as unknown as Admitted;
+    await expect((async () => protocol.decode(asked))()).rejects.toMatchObject({ code: 'INVALID_REQUEST' });
   });
 
   test('tells errors as problem details', () => {
