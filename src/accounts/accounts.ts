@@ -205,19 +205,27 @@ export class Accounts {
     return result === 'missing' ? null : result !== 'none';
   }
 
-  /** What was shown as a second factor is; written down. Rejects with ACCOUNT_LOCKED after too many wrong ones. */
+  /**
+   * What was shown as a second factor is; written down. The one that is too many ends the session it was shown in.
+   * Rejects with ACCOUNT_LOCKED after that.
+   */
   async proveFactor(
     account: Pick<AccountRecord, 'id' | 'tenant_id'>,
     proof: Proof,
     origin: Origin,
     session_id: string | null,
   ): Promise<ProofResult> {
-    const { factor, reports } = this.#options;
+    const { factor, reports, sessions } = this.#options;
     const result = await factor.check(account.id, proof, origin.now);
     if (result === 'none' || result === 'missing') return result;
     const type = result === 'wrong' ? 'mfa_failed' : 'mfa_verified';
     const details = { by: proof.otp === undefined ? 'recovery_code' : 'otp' };
     reports.event({ type, origin, account, session_id, key_id: null, details });
+    if (result === 'wrong' && (await factor.isLocked(account.id, origin.now))) {
+      reports.suspicious('account_locked', { origin, account, session_id, details: { second_factor: true } });
+      // Whoever found a session open must not be able to lock its owner out again and again.
+      if (session_id !== null) await sessions.end(session_id, account.id, origin, 'too many wrong codes');
+    }
     return result;
   }
 

@@ -1,7 +1,7 @@
 /**
  * The second factor of an account: one-time codes of an app (RFC 6238), and ten recovery codes for the day the phone is
  * gone. A code is good once over all gateways; wrong ones count under a lock of the account's own, which nobody reaches
- * without the password, so that strangers cannot lock an owner out by it. Source: acceptance VW-06.
+ * without the password or a session, so that strangers cannot lock an owner out by it. Source: acceptance VW-06.
  */
 import { randomBytes } from 'node:crypto';
 import { GatewayError } from '../core/errors.ts';
@@ -109,6 +109,11 @@ export class SecondFactor {
       await (result === null ? guard.fail(lock, now) : guard.succeed(lock));
       return result;
     });
+  }
+
+  /** True after too many wrong codes. */
+  async isLocked(accountId: string, now: number): Promise<boolean> {
+    return (await this.#options.guard.lockedUntil(this.#lockOf(accountId), now)) !== null;
   }
 
   #lockOf(accountId: string): string {

@@ -11,6 +11,7 @@ import type { PartialConfig, TestGateway } from '../helpers/gateway.ts';
 import { dataWithoutLimits, POLICIES, scenarioConfig, startGateway } from '../helpers/gateway.ts';
 import { temporaryDirectory } from '../helpers/processes.ts';
 import { NO_REDIS, startRedis } from '../helpers/processes-stores.ts';
+import { appCode } from '../helpers/second-factor.ts';
 import { verifies } from '../helpers/verifies.ts';
 
 const gateways: TestGateway[] = [];
@@ -187,6 +188,28 @@ describe('the lock', () => {
       );
     for (let i = 0; i < 5; i++) expect((await change(`guess ${i}`)).status).toBe(401);
     expect((await change(PASSWORD)).status).toBe(423);
+  });
+
+  test('a stolen session locks the second factor of its owner once at most, and is over then', async () => {
+    const { auth, user, login, clock, gateway } = await start();
+    await auth('POST', '/auth/register', user);
+    const { body } = await login('maria', PASSWORD);
+    const headers = bearer(body.access_token);
+    const begun = await auth('POST', '/auth/mfa/totp', { current_password: PASSWORD }, headers);
+    const code = () => appCode(begun.body.secret, clock.now());
+    await auth('POST', '/auth/mfa/totp/confirm', { code: code() }, headers);
+    const guess = () => auth('POST', '/auth/mfa/verify', { recovery_code: 'AAAA-BBBB-CCCC-DDDD' }, headers);
+    for (let i = 0; i < 5; i++) expect((await guess()).status).toBe(401);
+    expect((await auth('GET', '/auth/me', undefined, headers)).status).toBe(401);
+    expect((await auth('POST', '/auth/refresh', { refresh_token: body.refresh_token })).status).toBe(401);
+    const events = await gateway.audited((all) => all.some(({ event_type }) => event_type === 'suspicious_activity'));
+    expect(events.find(({ event_type }) => event_type === 'suspicious_activity')).toMatchObject({
+      ...{ activity_type: 'account_locked', indicators: ['second_factor'], user_id: body.user_id },
+    });
+    clock.advance(15 * MINUTE);
+    expect((await guess()).body.error.code).not.toBe('ACCOUNT_LOCKED');
+    const again = await auth('POST', '/auth/login', { username: 'maria', password: PASSWORD, otp: code() });
+    expect(again.status).toBe(200);
   });
 });
 
