@@ -113,16 +113,20 @@ export async function agentEndpoints(
     readToken,
   });
   sweep(platform, cleanup);
-  const upstreams = new UpstreamLogins({
-    ...{ issuer, logins: loginsOf(settings.providers, providers) },
-    ...{ cookie: new SessionCookie(issuer), seconds: LOGIN_SECONDS },
-  });
+  const upstreams = upstreamLogins(issuer, settings.providers, providers);
   const pages = new LoginPages({ server, seal, reports: service.reports, grantMs, upstreams });
-  const agents = agentsEndpoints({
-    ...{ server, tenant: config.accounts.tenant },
-    accountOf: accountFinder(config, platform),
-  });
+  const { tenant } = config.accounts;
+  const agents = agentsEndpoints({ server, tenant, accountOf: accountFinder(config, platform) });
   return [...authorizationServerEndpoints(server, pages), ...agents];
+}
+
+function upstreamLogins(
+  issuer: string,
+  names: readonly string[],
+  providers: Surroundings['providers'],
+): UpstreamLogins {
+  const cookie = new SessionCookie(issuer);
+  return new UpstreamLogins({ issuer, cookie, seconds: LOGIN_SECONDS, logins: loginsOf(names, providers) });
 }
 
 /** Documents of clients that one address may make us fetch. */
