@@ -213,6 +213,25 @@ describe('the lock', () => {
   });
 });
 
+test('who has to enrol first reaches no service, whatever its path begins with', async () => {
+  verifies('VW-06');
+  const route = { protocol: 'http', url: 'http://127.0.0.1:9', identity: ['accounts'] } as const;
+  const routes = [
+    { match: '/', ...route },
+    { match: '/auth/mfa/photos', ...route },
+  ];
+  const { auth, user, login } = await start({ mfa: { required_roles: ['user'] } }, { routes });
+  await auth('POST', '/auth/register', user);
+  const headers = bearer((await login('maria', PASSWORD)).body.access_token);
+  for (const path of ['/auth/mfa/photos', '/auth/mfa/photos/1', '/auth/mfa/', '/auth/mfa/totp/x', '/auth/me/x', '/x']) {
+    const { status, body } = await auth('GET', path, undefined, headers);
+    expect([path, status, body.error.code]).toEqual([path, 403, 'MFA_REQUIRED']);
+  }
+  for (const path of ['/auth/mfa', '/auth/me']) {
+    expect((await auth('GET', path, undefined, headers)).status).toBe(200);
+  }
+});
+
 test('history, lock, rotation, tiers and the limit of registrations are there, each of them', async () => {
   verifies('VF-24');
   const data = JSON.parse(await dataWithoutLimits());

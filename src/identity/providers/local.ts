@@ -45,10 +45,14 @@ interface Shown {
   readonly agent: AgentClaims | null;
 }
 
-const ENROLLING = new Set(['/auth/mfa', '/auth/me', '/auth/logout']);
-
-/** What somebody may do who has to enrol a second factor first. */
-const isForEnrolling = (path: string): boolean => ENROLLING.has(path) || path.startsWith('/auth/mfa/');
+/**
+ * What somebody may do who has to enrol a second factor first. Each by its whole path: what else begins like them may be
+ * a route to a service.
+ */
+const FOR_ENROLLING: ReadonlySet<string> = new Set([
+  ...['/auth/me', '/auth/logout', '/auth/mfa', '/auth/mfa/totp', '/auth/mfa/totp/confirm'],
+  ...['/auth/mfa/totp/disable', '/auth/mfa/recovery-codes', '/auth/mfa/verify'],
+]);
 
 /** Milliseconds between two looks whether another process changed the database. */
 const CHANGE_CHECK_MS = 500;
@@ -145,7 +149,7 @@ class LocalProvider implements IdentityProvider {
     { now, path }: IdentityFacts,
   ): AuthResult {
     const isHeldBack = standing.mfa_at === null && this.#accounts.needsSecondFactor(standing.role);
-    if (isHeldBack && !isForEnrolling(path)) return HELD_BACK;
+    if (isHeldBack && !FOR_ENROLLING.has(path)) return HELD_BACK;
     const principal = freezePrincipal(this.#principal(standing, shown, isHeldBack));
     const result = Object.freeze({ kind: 'authenticated', principal } as const);
     const until = Math.min(shown.until, now + this.#options.cache_seconds * 1000);
