@@ -27,6 +27,8 @@ export interface ChecksApiOptions {
   isPermitted(exchange: Admitted, call: Call): boolean;
   /** The record of a key that is good now and here. */
   findGoodKey(text: string): Promise<ApiKeyRecord | null>;
+  /** Why the owner of a key, or the key, may do nothing now; null when it may. */
+  refusalOf(record: ApiKeyRecord): GatewayError | null;
   /** Whether a key may be used from an address. */
   isAllowedFrom(record: ApiKeyRecord, address: string): boolean;
   /** `X-Auth-User` and `X-Auth-Roles` as upstreams get them. */
@@ -141,6 +143,9 @@ async function verifyKey(
     await options.guard?.noteBad(origin.source_ip);
     throw new GatewayError('INVALID_CREDENTIALS', { challenge: 'Bearer realm="portcullis"' });
   }
+  // Who asks is somebody else: what is switched off has to be looked at for the key.
+  const off = options.refusalOf(record);
+  if (off !== null) throw off;
   const { id, owner_id, tenant_id, name, facts, expires_at } = record;
   return {
     status: 200,

@@ -26,6 +26,7 @@ import { addressList, findGoodKey, issueKey, type KeyIssuing, revokeKey, rotateK
 import { Seal } from '../identity/oauth/seal.ts';
 import { SessionCookie } from '../identity/oauth/session-cookie.ts';
 import { BrowserSessions } from '../identity/oauth/sessions.ts';
+import { principalOfKey } from '../identity/providers/api-key.ts';
 import { isTokenRevoked, revokeToken } from '../identity/revocations.ts';
 import type { SigningRing } from '../identity/signing-ring.ts';
 import { identityHeaders } from '../pipeline/stages/forward.ts';
@@ -195,6 +196,7 @@ export function authEndpoints({ config, platform, service, isPermitted }: AuthEn
     account: async ({ id, auth }: Principal) => (providers.has(auth.provider) ? accountStore.find(id) : null),
     isPermitted,
     findGoodKey: (text) => findGoodKey(issuing, text),
+    refusalOf: (record) => platform.switches.refusalOf(principalOfKey(record, 'keys')),
     isAllowedFrom: ({ facts }, address) =>
       addressList(facts.allowed_ips)?.check(address, address.includes(':') ? 'ipv6' : 'ipv4') ?? true,
     identityHeaders,

@@ -17,11 +17,12 @@ import type { Endpoint } from '../protocols/endpoint.ts';
 import type { Platform } from './assembly.ts';
 
 function validationOf(platform: Platform): KeyValidationOptions {
-  const { keys, pepper, clock, keyUsage: usage, logging } = platform;
+  const { keys, pepper, clock, keyUsage: usage, logging, switches } = platform;
   const logger = logging.component('identity');
   return {
     issuing: { keys, pepper, clock },
     usage,
+    refusalOf: (principal) => switches.refusalOf(principal),
     onFailure: (error) => logger.warn({ err: error }, 'the use of a key could not be written'),
   };
 }

@@ -16,6 +16,8 @@ import { principalOfKey } from './providers/api-key.ts';
 export interface KeyValidationOptions {
   readonly issuing: Omit<KeyIssuing, 'environment' | 'shared'>;
   readonly usage: KeyUsageStore;
+  /** Why the principal of a key may do nothing now, whatever the key says; null when it may. */
+  refusalOf(principal: Principal): GatewayError | null;
   onFailure(error: unknown): void;
 }
 
@@ -82,6 +84,8 @@ async function validate(options: KeyValidationOptions, request: EndpointRequest<
   const now = received.receivedAt;
   const fault = standing(record, now);
   if (fault !== null) throw fault;
+  const off = options.refusalOf(principalOfKey(record, PROVIDER));
+  if (off !== null) throw off;
   requireUse(record, asked, received.peer.address);
   // Not waited for: whether it is written changes nothing about the key.
   note(options, record.id, now).catch(options.onFailure);

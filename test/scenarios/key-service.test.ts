@@ -227,6 +227,36 @@ describe('asking about keys', () => {
   });
 });
 
+describe('a key that is switched off', () => {
+  const switched = (path: string, method: string, json?: object) =>
+    call(`${service.admin}/switches${path}`, {
+      method,
+      headers: { authorization: `Bearer ${ADMIN_TOKEN}` },
+      ...(json === undefined ? {} : { json }),
+    });
+
+  test.each([
+    ['key', (id: string) => ({ name: id })],
+    ['principal', () => ({ name: 'key:off', tenant: 'default' })],
+    ['tenant', () => ({ name: 'default' })],
+  ])('by its %s is good for nobody who asks about it', async (kind, named) => {
+    const { api_key, key_id } = await issue({ name: 'off' });
+    const asked = () => [
+      validate(api_key),
+      call(`${service.url}/api/v1/keys/validate`, { json: { api_key } }),
+      call(`${service.url}/auth/verify-api-key`, { json: { api_key } }),
+    ];
+    const statuses = async () => (await Promise.all(asked())).map(({ status }) => status);
+    expect(await statuses()).toEqual([200, 200, 200]);
+    const off = await switched('', 'POST', { kind, ...named(key_id) });
+    expect(off.status, off.text).toBe(201);
+    expect(await statuses()).toEqual([403, 403, 403]);
+    expect((await asked()[2])?.text).toContain('SWITCHED_OFF');
+    expect((await switched(`/${(off.body as { id: string }).id}`, 'DELETE')).status).toBe(204);
+    expect(await statuses()).toEqual([200, 200, 200]);
+  });
+});
+
 describe('two gateways', () => {
   test('keys of one open the other; a withdrawn one is forgotten when that is told', async () => {
     verifies('H-01', 'H-13', 'H-20', 'HW-01', 'HF-02', 'H-22');

@@ -2,7 +2,7 @@
  * Tool definitions seen in upstream lists: what classification and policy know of a tool besides its name. Annotations
  * are untrusted hints; the hash lets policy notice a definition that changed. Source: mcp 1.4 (Tools), security 2.5.
  */
-import { hash } from 'node:crypto';
+import { hash, randomUUID } from 'node:crypto';
 import type { JsonObject, JsonValue } from '../../core/json.ts';
 import { isJsonObject } from '../../core/json.ts';
 import type { MirroredParam } from './era.ts';
@@ -66,15 +66,24 @@ function readDefinition(item: JsonObject, name: string): ToolDefinition {
   };
 }
 
-/** Equal values give equal text: members sorted by UTF-16 code units, as RFC 8785 does. */
+/** Equal values give equal text: members sorted by UTF-16 code units, as RFC 8785 does; far inside, as they came. */
 export function canonical(value: JsonValue, depth: number): string {
-  if (depth > 64) return '"too deep"';
+  if (depth > 64) return asItCame(value);
   if (Array.isArray(value)) return `[${value.map((each: JsonValue) => canonical(each, depth + 1)).join(',')}]`;
   if (!isJsonObject(value)) return JSON.stringify(value);
   const members = Object.keys(value)
     .sort()
     .map((key) => `${JSON.stringify(key)}:${canonical(value[key] ?? null, depth + 1)}`);
   return `{${members.join(',')}}`;
+}
+
+/** What is too deep to be written is like nothing else, not even itself: nobody could tell whether it changed. */
+function asItCame(value: JsonValue): string {
+  try {
+    return JSON.stringify(value);
+  } catch {
+    return randomUUID();
+  }
 }
 
 const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;

@@ -37,6 +37,16 @@ interface LegacySession {
 const LEGACY_VERSION = '2025-11-25';
 const CLIENT_INFO = { name: 'portcullis', version: '1' };
 const MAX_ANSWER_BYTES = 33_554_432;
+
+/** What is left of the bytes that a listing may have, however many pages it comes in. */
+interface Room {
+  left: number;
+}
+
+interface Asking extends Caller {
+  readonly room?: Room;
+}
+
 const MAX_SESSIONS = 1000;
 const MAX_PAGES = 50;
 
@@ -60,9 +70,10 @@ export class McpClient {
     return this.#request(server, 'tools/call', params, caller);
   }
 
-  /** All pages. Each definition is kept in the catalog. */
-  async listTools(server: McpServer, caller: Caller): Promise<readonly JsonObject[]> {
+  /** All pages. Each definition is kept in the catalog. The pages of one listing together are no longer than one answer may be. */
+  async listTools(server: McpServer, by: Caller): Promise<readonly JsonObject[]> {
     const tools: JsonObject[] = [];
+    const caller: Asking = { ...by, room: { left: MAX_ANSWER_BYTES } };
     let cursor: JsonValue | undefined;
     for (let page = 0; page < MAX_PAGES; page++) {
       const outcome = await this.#request(server, 'tools/list', cursor === undefined ? {} : { cursor }, caller);
@@ -77,7 +88,7 @@ export class McpClient {
     return tools;
   }
 
-  async #request(server: McpServer, method: string, params: JsonObject, caller: Caller): Promise<RpcOutcome> {
+  async #request(server: McpServer, method: string, params: JsonObject, caller: Asking): Promise<RpcOutcome> {
     const era = await this.#era(server, caller);
     return era === 'modern'
       ? this.#modern(server, method, params, caller)
@@ -85,7 +96,7 @@ export class McpClient {
   }
 
   /** Verdicts are kept, questions in flight are not shared: the caller who asked first may leave. */
-  async #era(server: McpServer, caller: Caller): Promise<Era> {
+  async #era(server: McpServer, caller: Asking): Promise<Era> {
     const known = this.#eras.get(server);
     if (known !== undefined) return known;
     const verdict = await this.#probe(server, caller);
@@ -93,7 +104,7 @@ export class McpClient {
     return verdict;
   }
 
-  async #probe(server: McpServer, caller: Caller): Promise<Era> {
+  async #probe(server: McpServer, caller: Asking): Promise<Era> {
     const id = this.#nextId();
     const response = await this.#post(server, modernMessage(id, 'server/discover', {}), caller, {
       'mcp-protocol-version': MODERN_VERSION,
@@ -102,7 +113,7 @@ export class McpClient {
     return eraVerdict(response.status, messageOf(response, id));
   }
 
-  async #modern(server: McpServer, method: string, params: JsonObject, caller: Caller): Promise<RpcOutcome> {
+  async #modern(server: McpServer, method: string, params: JsonObject, caller: Asking): Promise<RpcOutcome> {
     const id = this.#nextId();
     const headers: Record<string, string> = { 'mcp-protocol-version': MODERN_VERSION, 'mcp-method': method };
     if (typeof params.name === 'string') headers['mcp-name'] = encodeMirror(params.name);
@@ -126,7 +137,7 @@ export class McpClient {
     server: McpServer,
     method: string,
     params: JsonObject,
-    caller: Caller,
+    caller: Asking,
     mayBeginAnew: boolean,
   ): Promise<RpcOutcome> {
     const key = sessionKey(server, caller.principal);
@@ -142,7 +153,7 @@ export class McpClient {
     return outcomeOf(response, id);
   }
 
-  async #session(key: string, server: McpServer, caller: Caller): Promise<LegacySession> {
+  async #session(key: string, server: McpServer, caller: Asking): Promise<LegacySession> {
     const session = this.#sessions.get(key) ?? (await this.#initialize(server, caller));
     this.#sessions.delete(key);
     this.#sessions.set(key, session);
@@ -153,7 +164,7 @@ export class McpClient {
     return session;
   }
 
-  async #initialize(server: McpServer, caller: Caller): Promise<LegacySession> {
+  async #initialize(server: McpServer, caller: Asking): Promise<LegacySession> {
     const id = this.#nextId();
     const params = { protocolVersion: LEGACY_VERSION, capabilities: {}, clientInfo: CLIENT_INFO };
     const response = await this.#post(server, { jsonrpc: '2.0', id, method: 'initialize', params }, caller, {});
@@ -169,10 +180,10 @@ export class McpClient {
     return session;
   }
 
-  #post(
+  async #post(
     server: McpServer,
     message: object,
-    caller: Caller,
+    caller: Asking,
     headers: Readonly<Record<string, string>>,
   ): Promise<BufferedResponse> {
     const request = {
@@ -190,7 +201,10 @@ export class McpClient {
       headersTimeoutMs: server.headersTimeoutMs,
       idleTimeoutMs: server.idleTimeoutMs,
     };
-    return server.upstream.request(request, caller.signal, MAX_ANSWER_BYTES);
+    const { room = { left: MAX_ANSWER_BYTES } } = caller;
+    const response = await server.upstream.request(request, caller.signal, room.left);
+    room.left -= response.body.length;
+    return response;
   }
 
   #nextId(): number {

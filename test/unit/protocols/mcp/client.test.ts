@@ -98,6 +98,27 @@ describe('a modern server', () => {
     const { upstream } = scriptedUpstream(new ModernServer().answer);
     expect(await client.listTools(mcpServer(upstream), callerOf(alice))).toEqual(TOOLS);
   });
+
+  test('has all pages of a listing together in the room of one answer, however many there are', async () => {
+    const modern = new ModernServer();
+    const rooms: number[] = [];
+    const { upstream } = scriptedUpstream((request) => modern.answer(request));
+    const measured: typeof upstream = {
+      ...upstream,
+      async request(request, signal, maxBytes) {
+        const message = JSON.parse(String(request.body)) as { id: number; method: string };
+        if (message.method !== 'tools/list') return upstream.request(request, signal, maxBytes);
+        rooms.push(maxBytes);
+        const body = Buffer.alloc(10_000_000, ' ');
+        body.write(JSON.stringify({ jsonrpc: '2.0', id: message.id, result: { tools: [], nextCursor: 'more' } }));
+        if (body.length > maxBytes) throw new GatewayError('UPSTREAM_ERROR');
+        return { status: 200, headers: { 'content-type': 'application/json' }, body };
+      },
+    };
+    await expect(client.listTools(mcpServer(measured), callerOf(alice))).rejects.toThrow(GatewayError);
+    expect(rooms).toHaveLength(4);
+    expect(rooms[3]).toBeLessThan(10_000_000);
+  });
 });
 
 describe('the verdict on a generation', () => {
