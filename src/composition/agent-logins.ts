@@ -13,6 +13,7 @@ import { UpstreamLogins } from '../accounts/authorization-server/upstream-logins
 import { LinkedAccounts } from '../accounts/linked-accounts.ts';
 import type { Config } from '../config/schema.ts';
 import { GatewayError } from '../core/errors.ts';
+import { networkOf } from '../core/network.ts';
 import type { Principal } from '../core/principal.ts';
 import { announceAccountChange } from '../identity/account-changes.ts';
 import { AgentTokens } from '../identity/agent-tokens.ts';
@@ -96,7 +97,8 @@ export async function agentEndpoints(
     ...{ ...common, clock, ring, grantMs, cookieKey: seal.nameOf('cookies') },
     accounts: accountsOf(people, entries, clock.now),
     fetch: createClientFetch({ maxBytes, timeoutMs, allowsLoopback: config.mode === 'development' }),
-    mayFetch: async () => (await shared.hit(`oauth:fetch:${origin().source_ip}`, 60_000)).count <= FETCHES_PER_MINUTE,
+    mayFetch: async () =>
+      (await shared.hit(`oauth:fetch:${networkOf(origin().source_ip)}`, 60_000)).count <= FETCHES_PER_MINUTE,
     notes: notesOf(platform, service, config.accounts.tenant, origin),
   });
   const readToken = async (token: string, now: number) => {
@@ -129,7 +131,7 @@ function upstreamLogins(
   return new UpstreamLogins({ issuer, cookie, seconds: LOGIN_SECONDS, logins: loginsOf(names, providers) });
 }
 
-/** Documents of clients that one address may make us fetch. */
+/** Documents of clients that one network may make us fetch. */
 const FETCHES_PER_MINUTE = 20;
 
 function sweep({ accounts, clock, logging }: Platform, cleanup: AsyncDisposableStack): void {

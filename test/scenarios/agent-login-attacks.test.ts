@@ -67,6 +67,7 @@ const corpus = JSON.parse(
 
 const directory = temporaryDirectory();
 let gateway: TestGateway;
+let reload: () => Promise<void>;
 let base: string;
 let auth: Auth;
 let resource: string;
@@ -81,10 +82,11 @@ beforeAll(async () => {
   const [port = 0] = await freePorts(1);
   base = `http://127.0.0.1:${port}`;
   resource = `${base}/mcp/orders`;
-  gateway = await startGateway({
+  const config = {
     public_url: base,
     policy: { bundle: POLICIES, data, watch: false },
     listen: { data: `127.0.0.1:${port}`, admin: { address: '127.0.0.1:0' } },
+    trusted_proxies: ['127.0.0.1/32'],
     identity: { keys: { kind: 'api-key' }, accounts: { kind: 'local' } },
     accounts: {
       ...ACCOUNTS,
@@ -97,7 +99,9 @@ beforeAll(async () => {
       { match: '/mcp/other', ...MCP, identity: ['accounts'] },
       { match: '/mcp/keys-only', ...MCP, identity: ['keys'] },
     ],
-  });
+  };
+  gateway = await startGateway(config);
+  reload = () => gateway.reload(config);
   auth = authClient(base);
   await person('dana');
   const registered = async (more = {}) => (await (await registerClient(base, more)).json()) as RegisteredClient;
@@ -325,6 +329,27 @@ describe('a client that is the address of its document', () => {
     const consent = await toConsent(browser, authorization(base, client_id, resource).url, 'dana', PASSWORD);
     expect(await (await browser.go(consent)).text()).toContain(client_id);
     expect(asked).toBe(1);
+  });
+
+  test('that describes somebody else meanwhile is nobody, and a page says so', async () => {
+    const browser = new PlainBrowser(base);
+    const login = locationOf(await browser.go(authorization(base, `${at}/gone.json`, resource).url));
+    expect((await browser.go(login)).status).toBe(200);
+    change = { client_id: 'https://other.example/agent.json' };
+    await reload();
+    const page = await browser.go(login);
+    change = {};
+    expect(page.status).toBe(404);
+    expect(page.headers.get('content-type')).toContain('text/html');
+  });
+
+  test('is fetched a bounded number of times for one network, from whichever of its addresses', async () => {
+    asked = 0;
+    for (let host = 1; host <= 25; host += 1) {
+      const { url } = authorization(base, `${at}/${host}.json`, resource);
+      await fetch(url, { redirect: 'manual', headers: { 'x-forwarded-for': `2001:db8::${host.toString(16)}` } });
+    }
+    expect(asked).toBe(20);
   });
 
   test.each([

@@ -59,23 +59,30 @@ export function createClientFetch(options: ClientFetchOptions) {
   return async (url: string | URL): Promise<Response> => {
     const target = new URL(url);
     if (target.protocol !== 'https:') throw new TypeError('only https addresses are fetched');
+    const signal = AbortSignal.timeout(options.timeoutMs);
     const host = target.hostname.replace(/^\[|\]$/g, '');
-    const found = isIP(host) > 0 ? [host] : await (options.resolve ?? systemNames)(host);
+    const found = isIP(host) > 0 ? [host] : await within(signal, (options.resolve ?? systemNames)(host));
     // All of them: a name that stands for one address inside and one outside is meant to confuse.
     const [first] = found;
     if (first === undefined || !found.every((address) => isOpenAddress(address, options.allowsLoopback)))
       throw new TypeError('the address is not one that is fetched from');
-    return fetchFrom(target, first, options);
+    return fetchFrom(target, first, options.maxBytes, signal);
   };
 }
 
+/** Who answers for a name may be slow on purpose, too. */
+function within<T>(signal: AbortSignal, work: Promise<T>): Promise<T> {
+  const { promise, reject } = Promise.withResolvers<never>();
+  signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+  return Promise.race([work, promise]);
+}
+
 /** Asks the one address that was looked at, whatever the name stands for a moment later. */
-function fetchFrom(target: URL, address: string, { maxBytes, timeoutMs }: ClientFetchOptions): Promise<Response> {
+function fetchFrom(target: URL, address: string, maxBytes: number, signal: AbortSignal): Promise<Response> {
   const family = isIPv6(address) ? 6 : 4;
   const lookup: LookupFunction = (_name, { all }, done) =>
     all === true ? done(null, [{ address, family }]) : done(null, address, family);
   const { promise, resolve, reject } = Promise.withResolvers<Response>();
-  const signal = AbortSignal.timeout(timeoutMs);
   const headers = { accept: 'application/json', 'accept-encoding': 'identity' };
   const asked = request(target, { lookup, signal, headers, agent: false, method: 'GET' }, (incoming) => {
     const chunks: Buffer[] = [];

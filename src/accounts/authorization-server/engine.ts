@@ -143,7 +143,11 @@ export class Engine {
       throw error;
     });
     if (found === null || found.uid !== uid) throw new GatewayError('NOT_FOUND', { message: 'This login is over' });
-    const client = await this.#provider.Client.find(String(found.params.client_id));
+    const client = await this.#provider.Client.find(String(found.params.client_id)).catch((error: unknown) => {
+      // Its document is not what it was, or is away.
+      if (error instanceof errors.OIDCProviderError) return undefined;
+      throw error;
+    });
     if (client === undefined) throw new GatewayError('NOT_FOUND', { message: 'The client is not known any more' });
     return {
       uid,

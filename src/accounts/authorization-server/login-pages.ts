@@ -151,7 +151,7 @@ export class LoginPages {
   async #visit(exchange: Admitted, uid: string): Promise<Visit> {
     const { server } = this.#options;
     const bridged = server.bridged(exchange, { method: 'GET' });
-    return { exchange, bridged, pending: await server.options.engine.pending(bridged, uid) };
+    return { exchange, bridged, pending: await server.pending(exchange, bridged, uid) };
   }
 
   #facts({ uid, clientId, clientName, redirectUri }: Pending): FormFacts {

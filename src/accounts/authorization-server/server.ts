@@ -13,7 +13,7 @@ import type { Guard } from '../guard.ts';
 import type { Entries } from './adapter.ts';
 import { type Bridged, type BridgedRequest, bridge } from './bridge.ts';
 import type { Engine } from './engine.ts';
-import { type EngineOptions, SCOPE } from './engine-options.ts';
+import { type EngineOptions, type Pending, SCOPE } from './engine-options.ts';
 import { errorPage, shown } from './pages.ts';
 import type { People } from './people.ts';
 import { tidyMetadata } from './registration.ts';
@@ -64,6 +64,11 @@ export class AuthorizationServer {
     const reply = bridged.response.reply();
     // A code stands in the address that the browser goes to next.
     return { ...reply, headers: { 'referrer-policy': 'no-referrer', ...reply.headers } };
+  }
+
+  /** The login or consent that a browser is in the middle of, for which a client's document may have to be fetched. */
+  pending(exchange: Admitted, bridged: Bridged, uid: string): Promise<Pending> {
+    return this.options.origins.run(originOf(exchange), () => this.options.engine.pending(bridged, uid));
   }
 
   /** Throws RATE_LIMIT_EXCEEDED beyond so many of one address. */

@@ -109,6 +109,10 @@ describe('a document', () => {
     await expect(ask({ timeoutMs: 60 })).rejects.toThrow();
   });
 
+  test('whose name nobody answers for is given up as soon', async () => {
+    await expect(ask({ timeoutMs: 30, resolve: () => new Promise(() => {}) })).rejects.toThrow(/timeout/i);
+  });
+
   test('of a server without a good certificate is none', async () => {
     answer = (_request, response) => response.end('{}');
     const other = createClientFetch({ ...LIMITS, allowsLoopback: true, resolve: async () => ['127.0.0.1'] });
