@@ -86,6 +86,7 @@ beforeAll(async () => {
   expect(made.status).toBe(201);
   admin = made.body;
   client = ((await (await registerClient(base)).json()) as { client_id: string }).client_id;
+  expect(client).toEqual(expect.any(String));
 });
 
 afterAll(async () => {
