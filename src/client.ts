@@ -4,6 +4,10 @@
  * VF-25.
  */
 
+import { readProfile } from './core/profile.ts';
+
+export { type Profile, readProfile } from './core/profile.ts';
+
 export interface ClientOptions {
   /** Base address of the gateway. Default: `PORTCULLIS_URL`, then `HOKUSAI_AUTH_SERVICE_URL`. */
   readonly url?: string;
@@ -115,6 +119,8 @@ export class PortcullisError extends Error {
 const TIMEOUT_MS = 30_000;
 const OWN_TIMEOUT_MS = 5000;
 const KEYS = '/api/v1/keys';
+/** Of refusals to refresh that say nothing of the session. */
+const PASSING: ReadonlySet<number> = new Set([408, 409, 429]);
 
 export class PortcullisClient {
   readonly #url: URL;
@@ -144,8 +150,10 @@ export class PortcullisClient {
     const hasSession = this.#account !== null || this.#sessions !== null;
     if (hasSession && options.apiKey !== undefined) throw new TypeError('give either an API key or an account');
     const key = options.apiKey ?? kept ?? variable('PORTCULLIS_API_KEY') ?? variable('HOKUSAI_API_KEY') ?? null;
-    this.#apiKey = hasSession ? null : key;
+    this.#apiKey = hasSession ? null : (key?.trim() ?? null);
     if (!hasSession && key === null) throw new TypeError('give an API key or an account');
+    // What `fetch` says of a header that cannot be sent has all of it.
+    if (this.#apiKey !== null && !isSendable(this.#apiKey)) throw new TypeError('the API key has characters of no key');
     this.#timeoutMs = options.timeoutMs ?? TIMEOUT_MS;
     this.#fetch = options.fetch ?? globalThis.fetch;
   }
@@ -171,10 +179,15 @@ export class PortcullisClient {
   /** Whether the credential is good: true for 200, false when it is refused. Throws PortcullisError when nobody can say. */
   async validate(): Promise<boolean> {
     const response = await this.#validation();
-    await response.body?.cancel();
-    if (response.status === 200) return true;
-    if (response.status === 401 || response.status === 402 || response.status === 403) return false;
-    throw new PortcullisError(`The gateway cannot say (status ${response.status})`, response, null);
+    const { status } = response;
+    if (status === 200) {
+      // Whatever stands between may answer 200 to everything.
+      const said = (await read<{ is_valid?: unknown; id?: unknown } | undefined>(response)) ?? {};
+      if (this.#apiKey === null && typeof said.id === 'string') return true;
+      if (this.#apiKey !== null && typeof said.is_valid === 'boolean') return said.is_valid;
+    } else await response.body?.cancel();
+    if (status === 401 || status === 402 || status === 403) return false;
+    throw new PortcullisError(`The gateway cannot say (status ${status})`, response, null);
   }
 
   async #validation(): Promise<Response> {
@@ -277,15 +290,17 @@ export class PortcullisClient {
 
   /** By what is kept, then by the refresh token while that is good, else with the password. */
   async #open(ended: Session | null): Promise<Session> {
-    const kept = (await this.#sessions?.load()) ?? null;
-    // Another process that keeps the session in the same place has renewed it: the token we have is used up.
-    if (kept !== null && kept.access_token !== ended?.access_token) {
-      this.#session = kept;
-      return kept;
-    }
+    const kept = await this.#renewedElsewhere(ended);
+    if (kept !== null) return kept;
     const refreshed = ended === null ? null : await this.#ask('/auth/refresh', { refresh_token: ended.refresh_token });
-    // Only a refusal ends a session, not a service that is away for a moment.
-    if (refreshed?.ok === true || (refreshed !== null && (refreshed.status === 429 || refreshed.status >= 500))) {
+    if (refreshed?.ok === false) {
+      // Its question and ours may have crossed; what it kept is not ours to throw away.
+      const other = await this.#renewedElsewhere(ended);
+      if (other !== null) await refreshed.body?.cancel();
+      if (other !== null) return other;
+    }
+    // Only a refusal ends a session: neither a service that is away for a moment, nor another refresh under way (409).
+    if (refreshed?.ok === true || (refreshed !== null && (refreshed.status >= 500 || PASSING.has(refreshed.status)))) {
       return this.#keep(refreshed);
     }
     if (this.#account !== null) {
@@ -298,10 +313,22 @@ export class PortcullisClient {
     return read<Session>(refreshed);
   }
 
+  /** By another process that keeps the session in the same place: the token we have is used up then. */
+  async #renewedElsewhere(ended: Session | null): Promise<Session | null> {
+    const kept = (await this.#sessions?.load()) ?? null;
+    if (kept === null || kept.access_token === ended?.access_token) return null;
+    this.#session = kept;
+    return kept;
+  }
+
   async #keep(response: Response): Promise<Session> {
-    this.#session = await read<Session>(response);
-    await this.#sessions?.save(this.#session);
-    return this.#session;
+    const session = await read<Session | undefined>(response);
+    if (!isSendable(session?.access_token) || typeof session?.refresh_token !== 'string') {
+      throw new PortcullisError('The answer is no session', response, null);
+    }
+    this.#session = session;
+    await this.#sessions?.save(session);
+    return session;
   }
 
   async #forget(): Promise<void> {
@@ -323,45 +350,6 @@ function variable(name: string): string | undefined {
   return value === '' ? undefined : value;
 }
 
-/** Settings of one profile; others in the file are left unread. */
-export interface Profile {
-  readonly auth_service_url?: string;
-  readonly api_key?: string;
-  readonly admin_token?: string;
-}
-
-const PROFILE_SETTINGS: ReadonlySet<string> = new Set(['auth_service_url', 'api_key', 'admin_token']);
-
-/**
- * One section of `.hokusai/config` in the home directory: `[name]`, then lines `setting = value`. Throws TypeError when the
- * file or the section is not there, or others than its owner may read the file: it holds secrets.
- */
-export function readProfile(name: string, home: string): Profile {
-  const files = process.getBuiltinModule('node:fs');
-  const path = `${home}/.hokusai/config`;
-  let text: string;
-  try {
-    if ((files.statSync(path).mode & 0o077) !== 0) throw new TypeError(`${path}: others may read it; chmod 600 it`);
-    text = files.readFileSync(path, 'utf8');
-  } catch (error) {
-    throw error instanceof TypeError ? error : new TypeError(`${path}: cannot be read`);
-  }
-  const found = new Map<string, string>();
-  let isOurs = false;
-  let isThere = false;
-  for (const line of text.split(/\r?\n/)) {
-    const section = /^\s*\[([^\]]+)\]\s*$/.exec(line)?.[1];
-    if (section !== undefined) {
-      isOurs = section.trim() === name;
-      isThere ||= isOurs;
-    }
-    const [, setting = '', value = ''] = /^\s*([a-z_]+)\s*=\s*(.*?)\s*$/.exec(line) ?? [];
-    if (isOurs && PROFILE_SETTINGS.has(setting) && value !== '') found.set(setting, value);
-  }
-  if (!isThere) throw new TypeError(`${path}: there is no profile [${name}]`);
-  return Object.fromEntries(found);
-}
-
 function checkedUrl(text: string | undefined): URL {
   if (text === undefined) throw new TypeError('give the url of the gateway; there is no default');
   const url = new URL(text);
@@ -369,11 +357,13 @@ function checkedUrl(text: string | undefined): URL {
   if (url.protocol !== 'https:' && !(url.protocol === 'http:' && isLocal)) {
     throw new TypeError('credentials are not sent over plain HTTP to another machine: use https');
   }
-  if (url.username !== '' || url.search !== '' || url.hash !== '') {
+  if (url.username !== '' || url.password !== '' || url.search !== '' || url.hash !== '') {
     throw new TypeError('the url must have no credentials, query or fragment');
   }
   return url;
 }
+
+const isSendable = (secret: unknown): boolean => typeof secret === 'string' && /^[\x21-\x7e]+$/.test(secret);
 
 /** A stream is gone once it was sent. */
 function isRepeatable(body: RequestInit['body']): boolean {

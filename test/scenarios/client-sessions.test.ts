@@ -97,6 +97,32 @@ describe('the client of the package', () => {
     );
   });
 
+  test('two processes that renew at the same moment throw away nothing of each other', async () => {
+    const first = { access_token: 'a1', refresh_token: 'r1' } as Session;
+    const theirs = { access_token: 'a2', refresh_token: 'r2' } as Session;
+    for (const [status, isKept] of [
+      [409, true],
+      [401, true],
+      [409, false],
+      [401, false],
+    ] as const) {
+      const store = kept(first);
+      await using service = await startService((request, response) => {
+        if (request.url !== '/auth/refresh') {
+          const isGood = request.headers.authorization === 'Bearer a2';
+          return response.writeHead(isGood ? 200 : 401).end('{}');
+        }
+        // The other one had its answer while our question was on its way.
+        if (isKept) store.save(theirs);
+        return response.writeHead(status).end('{}');
+      });
+      const answer = new PortcullisClient({ url: service.url, sessions: store }).fetch('/tasks');
+      if (isKept) expect((await answer).status).toBe(200);
+      else await expect(answer).rejects.toMatchObject({ status });
+      expect(store.load()).toEqual(isKept ? theirs : status === 409 ? first : null);
+    }
+  });
+
   test('a service that is away ends no session', async () => {
     let isAway = false;
     await using front = await startService(async (request, response) => {

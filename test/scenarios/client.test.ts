@@ -72,6 +72,30 @@ describe('with an API key', () => {
     await expect(failing).rejects.toMatchObject({ name: 'PortcullisError', status: 503, retryAfter: 1 });
   });
 
+  test.each([
+    ['a page', '<html>Log in to the network</html>'],
+    ['nothing', ''],
+    ['something else', '{"ok":true}'],
+    ['a word', '"true"'],
+    ['a text for a yes', '{"is_valid":"yes"}'],
+  ])('an answer with status 200 that is %s says nothing of a key or a session', async (_what, body) => {
+    await using portal = await startService((_request, response) => response.end(body));
+    const nobody = /cannot say|no session/;
+    await expect(new PortcullisClient({ url: portal.url, apiKey: 'x' }).validate()).rejects.toThrow(nobody);
+    const account = new PortcullisClient({ url: portal.url, username: 'alice', password: PASSWORD });
+    await expect(account.validate()).rejects.toThrow(nobody);
+    await expect(account.fetch('/things')).rejects.toThrow(nobody);
+  });
+
+  test('a key that no header can hold is in no message', () => {
+    for (const apiKey of ['pc_dev_one\npc_dev_two', 'pc_dev_\u0000', '→pc_dev_']) {
+      const make = () => new PortcullisClient({ url: gateway.url, apiKey });
+      expect(make).toThrow(/characters of no key/);
+      expect(make).not.toThrow(/pc_dev/);
+    }
+    expect(() => new PortcullisClient({ url: 'https://:secret@gateway.example.com', apiKey: 'k' })).toThrow(/no cred/);
+  });
+
   test('keys are made, listed, rotated, counted and withdrawn', async () => {
     verifies('H-17');
     const ops = await gateway.key('ops', { permissions: ['keys:*'], roles: [] });
