@@ -1,5 +1,13 @@
 /** The contract of classifiers, and the merge rule: the most dangerous answer wins. Source: contracts 3. */
-import type { Call, Classification, Sensitivity, ServerType, ToolType } from '../core/call.ts';
+import type {
+  Call,
+  Classification,
+  DataSensitivity,
+  Sensitivity,
+  ServerType,
+  ToolCost,
+  ToolType,
+} from '../core/call.ts';
 import type { JsonObject } from '../core/json.ts';
 
 /** What the operator says of a tool in config (`servers.*.tools.*`). */
@@ -10,6 +18,9 @@ export interface ToolDeclaration {
   /** Only raises. */
   readonly floor?: Sensitivity | undefined;
   readonly requires_hitl?: boolean | undefined;
+  /** For rules of the operator's own; no class follows from it. */
+  readonly cost?: ToolCost | undefined;
+  readonly data_sensitivity?: DataSensitivity | undefined;
   readonly sensitive_params?: readonly string[] | undefined;
 }
 

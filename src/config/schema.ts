@@ -12,6 +12,7 @@ import { bundleFileSchema, bundleServiceSchema } from './bundle-schema.ts';
 import { decisionLogSchema, shadowSchema, statusReportsSchema } from './decision-log-schema.ts';
 import { identityTokenSchema } from './identity-token-schema.ts';
 import { keyServiceSchema } from './key-service-schema.ts';
+import { toolSchema } from './tool-schema.ts';
 
 const name = z
   .string()
@@ -96,14 +97,6 @@ const upstreamOptions = {
 
 const sensitivity = z.enum(SENSITIVITIES);
 
-const tool = z.strictObject({
-  type: z.string().min(1).optional().describe('replaces only the unknown default'),
-  sensitivity: sensitivity.optional().describe('replaces only the unknown default'),
-  floor: sensitivity.optional().describe('the least sensitivity; only raises'),
-  requires_hitl: z.boolean().default(false).describe('every call needs the approval of another person'),
-  sensitive_params: z.array(z.string()).default([]).describe('arguments whose values are never written down'),
-});
-
 const credential = z.union([
   secret,
   z.strictObject({ header: z.string().default('authorization').describe('the header it is sent in'), value: secret }),
@@ -146,7 +139,7 @@ const server = z.strictObject({
     .default([])
     .describe('requests this server may send back to clients'),
   credential: credential.optional().describe('sent upstream; the caller never sees it'),
-  tools: z.record(z.string(), tool).default({}),
+  tools: z.record(z.string(), toolSchema).default({}),
   ...upstreamOptions,
 });
 

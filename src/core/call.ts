@@ -47,6 +47,12 @@ export type Action = (typeof ACTIONS)[number] | `http:${string}` | `admin:${stri
 export const SENSITIVITIES = ['low', 'medium', 'high', 'critical'] as const;
 export type Sensitivity = (typeof SENSITIVITIES)[number];
 
+/** What an operator may say of a tool for rules of their own (TW-05). */
+export const TOOL_COSTS = ['low', 'medium', 'high'] as const;
+export type ToolCost = (typeof TOOL_COSTS)[number];
+export const DATA_SENSITIVITIES = ['public', 'proprietary', 'confidential', 'sensitive'] as const;
+export type DataSensitivity = (typeof DATA_SENSITIVITIES)[number];
+
 /** Built-in tool types; deployments may register more, hence `string` in Classification. */
 export const TOOL_TYPES = ['query', 'analytics', 'mutation', 'integration', 'admin', 'custom'] as const;
 export type ToolType = (typeof TOOL_TYPES)[number] | (string & {});

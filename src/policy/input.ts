@@ -234,6 +234,8 @@ function toolDocument(call: ClassifiedCall, server: ServerFacts | null): JsonObj
     sensitivity_level: declared?.sensitivity ?? null,
     sensitivity_floor: declared?.floor ?? null,
     requires_hitl: declared?.requires_hitl ?? false,
+    cost: declared?.cost ?? null,
+    data_sensitivity: declared?.data_sensitivity ?? null,
     sensitive_params: declared?.sensitive_params ?? [],
     required_capabilities: [],
     auth: null,

@@ -25,10 +25,12 @@ export function problem(error: GatewayError, context: ErrorContext, exchange: Ro
 
 /** What a caller may know besides the sentence: the deny reasons, the decision, and facts of the fault. */
 export function errorDetails(error: GatewayError, context: ErrorContext): Readonly<Record<string, unknown>> {
-  const { details, reasons, data } = error.extras;
+  const { details, reasons, data, retryAfter } = error.extras;
   return {
     ...details,
     ...data,
+    // For those who keep the body alone (acceptance SW-05).
+    ...(error.status === 429 && retryAfter !== undefined ? { retry_after: retryAfter } : {}),
     ...(reasons === undefined || reasons.length === 0 ? {} : { reasons }),
     ...(context.decisionId === null ? {} : { decision_id: context.decisionId }),
   };

@@ -45,7 +45,7 @@ describe('a client that reads slowly', () => {
 
 describe('a caller beyond its rate', () => {
   test('is told when to come back, in the words of its protocol, and only then recorded as such', async () => {
-    verifies('S-51', 'S-52', 'SF-34');
+    verifies('S-51', 'S-52', 'SF-34', 'SW-05');
     await using orders = await startExample('orders-server');
     await using model = await startExample('model-server');
     // Time stands still, so that no new window begins in between.
@@ -73,7 +73,7 @@ describe('a caller beyond its rate', () => {
     const seconds = Number(refused.headers.get('retry-after'));
     expect(seconds).toBeGreaterThanOrEqual(1);
     expect(seconds).toBeLessThanOrEqual(60);
-    expect(refused.body).toMatchObject({ error: { code: 'RATE_LIMIT_EXCEEDED' } });
+    expect(refused.body).toMatchObject({ error: { code: 'RATE_LIMIT_EXCEEDED', details: { retry_after: seconds } } });
     const told = (name: string) => refused.headers.get(name);
     expect([told('x-ratelimit-limit'), told('x-ratelimit-remaining')]).toEqual(['100', '0']);
     expect(Math.abs(Number(told('x-ratelimit-reset')) - now / 1000 - seconds)).toBeLessThanOrEqual(1);

@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { makePrincipal } from '../../../src/core/principal.ts';
 import { buildBatchInput, buildInput, isoTime } from '../../../src/policy/input.ts';
 import { shapeFor } from '../../../src/policy/input-shape.ts';
+import { verifies } from '../../helpers/verifies.ts';
 import { DEVELOPER, makeRequest, makeServer, NOW } from './requests.ts';
 
 describe('the policy input', () => {
@@ -69,15 +70,19 @@ describe('the policy input', () => {
   });
 
   test('says what the operator declared of the tool', () => {
-    const tools = { run: { sensitivity: 'high', requires_hitl: true, sensitive_params: ['password'] } } as const;
+    verifies('TW-05');
+    const governance = { requires_hitl: true, cost: 'medium', data_sensitivity: 'confidential' } as const;
+    const tools = { run: { sensitivity: 'high', ...governance, sensitive_params: ['password'] } } as const;
     const input = buildInput(makeRequest(), makeServer({ tools }));
     expect(input.tool).toMatchObject({
-      requires_hitl: true,
+      ...governance,
       sensitivity_level: 'high',
       sensitive_params: ['password'],
     });
     const other = buildInput(makeRequest({ call: { tool: 'toString' } }), makeServer({ tools }));
-    expect(other.tool).toMatchObject({ name: 'toString', requires_hitl: false, sensitive_params: [] });
+    expect(other.tool).toMatchObject({
+      ...{ name: 'toString', requires_hitl: false, cost: null, data_sensitivity: null, sensitive_params: [] },
+    });
   });
 
   test('writes times as RFC 3339 with milliseconds', () => {

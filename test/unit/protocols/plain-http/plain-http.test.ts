@@ -131,7 +131,7 @@ describe('plain HTTP', () => {
       error: {
         code: 'RATE_LIMIT_EXCEEDED',
         message: 'Rate limit exceeded',
-        details: { limit: 5, decision_id: 'dec_1' },
+        details: { limit: 5, retry_after: 3, decision_id: 'dec_1' },
       },
       request_id: 'req_1',
     });
