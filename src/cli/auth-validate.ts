@@ -1,8 +1,8 @@
 /** `portcullis auth validate`: whether a key is good, in the words of a script: exit 0, 1 or 3. Source: acceptance H-07, H-08, HF-19. */
-import { parseArgs } from 'node:util';
 import { Secret } from '../core/secret.ts';
 import { CommandError, EXIT, type Io, line, UnreachableError, UsageError } from './io.ts';
 import { callKeyService, findKeyService, secretFor } from './key-service-calls.ts';
+import { readArguments } from './usual-options.ts';
 
 const OPTIONS = {
   key: { type: 'string' },
@@ -15,7 +15,7 @@ const OPTIONS = {
 
 /** Resolves with 0 for a good key and 1 for another. Throws UnreachableError when nobody can say. */
 export async function authValidate(argv: readonly string[], io: Io): Promise<number> {
-  const { values, positionals } = parseArgs({ args: [...argv], options: OPTIONS, allowPositionals: true });
+  const { values, positionals } = readArguments(argv, OPTIONS);
   if (positionals.length > 0) throw new UsageError('auth validate takes no argument; name a key with --key');
   const url = findKeyService(values, io);
   if (url === null) throw new UsageError('which service? give --service or set HOKUSAI_AUTH_SERVICE_URL');

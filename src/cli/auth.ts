@@ -65,6 +65,6 @@ export async function authCommand(argv: readonly string[], io: Io): Promise<numb
     return EXIT.ok;
   }
   const run = verb !== undefined && Object.hasOwn(VERBS, verb) ? VERBS[verb] : undefined;
-  if (run === undefined) throw new UsageError(`auth needs ${Object.keys(VERBS).join(', ')}`);
+  if (run === undefined) throw new UsageError(`auth needs one of ${Object.keys(VERBS).join(', ')}`);
   return await run(rest, io);
 }

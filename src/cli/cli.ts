@@ -1,5 +1,6 @@
 /** Finds the command, runs it, and turns what it throws into a sentence and an exit code. Source: contracts 5. */
 
+import { fileFault } from '../config/file-faults.ts';
 import { suggestion } from '../config/problem.ts';
 import { scrubText } from '../core/redaction.ts';
 import { COMMANDS } from './commands.ts';
@@ -12,23 +13,11 @@ function isParseError(error: unknown): error is Error {
   return error instanceof Error && 'code' in error && String(error.code).startsWith('ERR_PARSE_ARGS');
 }
 
-const FILE_FAULTS: Readonly<Record<string, string>> = {
-  ENOENT: 'no such file or directory',
-  ENOTDIR: 'a part of the path is no directory',
-  EEXIST: 'a file is there already',
-  EISDIR: 'it is a directory',
-  EACCES: 'permission denied',
-  EPERM: 'not permitted',
-  EROFS: 'the file system is read-only',
-  ENOSPC: 'the disk is full',
-  EMFILE: 'too many open files',
-};
-
 /** What the system refused, as a sentence: the operator's files and rights are no fault of the program. */
-function fileFault(error: unknown): string | null {
-  if (!(error instanceof Error) || !('code' in error && 'path' in error)) return null;
-  const fault = FILE_FAULTS[String(error.code)];
-  return fault === undefined || typeof error.path !== 'string' ? null : `cannot use ${error.path}: ${fault}`;
+function refusedFile(error: unknown): string | null {
+  const fault = fileFault(error);
+  if (fault === null || !(error instanceof Error) || !('path' in error) || typeof error.path !== 'string') return null;
+  return `cannot use ${error.path}: ${fault}`;
 }
 
 function report(error: unknown, command: string, io: Io): number {
@@ -43,7 +32,7 @@ function report(error: unknown, command: string, io: Io): number {
     io.err(`portcullis ${command}: ${error.message}\n`);
     return error instanceof UnreachableError ? EXIT.unreachable : EXIT.failed;
   }
-  const fault = fileFault(error);
+  const fault = refusedFile(error);
   if (fault !== null) {
     io.err(`portcullis ${command}: ${scrubText(fault)}\n`);
     return EXIT.failed;

@@ -7,7 +7,6 @@ import { fork } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve, sep } from 'node:path';
-import { parseArgs } from 'node:util';
 import { AccountAdministration, randomPassword } from '../composition/account-administration.ts';
 import { loadConfig } from '../config/load.ts';
 import { systemClock } from '../core/clock.ts';
@@ -21,6 +20,7 @@ import { demoConfig } from './demo-config.ts';
 import type { Io } from './io.ts';
 import { CommandError, EXIT } from './io.ts';
 import { runGateway } from './serve.ts';
+import { readOptions, USUAL_OPTIONS } from './usual-options.ts';
 
 export const DEMO_HELP = `Usage: portcullis demo
 
@@ -36,7 +36,7 @@ $PORTCULLIS_HOME (default: ./.portcullis), so a restart finds the same keys.
 const PACKAGE_ROOT = join(import.meta.dirname, '../..');
 
 export async function demoCommand(argv: readonly string[], io: Io): Promise<number> {
-  const { values } = parseArgs({ args: [...argv], options: { help: { type: 'boolean', short: 'h' } } });
+  const values = readOptions(argv, { help: USUAL_OPTIONS.help });
   if (values.help) {
     io.out(DEMO_HELP);
     return EXIT.ok;

@@ -5,6 +5,7 @@ import { CommandError, EXIT, type Io, line, UsageError } from './io.ts';
 import { callKeyService, type ServiceReply, secretFor } from './key-service-calls.ts';
 import type { KeysValues } from './keys.ts';
 import { printable } from './printable.ts';
+import { table } from './table.ts';
 
 const DAY_MS = 86_400_000;
 const PAGE = 1000;
@@ -131,11 +132,11 @@ async function list(service: Service, values: KeysValues, io: Io): Promise<numbe
     after = next;
   }
   if (isJson(values)) line(io, JSON.stringify({ items }));
-  else table(items, io);
+  else printKeys(items, io);
   return EXIT.ok;
 }
 
-function table(items: readonly JsonObject[], io: Io): void {
+function printKeys(items: readonly JsonObject[], io: Io): void {
   const rows = [
     ['ID', 'NAME', 'ENV', 'SCOPES', 'EXPIRES', 'REVOKED', 'LAST USED'],
     ...items.map((item) => [
@@ -148,11 +149,7 @@ function table(items: readonly JsonObject[], io: Io): void {
       cell(item.last_used_at),
     ]),
   ];
-  const widths = rows[0]?.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0))) ?? [];
-  for (const row of rows) {
-    const cells = row.map((text, column) => text.padEnd(widths[column] ?? 0));
-    line(io, cells.join('  ').trimEnd());
-  }
+  table(rows, io);
 }
 
 /** What a service calls things must not be able to steer the operator's terminal. */

@@ -17,6 +17,7 @@ import { CommandError, EXIT, type Io, line, UnreachableError, UsageError } from 
 import { findKeyService } from './key-service-calls.ts';
 import { remoteKeys } from './keys-remote.ts';
 import { rolesOfPolicy, unknownRoles } from './policy-roles.ts';
+import { table } from './table.ts';
 import { readArguments, USUAL_OPTIONS } from './usual-options.ts';
 
 export const KEYS_HELP = `Usage: portcullis keys create --name NAME [options]
@@ -230,7 +231,7 @@ async function list(issuing: KeyIssuing, values: Values, io: Io): Promise<number
     if (page.length < 1000) break;
   }
   if (values.json || values.format === 'json') line(io, JSON.stringify({ items }));
-  else table(items, issuing.clock.now(), io);
+  else printKeys(items, issuing.clock.now(), io);
   return EXIT.ok;
 }
 
@@ -239,7 +240,7 @@ function printable(text: string): string {
   return text.replace(/\p{C}/gu, '?');
 }
 
-function table(items: readonly ReturnType<typeof shown>[], now: number, io: Io): void {
+function printKeys(items: readonly ReturnType<typeof shown>[], now: number, io: Io): void {
   const state = (item: (typeof items)[number]) => {
     if (item.revoked_at !== null) return 'revoked';
     if (item.expires_at !== null && Date.parse(item.expires_at) <= now) return 'expired';
@@ -258,15 +259,7 @@ function table(items: readonly ReturnType<typeof shown>[], now: number, io: Io):
       item.last_used ?? '-',
     ]),
   ];
-  const widths = rows[0]?.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0))) ?? [];
-  for (const row of rows)
-    line(
-      io,
-      row
-        .map((cell, column) => cell.padEnd(widths[column] ?? 0))
-        .join('  ')
-        .trimEnd(),
-    );
+  table(rows, io);
 }
 
 async function tenantOf(issuing: KeyIssuing, id: string): Promise<string> {

@@ -75,7 +75,9 @@ function tellOwn(config: Config, settings: Settings, test: ProviderTest, io: Io)
     throw new CommandError(`identity.${test.name}: a provider of kind "local" needs accounts.enabled: true`);
   }
   const next = nextStep(config, settings, test.name);
-  if (test.token || test.username !== undefined) throw new UsageError(`only the running gateway can say: ${next}`);
+  if (test.token || test.username !== undefined) {
+    throw new UsageError(`only the running gateway knows whom "${test.name}" lets in; ask it instead.\n${next}`);
+  }
   tell(settings, { state: 'ok' }, null, test, io);
   if (!test.json) io.err(`${next}\n`);
 }
@@ -125,7 +127,7 @@ function nextStep(config: Config, settings: Settings, name: string): string {
     case 'local':
       return 'Try a login: portcullis auth login --username USER, with the password on standard input';
     case 'api-key':
-      return 'Make a key: portcullis keys create; try it: curl -H "X-API-Key: $KEY" at a route';
+      return 'Make a key: portcullis keys create --name NAME; try it: curl -H "X-API-Key: $KEY" at a route';
     case 'mtls':
       return 'Try a certificate: curl --cert client.pem --key client.key at a route';
     case 'oidc':

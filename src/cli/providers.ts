@@ -2,14 +2,17 @@
 import { configFile, requireConfig } from './config-file.ts';
 import { EXIT, type Io, line, UsageError } from './io.ts';
 import { testProvider } from './providers-test.ts';
+import { table } from './table.ts';
 import { readArguments, USUAL_OPTIONS } from './usual-options.ts';
 
 export const PROVIDERS_HELP = `Usage: portcullis providers [list] [-c FILE] [--json]
        portcullis providers test NAME [--username USER | --token] [-c FILE] [--json]
 
-Lists the identity providers of a configuration and the routes that ask them. test asks one whether it works, and says
-what to do next, e.g. where browsers log in; with --username it logs in with the password on standard input, with --token
-it shows the token or key on standard input, and prints who that is.
+Lists the identity providers of a configuration and the routes that ask them.
+test asks one whether it works, and says what to do next, e.g. where browsers log
+in; with --username it logs in with the password on standard input, with --token
+it shows the token or key on standard input, and prints who that is. Exit code 0:
+it works, 1: a mistake in it, or it refuses, 3: its service does not answer.
 
   -c, --config FILE   default: $PORTCULLIS_CONFIG, portcullis.yaml, or the demo's
   --username USER     of test: whom to log in
@@ -43,7 +46,9 @@ export async function providersCommand(argv: readonly string[], io: Io): Promise
     routes: config.routes.filter((route) => route.identity.includes(name)).map((route) => route.match),
   }));
   if (values.json === true) line(io, JSON.stringify({ providers }));
-  else
-    for (const { name, kind, routes } of providers) line(io, `${name}  ${kind}  ${routes.join(' ') || '(no route)'}`);
+  else {
+    const rows = providers.map(({ name, kind, routes }) => [name, kind, routes.join(' ') || '(no route)']);
+    table([['NAME', 'KIND', 'ROUTES'], ...rows], io);
+  }
   return EXIT.ok;
 }

@@ -1,6 +1,5 @@
 /** `portcullis serve -c FILE`: runs the gateway until it is told to stop, and drains before it ends. */
 import { dirname } from 'node:path';
-import { parseArgs } from 'node:util';
 import type { FileWatcher } from '../config/watch.ts';
 import { watchFiles } from '../config/watch.ts';
 import type { Gateway } from '../gateway.ts';
@@ -8,6 +7,7 @@ import { createGateway, ListenError } from '../gateway.ts';
 import { configFile, requireConfig } from './config-file.ts';
 import type { Io } from './io.ts';
 import { CommandError, EXIT, UsageError } from './io.ts';
+import { readArguments, USUAL_OPTIONS } from './usual-options.ts';
 
 export const SERVE_HELP = `Usage: portcullis serve -c FILE
 
@@ -16,15 +16,13 @@ finishes the requests in flight. SIGHUP, POST /reload on the administration
 listener, and a change of the configuration file or of a file it takes values
 from reload it without a restart.
 
-  -c, --config FILE   the configuration (default: portcullis.yaml, or $PORTCULLIS_CONFIG)
+  -c, --config FILE   the configuration (default: $PORTCULLIS_CONFIG, portcullis.yaml,
+                      or the demo's)
 `;
 
 export async function serveCommand(argv: readonly string[], io: Io): Promise<number> {
-  const { values, positionals } = parseArgs({
-    args: [...argv],
-    options: { config: { type: 'string', short: 'c' }, help: { type: 'boolean', short: 'h' } },
-    allowPositionals: true,
-  });
+  const { config, help } = USUAL_OPTIONS;
+  const { values, positionals } = readArguments(argv, { config, help });
   if (values.help) {
     io.out(SERVE_HELP);
     return EXIT.ok;

@@ -14,6 +14,7 @@ import { createSwitchStore, switchId } from '../stores/switches.ts';
 import { configFile, requireConfig } from './config-file.ts';
 import { CommandError, EXIT, type Io, line, UsageError } from './io.ts';
 import { printable } from './printable.ts';
+import { table } from './table.ts';
 import { readArguments, USUAL_OPTIONS } from './usual-options.ts';
 
 export const SWITCH_HELP = `Usage: portcullis switch off TARGET [--reason TEXT] [--until TIME]
@@ -195,14 +196,6 @@ async function list(store: SwitchStore, values: Values, now: number, io: Io): Pr
       printable(record.reason) || '-',
     ]),
   ];
-  const widths = rows[0]?.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0))) ?? [];
-  for (const row of rows)
-    line(
-      io,
-      row
-        .map((cell, at) => cell.padEnd(widths[at] ?? 0))
-        .join('  ')
-        .trimEnd(),
-    );
+  table(rows, io);
   return EXIT.ok;
 }

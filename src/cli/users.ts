@@ -3,7 +3,6 @@
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { createInterface } from 'node:readline';
-import { parseArgs } from 'node:util';
 import { z } from 'zod';
 import { viewOf } from '../accounts/account.ts';
 import { AccountAdministration, randomPassword } from '../composition/account-administration.ts';
@@ -21,7 +20,8 @@ import type { EndedSession } from '../stores/sessions.ts';
 import { configFile, requireConfig } from './config-file.ts';
 import { CommandError, EXIT, type Io, line, UsageError } from './io.ts';
 import { printable } from './printable.ts';
-import { USUAL_OPTIONS } from './usual-options.ts';
+import { table } from './table.ts';
+import { readArguments, USUAL_OPTIONS } from './usual-options.ts';
 
 export const USERS_HELP = `Usage: portcullis users bootstrap
        portcullis users create --username NAME --email ADDRESS [options]
@@ -71,11 +71,7 @@ const OPTIONS = {
 type Values = ReturnType<typeof parse>['values'];
 
 function parse(argv: readonly string[]) {
-  try {
-    return parseArgs({ args: [...argv], options: OPTIONS, allowPositionals: true });
-  } catch (error) {
-    throw new UsageError(error instanceof Error ? error.message : 'unreadable arguments');
-  }
+  return readArguments(argv, OPTIONS);
 }
 
 interface Session {
@@ -218,10 +214,11 @@ async function list({ administration, values, io, providerOf }: Session): Promis
   }
   if (values.json) line(io, JSON.stringify({ items }));
   else {
-    for (const { username, email, role: held, is_active, last_login, provider } of items) {
+    const rows = items.map(({ username, email, role: held, is_active, last_login, provider }) => {
       const state = is_active ? 'active' : 'disabled';
-      line(io, [username, email, held, state, last_login ?? '-', provider ?? 'password'].map(printable).join('  '));
-    }
+      return [username, email, held, state, last_login ?? '-', provider ?? 'password'].map(printable);
+    });
+    table([['USERNAME', 'EMAIL', 'ROLE', 'STATE', 'LAST LOGIN', 'LOGS IN WITH'], ...rows], io);
   }
   return EXIT.ok;
 }

@@ -8,6 +8,7 @@ import type { z } from 'zod';
 import { applyAliases } from './aliases.ts';
 import { checkConfig, checkNames } from './checks.ts';
 import { readDocument } from './document.ts';
+import { fileFaultText } from './file-faults.ts';
 import { issuesToProblems, wrongTypes } from './issues.ts';
 import { configJsonSchema } from './json-schema.ts';
 import { type Problem, problem } from './problem.ts';
@@ -108,8 +109,8 @@ export function loadConfigText(text: string, path: string, options: LoadOptions)
 }
 
 function unreadable(path: string, error: unknown): LoadResult {
-  const code = error instanceof Error && 'code' in error ? String(error.code) : 'unknown error';
-  const message = code === 'ENOENT' ? 'no such file' : `cannot be read: ${code}`;
+  const isMissing = error instanceof Error && 'code' in error && error.code === 'ENOENT';
+  const message = isMissing ? 'no such file' : `cannot be read: ${fileFaultText(error)}`;
   const file = resolve(path);
   const problems = [problem('error', [], message, { source: path, line: 0, column: 0 })];
   return { config: null, problems, warnings: [], file, baseDir: dirname(file), read: [file] };

@@ -4,6 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
+import { fileFaultText } from './file-faults.ts';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -33,8 +34,7 @@ export class SecretFiles {
     try {
       content = readFileSync(file);
     } catch (error) {
-      const code = error instanceof Error && 'code' in error ? String(error.code) : 'unknown error';
-      throw new UnresolvedError(`cannot read the file ${path}: ${code}`);
+      throw new UnresolvedError(`cannot read the file ${path}: ${fileFaultText(error)}`);
     }
     if (content.length > MAX_FILE) throw new UnresolvedError(`the file ${path} is larger than 1 MiB`);
     return content.toString('utf8').replace(/\r?\n$/, '');

@@ -47,6 +47,21 @@ describe('the command line', () => {
     expect(option.err).toBe('portcullis serve: Unknown option \'--port\'\nTry "portcullis serve --help".\n');
   });
 
+  test.each([
+    [['serve', '--confg', 'x'], `serve: Unknown option '--confg' (did you mean "--config"?)`],
+    [['users', 'list', '--jsno'], `users: Unknown option '--jsno' (did you mean "--json"?)`],
+    [['auth', 'login', '--devcie'], `auth: Unknown option '--devcie' (did you mean "--device"?)`],
+    [
+      ['keys', 'create', '--expires-in-days', '-1'],
+      'keys: --expires-in-days needs a value; write --expires-in-days=-… for one that begins with a dash',
+    ],
+    [['serve', '-c', '/'], 'serve: the configuration is not usable\n/: cannot be read: it is a directory'],
+  ])('%j says what is wrong in words', async (argv, words) => {
+    const { err, out } = await run(...argv);
+    expect(err.split('\nTry ')[0]?.trim()).toBe(`portcullis ${words}`);
+    expect(out).toBe('');
+  });
+
   test('what cannot be reached exits with 3', async () => {
     expect(await run('config', 'check', '-c', 'absent.yaml')).toMatchObject({ code: 3, out: '' });
     expect(await run('audit', 'tail', '--file', 'absent.jsonl')).toMatchObject({ code: 3, out: '' });

@@ -164,7 +164,7 @@ describe('references', () => {
 
   test.each([
     ['${env:NOT_SET}', 'the environment variable NOT_SET is not set'],
-    ['${file:./absent}', 'cannot read the file ./absent: ENOENT'],
+    ['${file:./absent}', 'cannot read the file ./absent: no such file or directory'],
     ['${env:a b}', 'the name of the environment variable is not valid'],
     ['${HOME}', 'unknown reference'],
     ['${env:OPEN', 'not closed'],
