@@ -207,7 +207,10 @@ class RunningGateway implements Gateway {
     const auth = this.#auth === null || listen.auth === undefined ? {} : { auth: await open(this.#auth, listen.auth) };
     this.#urls = { data, admin: await open(this.#admin, listen.admin), ...auth };
     opened.move();
-    this.logger.info({ ...this.#urls, revision: this.#current.generation.engine.revision }, 'ready');
+    const { auth: accounts, ...urls } = this.#urls;
+    // A field called `auth` would be hidden as a secret.
+    const places = accounts === undefined ? urls : { ...urls, accounts };
+    this.logger.info({ ...places, revision: this.#current.generation.engine.revision }, 'ready');
   }
 
   async reload(config: Config): Promise<void> {

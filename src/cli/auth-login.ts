@@ -67,8 +67,15 @@ async function byPassword(
   const body: unknown = await response.json().catch(() => null);
   if (!isJsonObject(body) || response.status !== 200 || typeof body.access_token !== 'string') {
     const detail = isJsonObject(body) && typeof body.detail === 'string' ? printable(body.detail) : 'no detail';
-    throw new CommandError(`${response.status}: ${detail}`);
+    throw new CommandError(`${response.status}: ${detail}${adviceOn(response, body)}`);
   }
   line(io, json ? JSON.stringify(body) : body.access_token);
   return EXIT.ok;
+}
+
+function adviceOn({ headers }: Response, body: unknown): string {
+  const error = isJsonObject(body) && isJsonObject(body.error) ? body.error.code : undefined;
+  if (error === 'SECOND_FACTOR_REQUIRED') return ' (here: add --otp CODE)';
+  const seconds = headers.get('retry-after');
+  return seconds !== null && /^\d{1,6}$/.test(seconds) ? `; try again in ${seconds} s` : '';
 }

@@ -51,6 +51,8 @@ function parseForm(bytes: Buffer): Record<string, string> {
   } catch {
     throw new GatewayError('INVALID_REQUEST', { message: 'The form is not valid UTF-8' });
   }
+  // What curl sends without a header; read as a form it would be one field whose name holds all secrets in it.
+  if (/^\s*[{[]/.test(text)) throw unsupported(false);
   const fields: Record<string, string> = {};
   let count = 0;
   for (const [name, value] of new URLSearchParams(text)) {

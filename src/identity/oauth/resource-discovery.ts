@@ -19,8 +19,10 @@ const isTexts = (value: unknown): value is string[] =>
 export async function discoverResource(url: string): Promise<FoundResource> {
   if (!isFetchable(url)) throw new LoginFault('the gateway must be an https address, or http on this machine');
   const bytes = await fetchDocument(metadataUrl(url, '')).catch((error: unknown) => {
-    const why = error instanceof Error && error.message.startsWith('answered') ? `it ${error.message}` : 'no answer';
-    throw new LoginFault(`${url} does not say where to log in (${why}): name --issuer`, why === 'no answer');
+    if (!(error instanceof Error) || !error.message.startsWith('answered')) {
+      throw new LoginFault(`no gateway answers at ${url}`, true);
+    }
+    throw new LoginFault(`${url} does not say where to log in (it ${error.message}): name --issuer`);
   });
   const document = readJsonObject(bytes);
   const { resource, authorization_servers: issuers, scopes_supported: scopes = [] } = document ?? {};
