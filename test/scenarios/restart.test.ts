@@ -48,22 +48,26 @@ afterAll(async () => {
 });
 
 /** Each instance has a configuration and an audit file of its own, and they share the keys. */
-async function configFor(name: string, port: number): Promise<string> {
+async function configFor(name: string, port: number, drain_ms = 10_000): Promise<string> {
   const file = await writeConfig(home.path, {
     listen: { data: `127.0.0.1:${port}`, admin: { address: '127.0.0.1:0' } },
     routes: [{ match: '/gate', protocol: 'http', url: upstream.url, identity: ['keys'] }],
     policy: { bundle: join(import.meta.dirname, '../../policies'), data: './data.json', watch: false },
     audit: { file: `./audit-${name}.jsonl` },
     logging: { level: 'info' },
-    limits: { drain_ms: 10_000 },
+    limits: { drain_ms },
   });
   const own = join(home.path, `${name}.yaml`);
   await writeFile(own, await readFile(file, 'utf8'));
   return own;
 }
 
-async function serve(name: string, port: number): Promise<RunningProcess & { readonly url: string }> {
-  const running = startPortcullis(['serve', '-c', await configFor(name, port)], { detached: true });
+async function serve(
+  name: string,
+  port: number,
+  drain_ms?: number,
+): Promise<RunningProcess & { readonly url: string }> {
+  const running = startPortcullis(['serve', '-c', await configFor(name, port, drain_ms)], { detached: true });
   const [, url = ''] = await running.printed(/"data":"(http[^"]+)"/);
   return { ...running, url };
 }
@@ -101,7 +105,7 @@ describe('a gateway that is told to stop', () => {
   });
 
   test('tells a load balancer that speaks HTTP/1.0 without a Host how it is', async () => {
-    await using gateway = await serve('old-balancer', 0);
+    await using gateway = await serve('old-balancer', 0, 400);
     const socket = connect(Number(new URL(gateway.url).port), '127.0.0.1');
     socket.write('GET /readyz HTTP/1.0\r\n\r\n');
     expect(await text(socket)).toMatch(/^HTTP\/1\.1 200 /);

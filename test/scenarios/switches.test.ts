@@ -60,8 +60,7 @@ async function startInstance(name: string): Promise<Instance> {
 }
 
 beforeAll(async () => {
-  orders = await startExample('orders-server');
-  tasks = await startTasks();
+  [orders, tasks] = await Promise.all([startExample('orders-server'), startTasks()]);
   events = await startService((request, response) => {
     // One that takes its time.
     if (request.url?.endsWith('/waiting')) return void waiting.push(request.url);
@@ -88,17 +87,19 @@ interface Key {
   readonly key_id: string;
 }
 
-async function key(owner: string, tenant = 'default'): Promise<Key> {
-  const args = ['--name', owner, '--owner', owner, '--tenant', tenant, '--role', 'admin', '--permission', '*'];
-  return JSON.parse((await portcullis('keys', 'create', ...args, '--json')).stdout) as Key;
-}
-
 const operate = (path: string, method = 'GET', json?: unknown, at = one) =>
   call(`${at.admin}${path}`, {
     headers: { authorization: `Bearer ${ADMIN_TOKEN}` },
     ...(json === undefined ? {} : { json }),
     method,
   });
+
+async function key(owner: string, tenant = 'default'): Promise<Key> {
+  const wanted = { name: owner, owner_id: owner, tenant_id: tenant, permissions: ['*'], roles: ['admin'] };
+  const made = await operate('/keys', 'POST', wanted);
+  expect(made.status, made.text).toBe(201);
+  return made.body as Key;
+}
 
 const codeOf = (answer: { body: unknown }) => (answer.body as { error?: { code?: string } } | undefined)?.error?.code;
 
@@ -288,6 +289,7 @@ describe('a server, a tool, a route or a tenant', () => {
     expect(await until(isOff(two, user))).toBeLessThan(EVERYWHERE_MS);
     expect(has(await recorded(two), { code: 'SWITCHED_OFF', user_id: 'carol', tool_name: 'execute_query' })).toBe(true);
     await portcullis('switch', 'on', '--server', '/api/tasks');
+    expect(await until(isOn(two, user))).toBeLessThan(EVERYWHERE_MS);
   });
 
   test('of a tenant means everybody of it and nobody else, for as long as was said', async () => {
