@@ -107,6 +107,25 @@ export async function toCallback(browser: PlainBrowser, url: string, username: s
   return new URL(locationOf(await browser.go(locationOf(sent))));
 }
 
+/** The tokens of an agent that is let in by whoever gets to the consent page in this way, and what the access token says. */
+export async function letIn(
+  browser: PlainBrowser,
+  { base, client, resource }: { readonly base: string; readonly client: string; readonly resource: string },
+  getThere: (url: string) => Promise<string>,
+) {
+  const { url, verifier, query } = authorization(base, client, resource);
+  const sent = await fill(browser, await getThere(url), { action: 'allow' });
+  const landed = new URL(locationOf(await browser.go(locationOf(sent))));
+  const { redirect_uri = '' } = query;
+  const { body } = await postForm(base, '/oauth/token', {
+    ...{ grant_type: 'authorization_code', client_id: client, code: landed.searchParams.get('code') ?? '' },
+    ...{ redirect_uri, code_verifier: verifier },
+  });
+  const { access_token = '', refresh_token = '' } = body;
+  const claims = JSON.parse(Buffer.from(access_token.split('.')[1] ?? '', 'base64url').toString());
+  return { access_token, refresh_token, claims };
+}
+
 /** A request to the token endpoint, or another one that takes forms. */
 export async function postForm(
   base: string,

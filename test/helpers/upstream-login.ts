@@ -1,7 +1,12 @@
 /** An upstream OpenID provider that tells each user's claims, and a browser that logs in there on the way of an agent. */
 
+import { AccountAdministration } from '../../src/composition/account-administration.ts';
+import { Secret } from '../../src/core/secret.ts';
+import { openDatabase } from '../../src/stores/database.ts';
+import { ACCOUNTS } from './accounts.ts';
 import { locationOf, PlainBrowser } from './agent-login.ts';
 import { type AuthorizationServer, GATEWAY_CLIENT, startAuthorizationServer } from './authorization-server.ts';
+import { scenarioConfig } from './gateway.ts';
 
 export type Claims = Readonly<Record<string, unknown>>;
 
@@ -97,4 +102,15 @@ export class Travelling {
       throw new Error(`the login was answered with ${entered.status}: ${await entered.text()}`);
     return locationOf(await this.gateway.go(locationOf(entered)));
   }
+}
+
+/** An operator's work, on the database of the gateway that runs in this folder. */
+export async function administered<T>(
+  home: string,
+  act: (administration: AccountAdministration) => Promise<T>,
+): Promise<T> {
+  await using database = await openDatabase('sqlite:./portcullis.db', { baseDir: home });
+  const { accounts } = scenarioConfig({ identity: { accounts: { kind: 'local' } }, accounts: ACCOUNTS }, home);
+  const pepper = new Secret('p'.repeat(43));
+  return await act(new AccountAdministration({ config: accounts, database, pepper, clock: { now: () => Date.now() } }));
 }

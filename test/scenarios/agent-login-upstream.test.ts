@@ -7,14 +7,11 @@ import { join } from 'node:path';
 import { Client, StreamableHTTPClientTransport, UnauthorizedError } from '@modelcontextprotocol/client';
 import type { Browser } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { AccountAdministration } from '../../src/composition/account-administration.ts';
-import { Secret } from '../../src/core/secret.ts';
-import { openDatabase } from '../../src/stores/database.ts';
 import { ACCOUNTS, type Auth, authClient, bearer, PASSWORD } from '../helpers/accounts.ts';
 import {
   authorization,
-  fill,
   hidden,
+  letIn,
   locationOf,
   PlainBrowser,
   postForm,
@@ -25,10 +22,17 @@ import {
 import { countAttacks } from '../helpers/attacks.ts';
 import { GATEWAY_CLIENT } from '../helpers/authorization-server.ts';
 import { logIn, NO_BROWSER, openBrowser } from '../helpers/browser.ts';
-import { dataWithoutLimits, POLICIES, scenarioConfig, startGateway, type TestGateway } from '../helpers/gateway.ts';
+import { dataWithoutLimits, POLICIES, startGateway, type TestGateway } from '../helpers/gateway.ts';
 import { textOf } from '../helpers/gateway-mcp.ts';
 import { type Example, freePorts, startExample, temporaryDirectory } from '../helpers/processes.ts';
-import { type Claims, OTHER_CLIENT, startUpstream, Travelling, type Upstream } from '../helpers/upstream-login.ts';
+import {
+  administered,
+  type Claims,
+  OTHER_CLIENT,
+  startUpstream,
+  Travelling,
+  type Upstream,
+} from '../helpers/upstream-login.ts';
 import { verifies } from '../helpers/verifies.ts';
 
 const directory = temporaryDirectory();
@@ -56,13 +60,17 @@ beforeAll(async () => {
   writeFileSync(data, await dataWithoutLimits());
   const [port = 0] = await freePorts(1);
   base = `http://127.0.0.1:${port}`;
-  upstream = await startUpstream([`${base}/oauth/callback/corp`, `${base}/oauth/callback/other`]);
+  upstream = await startUpstream([
+    `${base}/oauth/callback/corp`,
+    `${base}/oauth/callback/other`,
+    `${base}/auth/oauth/callback`,
+  ]);
   const staff = { kind: 'oidc', issuer: upstream.issuer, ...GATEWAY_CLIENT, role_map: { 'corp-admins': 'admin' } };
   gateway = await startGateway({
     public_url: base,
     policy: { bundle: POLICIES, data, watch: false },
     listen: { data: `127.0.0.1:${port}`, admin: { address: '127.0.0.1:0' } },
-    identity: { accounts: { kind: 'local' }, corp: { ...staff, mfa: { acr: ['urn:strong'] } }, other: staff },
+    identity: { accounts: { kind: 'local' }, corp: { ...staff, login: {} }, other: staff },
     accounts: {
       ...ACCOUNTS,
       roles: { developer: { permissions: ['tasks.read'] } },
@@ -97,16 +105,8 @@ afterAll(async () => {
 });
 
 const asked = () => authorization(base, client, `${base}/mcp/orders`);
-/** An operator's work, on the database of the gateway. */
-async function administered<T>(act: (administration: AccountAdministration) => Promise<T>): Promise<T> {
-  await using database = await openDatabase('sqlite:./portcullis.db', { baseDir: gateway.home });
-  const { accounts } = scenarioConfig({ identity: { accounts: { kind: 'local' } }, accounts: ACCOUNTS }, gateway.home);
-  const pepper = new Secret('p'.repeat(43));
-  return await act(new AccountAdministration({ config: accounts, database, pepper, clock: { now: () => Date.now() } }));
-}
-
 const accountList = () =>
-  administered(async (administration) => {
+  administered(gateway.home, async (administration) => {
     const all: unknown[] = [];
     for await (const account of administration.list()) all.push(account);
     return all;
@@ -124,19 +124,8 @@ function tokenOf(subject: string) {
 }
 
 /** The tokens of an agent that somebody lets in who gets to the consent page in this way. */
-async function allowed(browser: PlainBrowser, getThere: (url: string) => Promise<string>) {
-  const { url, verifier, query } = asked();
-  const sent = await fill(browser, await getThere(url), { action: 'allow' });
-  const landed = new URL(locationOf(await browser.go(locationOf(sent))));
-  const { redirect_uri = '' } = query;
-  const { body } = await postForm(base, '/oauth/token', {
-    ...{ grant_type: 'authorization_code', client_id: client, code: landed.searchParams.get('code') ?? '' },
-    ...{ redirect_uri, code_verifier: verifier },
-  });
-  const { access_token = '', refresh_token = '' } = body;
-  const claims = JSON.parse(Buffer.from(access_token.split('.')[1] ?? '', 'base64url').toString());
-  return { access_token, refresh_token, claims };
-}
+const allowed = (browser: PlainBrowser, getThere: (url: string) => Promise<string>) =>
+  letIn(browser, { base, client, resource: `${base}/mcp/orders` }, getThere);
 
 describe('somebody who logs in at the provider', () => {
   test('is the same account each time, with the role that counts now', async () => {
@@ -341,7 +330,7 @@ describe('an account', () => {
       const by = travelling();
       return by.land(await by.toCallback(await by.toLogin(asked().url), 'ola'));
     };
-    await administered(async (administration) => {
+    await administered(gateway.home, async (administration) => {
       const account = await administration.find('ola');
       if (account === null) throw new Error('there is no account');
       await administration.setActive(account, false);
@@ -364,6 +353,21 @@ describe('an account', () => {
     upstream.say('tess', { preferred_username: 'tess' });
     const [one, other] = await Promise.all([tokenOf('tess'), tokenOf('tess')]);
     expect(one.claims.sub).toBe(other.claims.sub);
+  });
+
+  test('of somebody who logs in elsewhere shows its agents to the session of a browser there', async () => {
+    upstream.say('uma', { preferred_username: 'uma' });
+    const { claims } = await tokenOf('uma');
+    expect(await accountList()).toContainEqual(
+      expect.objectContaining({ id: claims.sub, username: 'uma', issuer: upstream.issuer }),
+    );
+    const by = travelling();
+    const start = locationOf(await by.gateway.go('/auth/oauth/start?provider=corp&return_to=/auth/agents'));
+    const back = await by.through(start, 'uma');
+    // What was begun for one thing is nothing to the other.
+    expect((await by.gateway.go(`/oauth/callback/corp${back.search}`)).status).toBe(400);
+    const landed = await by.gateway.go(locationOf(await by.gateway.go(back.href)));
+    expect(await landed.json()).toMatchObject({ items: [{ client_id: client, id: claims.sid }] });
   });
 
   test('shows whom it has let in, and ends that', async () => {
