@@ -160,7 +160,7 @@ function yamlOf(bytes: Buffer, name: string): Buffer {
   try {
     return Buffer.from(yamlToJson(bytes.toString('utf8')));
   } catch (cause) {
-    throw new PolicyLoadError(`${name} is no YAML: ${(cause as Error).message}`, { cause });
+    throw unreadable(name, 'YAML', cause);
   }
 }
 
@@ -295,10 +295,14 @@ function parseJson(bytes: Buffer, name: string): JsonValue {
   try {
     return parseExactJson(bytes.toString());
   } catch (cause) {
-    const { message } = cause as Error;
-    const why = cause instanceof InexactNumberError ? message : `is no JSON: ${message}`;
-    throw new PolicyLoadError(`${name} ${why}`, { cause });
+    throw unreadable(name, 'JSON', cause);
   }
+}
+
+function unreadable(name: string, language: 'JSON' | 'YAML', cause: unknown): PolicyLoadError {
+  const { message } = cause as Error;
+  const why = cause instanceof InexactNumberError ? message : `is no ${language}: ${message}`;
+  return new PolicyLoadError(`${name} ${why}`, { cause });
 }
 
 /** Digest of what else decides: what of the input is read, and what has to come out of the smoke decisions. */

@@ -12,6 +12,9 @@ export class InexactNumberError extends Error {
 /** Sixteen digits in a row, or an exponent; in texts too, which costs a slower look and no more. */
 const MAYBE_INEXACT = /\d{16}|\d[eE]/;
 
+/** Characters: the largest number has 309 digits, and whoever writes more of them means to keep us busy. */
+const MAX_EXACT = 400;
+
 /** Throws SyntaxError, and InexactNumberError for whole numbers of 2^53 and more that are not kept exactly. */
 export function parseExactJson(text: string): JsonValue {
   return (MAYBE_INEXACT.test(text) ? JSON.parse(text, exact as never) : JSON.parse(text)) as JsonValue;
@@ -23,7 +26,7 @@ function exact(_: string, value: unknown, { source = '' }: { readonly source?: s
   // What is beyond all numbers would become null on its way to the module: a limit that is none.
   if (!Number.isFinite(value))
     throw new InexactNumberError(`has a number beyond all that can be held (${shown(source)})`);
-  if (wholeOf(source) === BigInt(value)) return value;
+  if (source.length <= MAX_EXACT && wholeOf(source) === BigInt(value)) return value;
   throw new InexactNumberError(`has a number that cannot be held exactly (${shown(source)}): write it as text`);
 }
 

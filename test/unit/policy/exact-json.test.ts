@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { Secret } from '../../../src/core/secret.ts';
 import { readContents } from '../../../src/policy/bundle-contents.ts';
 import { writeArchive } from '../../../src/policy/bundle-writer.ts';
+import { yamlToJson } from '../../../src/policy/bundle-yaml.ts';
 import { parseExactJson } from '../../../src/policy/exact-json.ts';
 import { bundleFiles, makeKey, signedArchive } from '../../helpers/bundles.ts';
 
@@ -45,6 +46,28 @@ describe('numbers of policy data', () => {
     await expect(readContents(writeArchive(files), null)).rejects.toThrow(
       `${name} has a number that cannot be held exactly (9007199254740993): write it as text`,
     );
+  });
+
+  test.each([
+    ['1e400', 'beyond all that can be held (1e400)'],
+    ['.inf', 'beyond all that can be held (.inf)'],
+    ['-.INF', 'beyond all that can be held (-.INF)'],
+    ['.nan', 'beyond all that can be held (.nan)'],
+    ['[&a .inf, *a]', 'beyond all that can be held (.inf)'],
+    ['9007199254740993.0', 'that cannot be held exactly (9007199254740993.0): write it as text'],
+    ['+9007199254740993.', 'that cannot be held exactly (9007199254740993): write it as text'],
+    [`1${'0'.repeat(500_000)}e-499970`, 'that cannot be held exactly'],
+  ])('%.40s in YAML is refused, and does not become null', async (text, why) => {
+    const files = new Map([...(await bundleFiles('yaml')), ['limits/data.yaml', Buffer.from(`a: ${text}\n`)]]);
+    await expect(readContents(writeArchive(files), null)).rejects.toThrow(`limits/data.yaml has a number ${why}`);
+  });
+
+  test('in YAML are the same in JSON', () => {
+    const text = 'a: [1.5, -0.5, .5, 5., +7.25, 1e3, 007.5, 12, 0x10, 9007199254740992.0]\n1.5: x\n';
+    expect(JSON.parse(yamlToJson(text))).toEqual({
+      a: [1.5, -0.5, 0.5, 5, 7.25, 1000, 7.5, 12, 16, 2 ** 53],
+      1.5: 'x',
+    });
   });
 
   test('of a delta are refused likewise', async () => {
