@@ -24,7 +24,7 @@ export interface AccountEvent {
 }
 
 /** Patterns that somebody should look at. */
-export type SuspiciousPattern = 'account_locked' | 'refresh_token_reused';
+export type SuspiciousPattern = 'account_locked' | 'refresh_token_reused' | 'authorization_code_reused';
 
 /** Told of what happens; never throws. */
 export interface AccountReports {

@@ -238,9 +238,9 @@ function notesOf(
       report('oauth_client_registered', null, { client_id, client_name: name, redirect_uris: redirectUris }),
     issued: ({ clientId, accountId, grantType }) =>
       report('oauth_token_issued', accountId ?? null, { client_id: clientId, grant_type: grantType }),
-    reused(accountId, clientId) {
+    reused(what, accountId, clientId) {
       const [account, details] = [ownerOf(accountId), { client_id: clientId }];
-      reports.suspicious('refresh_token_reused', { origin: origin(), account, session_id: null, details });
+      reports.suspicious(`${what}_reused`, { origin: origin(), account, session_id: null, details });
     },
   };
 }

@@ -201,6 +201,15 @@ async function codeFor({ client_id, client_secret }: RegisteredClient, username 
   return { form, challenge: request.query.code_challenge ?? '' };
 }
 
+/** Resolves once the audit has it that something was used twice, and by which client. */
+const reported = (activity: string) =>
+  gateway.audited((events) =>
+    events.some((event) => {
+      const { activity_type, indicators } = event as { activity_type?: string; indicators?: readonly string[] };
+      return activity_type === activity && indicators?.includes('client_id') === true;
+    }),
+  );
+
 describe('a code', () => {
   test.each(corpus.token)('$name', async (one) => {
     const isConfidential = one.as === 'confidential';
@@ -221,7 +230,9 @@ describe('a code', () => {
     }
     expect(body).toMatchObject({ error: one.ends });
     expect(body).not.toHaveProperty('access_token');
-    if (one.then === 'revoked') expect(await statusWith(earlier?.body.access_token ?? '')).toBe(401);
+    if (one.then !== 'revoked') return;
+    expect(await statusWith(earlier?.body.access_token ?? '')).toBe(401);
+    await reported('authorization_code_reused');
   });
 });
 
@@ -250,6 +261,7 @@ describe('a refresh token', () => {
     }
     expect(body).toMatchObject({ error: one.ends });
     if (one.then !== 'revoked') return;
+    if (one.before === 'refresh') await reported('refresh_token_reused');
     // Whoever has the newer one is out as well: one of the two is a thief.
     for (const token of [access, later.access_token ?? access]) expect(await statusWith(token)).toBe(401);
     const next = { ...form, refresh_token: later.refresh_token ?? refresh_token };

@@ -56,8 +56,8 @@ export interface EngineOptions {
 /** Told of what happens. Never throws. */
 export interface Notes {
   fault(error: unknown): void;
-  /** A refresh token was shown that had been used before. */
-  reused(accountId: string | null, clientId: string | null): void;
+  /** A code or a refresh token was shown that had been used before. */
+  reused(what: 'authorization_code' | 'refresh_token', accountId: string | null, clientId: string | null): void;
   registered(clientId: string, name: string | null, redirectUris: readonly string[]): void;
   issued(facts: { clientId: string; accountId: string | undefined; grantType: string }): void;
 }

@@ -119,8 +119,9 @@ export class Engine {
     });
     provider.on('grant.error', (context, error) => {
       const { RefreshToken: token, Client: client } = context.oidc.entities;
+      const what = context.oidc.params?.grant_type === 'refresh_token' ? 'refresh_token' : 'authorization_code';
       if (/already (used|consumed)/.test(error.error_detail ?? ''))
-        notes.reused(token?.accountId ?? null, client?.clientId ?? null);
+        notes.reused(what, token?.accountId ?? null, client?.clientId ?? null);
     });
     provider.on('grant.success', (context) => {
       const { Client: client, AccessToken: token } = context.oidc.entities;
