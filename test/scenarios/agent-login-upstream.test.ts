@@ -22,7 +22,7 @@ import {
 import { countAttacks } from '../helpers/attacks.ts';
 import { GATEWAY_CLIENT } from '../helpers/authorization-server.ts';
 import { logIn, NO_BROWSER, openBrowser } from '../helpers/browser.ts';
-import { dataWithoutLimits, POLICIES, startGateway, type TestGateway } from '../helpers/gateway.ts';
+import { dataWithoutLimits, type PartialConfig, POLICIES, startGateway, type TestGateway } from '../helpers/gateway.ts';
 import { textOf } from '../helpers/gateway-mcp.ts';
 import { type Example, freePorts, startExample, temporaryDirectory } from '../helpers/processes.ts';
 import {
@@ -43,6 +43,7 @@ let auth: Auth;
 let client: string;
 let orders: Example;
 let admin: { readonly id: string };
+let port: number;
 
 const ADMIN = 'keeper@example.com';
 const INFO = { name: 'scenario', version: '1.0.0' };
@@ -54,35 +55,43 @@ interface Told {
   readonly details?: Readonly<Record<string, unknown>>;
 }
 
+const DATA = join(directory.path, 'data.json');
+
+/** @param changed of the accounts and of their authorization server */
+function settings(
+  changed: NonNullable<PartialConfig['accounts']>['authorization_server'] = {},
+  mfa: NonNullable<PartialConfig['accounts']>['mfa'] = {},
+): PartialConfig {
+  const staff = { kind: 'oidc', issuer: upstream.issuer, ...GATEWAY_CLIENT, role_map: { 'corp-admins': 'admin' } };
+  return {
+    public_url: base,
+    policy: { bundle: POLICIES, data: DATA, watch: false },
+    listen: { data: `127.0.0.1:${port}`, admin: { address: '127.0.0.1:0' } },
+    identity: { accounts: { kind: 'local' }, corp: { ...staff, login: {} }, other: staff },
+    accounts: {
+      ...{ ...ACCOUNTS, mfa, roles: { developer: { permissions: ['tasks.read'] } } },
+      bootstrap_token: 'Zr7vQm2kXt9wLp4sHd8nBc3fJg6yTe1u',
+      authorization_server: {
+        ...{ enabled: true, requests_per_minute: 10_000, providers: ['corp', 'other'] },
+        ...{ provision: { roles: ['developer'] }, ...changed },
+      },
+    },
+    servers: { orders: { type: 'sql', dialect: 'sqlite', url: orders.url } },
+    routes: [{ match: '/mcp/orders', protocol: 'mcp', server: 'orders', identity: ['accounts'] }],
+  };
+}
+
 beforeAll(async () => {
   orders = await startExample('orders-server');
-  const data = join(directory.path, 'data.json');
-  writeFileSync(data, await dataWithoutLimits());
-  const [port = 0] = await freePorts(1);
+  writeFileSync(DATA, await dataWithoutLimits());
+  [port = 0] = await freePorts(1);
   base = `http://127.0.0.1:${port}`;
   upstream = await startUpstream([
     `${base}/oauth/callback/corp`,
     `${base}/oauth/callback/other`,
     `${base}/auth/oauth/callback`,
   ]);
-  const staff = { kind: 'oidc', issuer: upstream.issuer, ...GATEWAY_CLIENT, role_map: { 'corp-admins': 'admin' } };
-  gateway = await startGateway({
-    public_url: base,
-    policy: { bundle: POLICIES, data, watch: false },
-    listen: { data: `127.0.0.1:${port}`, admin: { address: '127.0.0.1:0' } },
-    identity: { accounts: { kind: 'local' }, corp: { ...staff, login: {} }, other: staff },
-    accounts: {
-      ...ACCOUNTS,
-      roles: { developer: { permissions: ['tasks.read'] } },
-      bootstrap_token: 'Zr7vQm2kXt9wLp4sHd8nBc3fJg6yTe1u',
-      authorization_server: {
-        ...{ enabled: true, requests_per_minute: 10_000, providers: ['corp', 'other'] },
-        provision: { roles: ['developer'] },
-      },
-    },
-    servers: { orders: { type: 'sql', dialect: 'sqlite', url: orders.url } },
-    routes: [{ match: '/mcp/orders', protocol: 'mcp', server: 'orders', identity: ['accounts'] }],
-  });
+  gateway = await startGateway(settings());
   auth = authClient(base);
   const bootstrap_token = 'Zr7vQm2kXt9wLp4sHd8nBc3fJg6yTe1u';
   const made = await auth('POST', '/auth/register', {
@@ -308,6 +317,27 @@ describe('who somebody is here', () => {
     if (is.amr !== undefined) expect([told.amr, 'auth_time' in told]).toEqual([is.amr, is.amr.length > 0]);
     if (is.email === 'invalid')
       expect(JSON.stringify(await accountList())).toContain(`${told.sub.toLowerCase()}@accounts.invalid`);
+  });
+
+  test('is an administrator only where that is named, and nobody new where nobody new is wanted', async () => {
+    upstream.say('pia', { preferred_username: 'pia', roles: ['corp-admins'] });
+    expect((await tokenOf('pia')).claims.role).toBe('viewer');
+    const enter = async (subject: string) => {
+      const by = travelling();
+      return by.land(await by.toCallback(await by.toLogin(asked().url), subject));
+    };
+    try {
+      await gateway.reload(settings({ provision: { roles: ['admin', 'developer'] } }));
+      expect((await tokenOf('pia')).claims.role).toBe('admin');
+      await gateway.reload(settings({ provision: false }, { required_roles: ['admin'] }));
+      expect((await enter('somebody new')).status).toBe(403);
+      const held = await enter('pia');
+      expect([held.status, await held.text()]).toEqual([403, expect.stringContaining('second factor')]);
+      upstream.say('pia', { amr: ['mfa'] });
+      expect((await tokenOf('pia')).claims).toMatchObject({ role: 'admin', amr: ['mfa'] });
+    } finally {
+      await gateway.reload(settings());
+    }
   });
 
   test('has no password, as somebody who is not there', async () => {
