@@ -4,9 +4,9 @@
  * VF-25.
  */
 
-import { readProfile } from './core/profile.ts';
+import type { KeyUsage, KeyView, NewKey, NewKeyView } from './core/key-views.ts';
 
-export { type Profile, readProfile } from './core/profile.ts';
+export type { KeyUsage, KeyView, NewKey, NewKeyView } from './core/key-views.ts';
 
 export interface ClientOptions {
   /** Base address of the gateway. Default: `PORTCULLIS_URL`, then `HOKUSAI_AUTH_SERVICE_URL`. */
@@ -49,51 +49,6 @@ export interface SessionStore {
   load(): Promise<Session | null> | Session | null;
   /** Null: there is none any more. */
   save(session: Session | null): Promise<void> | void;
-}
-
-export interface NewKey {
-  readonly name: string;
-  readonly service_id?: string;
-  readonly environment?: 'production' | 'staging' | 'test' | 'development';
-  readonly scopes?: readonly string[];
-  readonly permissions?: readonly string[];
-  readonly roles?: readonly string[];
-  readonly allowed_ips?: readonly string[];
-  readonly rate_limit_per_hour?: number;
-  readonly expires_at?: string;
-  readonly expires_in_days?: number;
-  readonly owner_id?: string;
-}
-
-/** What may be seen of a key. Times are RFC 3339. */
-export interface KeyView {
-  readonly key_id: string;
-  readonly name: string;
-  readonly environment: string;
-  readonly service_id: string | null;
-  readonly owner_id: string;
-  readonly scopes: readonly string[];
-  readonly permissions: readonly string[];
-  readonly roles: readonly string[];
-  readonly allowed_ips: readonly string[];
-  readonly rate_limit_per_hour: number | null;
-  readonly created_at: string;
-  readonly expires_at: string | null;
-  readonly revoked_at: string | null;
-  readonly last_used_at: string | null;
-  readonly replaced_by: string | null;
-}
-
-/** The text of a key is in no later answer. */
-export interface NewKeyView extends KeyView {
-  readonly api_key: string;
-}
-
-export interface KeyUsage {
-  readonly key_id: string;
-  readonly created_at: string;
-  readonly last_used_at: string | null;
-  readonly uses: { readonly total: number; readonly last_24_hours: number };
 }
 
 /** The gateway refused, or could not do it. */
@@ -348,6 +303,45 @@ const at = (base: URL, path: string): URL => new URL(base.href.replace(/\/+$/, '
 function variable(name: string): string | undefined {
   const value = typeof process === 'undefined' ? undefined : process.env[name];
   return value === '' ? undefined : value;
+}
+
+/** Settings of one profile; others in the file are left unread. */
+export interface Profile {
+  readonly auth_service_url?: string;
+  readonly api_key?: string;
+  readonly admin_token?: string;
+}
+
+const PROFILE_SETTINGS: ReadonlySet<string> = new Set(['auth_service_url', 'api_key', 'admin_token']);
+
+/**
+ * One section of `.hokusai/config` in the home directory: `[name]`, then lines `setting = value`. Throws TypeError when the
+ * file or the section is not there, or others than its owner may read the file: it holds secrets.
+ */
+export function readProfile(name: string, home: string): Profile {
+  const files = process.getBuiltinModule('node:fs');
+  const path = `${home}/.hokusai/config`;
+  let text: string;
+  try {
+    if ((files.statSync(path).mode & 0o077) !== 0) throw new TypeError(`${path}: others may read it; chmod 600 it`);
+    text = files.readFileSync(path, 'utf8');
+  } catch (error) {
+    throw error instanceof TypeError ? error : new TypeError(`${path}: cannot be read`);
+  }
+  const found = new Map<string, string>();
+  let isOurs = false;
+  let isThere = false;
+  for (const line of text.split(/\r?\n/)) {
+    const section = /^\s*\[([^\]]+)\]\s*$/.exec(line)?.[1];
+    if (section !== undefined) {
+      isOurs = section.trim() === name;
+      isThere ||= isOurs;
+    }
+    const [, setting = '', value = ''] = /^\s*([a-z_]+)\s*=\s*(.*?)\s*$/.exec(line) ?? [];
+    if (isOurs && PROFILE_SETTINGS.has(setting) && value !== '') found.set(setting, value);
+  }
+  if (!isThere) throw new TypeError(`${path}: there is no profile [${name}]`);
+  return Object.fromEntries(found);
 }
 
 function checkedUrl(text: string | undefined): URL {
