@@ -10,7 +10,9 @@ import type { TlsFiles } from '../http/tls.ts';
 export function refusedAddress(error: unknown, address: string): never {
   const code = (error as NodeJS.ErrnoException).code;
   if (code === 'EADDRINUSE') {
-    throw new ListenError(`${address} is in use: stop what listens there, or choose another address in \`listen\``);
+    throw new ListenError(
+      `${address} is in use: stop what listens there, or choose another address in \`listen\` (or with PORTCULLIS_PORT, PORTCULLIS_ADMIN_PORT)`,
+    );
   }
   if (code === 'EACCES') throw new ListenError(`${address} may not be opened: ports below 1024 need privileges`);
   if (code === 'EADDRNOTAVAIL') throw new ListenError(`${address} is no address of this machine`);
