@@ -101,9 +101,9 @@ function upstreamHeaders(
   plan: UpstreamPlan,
 ): Readonly<Record<string, string>> {
   const headers: Record<string, string> = { ...plan.headers };
-  addIdentity(headers, permitted);
   const obliged = obligedHeaders(permitted.decisions);
   if (obliged !== null) Object.assign(headers, obliged);
+  addIdentity(headers, permitted);
   if (forwarding.identity !== undefined) for (const name of forwarding.identity.names) delete headers[name];
   const credential = forwarding.credential(permitted, plan);
   if (credential !== null) Object.assign(headers, credential);
