@@ -420,6 +420,21 @@ describe('an approval does not survive', () => {
     expect((await useIt(token)).status).toBe(200);
   });
 
+  test('what is switched off, without a word to the server', async () => {
+    const token = await approved();
+    const authorization = { authorization: `Bearer ${ADMIN_TOKEN}` };
+    const off = await call(`${gateway.admin}/switches`, {
+      headers: authorization,
+      json: { kind: 'server', name: 'orders' },
+    });
+    const before = upstream.sent().length;
+    expect((await useIt(token)).body).toMatchObject({ error: { code: 'SWITCHED_OFF' } });
+    expect(upstream.sent().length).toBe(before);
+    const { id } = off.body as { id: string };
+    await call(`${gateway.admin}/switches/${id}`, { method: 'DELETE', headers: authorization });
+    expect((await useIt(token)).status).toBe(200);
+  });
+
   test('another policy', async () => {
     verifies('SF-32');
     const token = await approved();

@@ -3,6 +3,7 @@
  * anything is forwarded; a call that only lacks an approval gets a request for one. Calls without either pass through
  * here as if it were not there. Source: design 2.4, contracts 7.
  */
+import type { ClassifiedCall } from '../../core/call.ts';
 import type { ApprovalFacts, Decision } from '../../core/decision.ts';
 import type { ErrorCode, ErrorExtras } from '../../core/errors.ts';
 import { GatewayError } from '../../core/errors.ts';
@@ -78,6 +79,7 @@ async function present(approving: Approving, performing: Performing, classified:
   }
   // No server is asked anything for a text that nobody gave out.
   const isOwn = gate.isOwn(classified.principal, token);
+  if (isOwn) await refuseAnyway(engine, performing, classified);
   const today = isOwn ? ((await asOfNow(approving, performing, classified)) ?? undescribed(classified)) : classified;
   const approval = await gate.verify(today, token, engine.revision);
   const approved: Classified = { ...today, facts: { ...today.facts, approval } };
@@ -131,6 +133,24 @@ function asksForApproval({ decisions }: Refusal): boolean {
   return false;
 }
 
+/**
+ * Throws where the call is refused whatever anybody said yes to: a token may be shown any number of times, and must cost
+ * no server a question where the server is switched off or the caller asks too often.
+ */
+async function refuseAnyway(engine: PolicyEngine, performing: Performing, classified: Classified): Promise<void> {
+  const off = performing.switches.refusalOfMessage(classified.message);
+  if (off !== null) throw off;
+  const [call, ...more] = classified.calls;
+  // Servers are asked about calls of tools alone.
+  if (call === undefined || more.length > 0 || call.action !== 'gateway:tool:invoke') return;
+  if (isApprovedPermission(whenSupposed(engine, classified, call))) return;
+  try {
+    await decide(engine, performing, classified);
+  } catch (thrown) {
+    if (!(thrown instanceof Refusal) || !asksForApproval(thrown)) throw thrown;
+  }
+}
+
 /** What the decision would be if somebody had said yes. Nobody has: no id, and nobody's name. */
 const SUPPOSED: ApprovalFacts = {
   present: true,
@@ -140,6 +160,12 @@ const SUPPOSED: ApprovalFacts = {
   expires_at: null,
   reason: null,
 };
+
+function whenSupposed(engine: PolicyEngine, classified: Classified, call: ClassifiedCall): Decision {
+  const { facts, principal, route } = classified;
+  const supposed = { ...facts, approval: SUPPOSED };
+  return whenApproved(engine.weigh({ facts: supposed, principal, call, entrypoint: route.entrypoint }));
+}
 
 /** Asks only where a yes would help: people must not be asked for what is denied anyway. */
 async function ask(
@@ -165,15 +191,14 @@ async function ask(
 
 /** Throws where nobody's yes would let the call through. */
 function refuseInVain(engine: PolicyEngine, classified: Classified, refused: Refusal): void {
-  const { facts, principal, route, calls } = classified;
+  const { calls } = classified;
   const [decision] = refused.decisions;
   const [call] = calls;
   if (decision === undefined || call === undefined || calls.length !== 1) {
     const message = 'Several things at once cannot be approved: ask for each alone';
     throw new Refusal('POLICY_DENIED', { message, reasons: [{ code: 'POLICY_DENIED', message }] }, refused.decisions);
   }
-  const supposed = { ...facts, approval: SUPPOSED };
-  const then = whenApproved(engine.weigh({ facts: supposed, principal, call, entrypoint: route.entrypoint }));
+  const then = whenSupposed(engine, classified, call);
   if (!isApprovedPermission(then)) throw refusalOf(then, decision, classified);
 }
 
