@@ -68,6 +68,7 @@ function lendingAccounts(config: Config, { accounts }: Platform): LendingAccount
     providers: localProviders(config),
     session: (id) => accounts.sessions.standing(id),
     permissionsOf: (role) => roles.get(role)?.permissions ?? null,
+    needsSecondFactor: (role) => config.accounts.mfa.required_roles.includes(role),
   };
 }
 

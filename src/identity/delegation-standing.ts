@@ -22,6 +22,8 @@ export interface LendingAccounts {
   session(id: string): Promise<LendingSession | null>;
   /** What the role grants now; null for one that is not configured any more. */
   permissionsOf(role: string): readonly string[] | null;
+  /** True for a role that may do nothing before a second factor was shown. */
+  needsSecondFactor(role: string): boolean;
 }
 
 export interface LendingSession {
@@ -31,6 +33,8 @@ export interface LendingSession {
   /** Epoch milliseconds. */
   readonly expires_at: number;
   readonly revoked_at: number | null;
+  /** When a second factor was shown, epoch milliseconds, or null. */
+  readonly mfa_at: number | null;
 }
 
 export interface StandingOptions {
@@ -86,7 +90,7 @@ export function createStanding({ keys, shared, issuers, accounts }: StandingOpti
 }
 
 async function accountNow(
-  { session, permissionsOf }: LendingAccounts,
+  { session, permissionsOf, needsSecondFactor }: LendingAccounts,
   lender: Principal,
   sessionId: string | null,
   now: number,
@@ -94,6 +98,10 @@ async function accountNow(
   const login = sessionId === null ? null : await session(sessionId);
   if (login === null || login.account_id !== lender.id || !login.is_active) return null;
   if (login.revoked_at !== null || login.expires_at <= now) return null;
+  // Who may not act itself has nobody act for it.
+  if (login.mfa_at === null && needsSecondFactor(login.role)) return null;
   const permissions = permissionsOf(login.role);
-  return permissions === null ? null : limited(lender, { roles: [login.role], permissions });
+  if (permissions === null) return null;
+  const left = limited(lender, { roles: [login.role], permissions });
+  return login.mfa_at === null ? { ...left, auth: { ...left.auth, mfa_verified: false, mfa_at: null } } : left;
 }

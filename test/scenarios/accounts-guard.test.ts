@@ -215,7 +215,7 @@ describe('the lock', () => {
 
 test('who has to enrol first reaches no service, whatever its path begins with', async () => {
   verifies('VW-06');
-  const route = { protocol: 'http', url: 'http://127.0.0.1:9', identity: ['accounts'] } as const;
+  const route = { protocol: 'http' as const, url: 'http://127.0.0.1:9', identity: ['accounts'] };
   const routes = [
     { match: '/', ...route },
     { match: '/auth/mfa/photos', ...route },

@@ -7,7 +7,9 @@ import { call } from '../helpers/gateway-calls.ts';
 import { cleanEnv, MAIN, runToEnd } from '../helpers/processes.ts';
 import { verifies } from '../helpers/verifies.ts';
 
-const config = { identity: IDENTITY, accounts: ACCOUNTS, servers: { orders: { url: 'http://127.0.0.1:9/mcp' } } };
+const roles = { analyst: { permissions: ['tasks.read'] } };
+const accounts = { ...ACCOUNTS, roles, mfa: { required_roles: ['analyst'] } };
+const config = { identity: IDENTITY, accounts, servers: { orders: { url: 'http://127.0.0.1:9/mcp' } } };
 const clock = steppedClock();
 let gateway: TestGateway;
 let auth: Auth;
@@ -48,7 +50,7 @@ beforeAll(async () => {
   const bootstrap_token = await run('users', 'bootstrap');
   await auth('POST', '/auth/register', { ...person('chief'), bootstrap_token });
   const { body } = await auth('POST', '/auth/login', { username: 'chief', password: PASSWORD });
-  for (const username of ['leaver', 'mover', 'sleeper']) {
+  for (const username of ['leaver', 'mover', 'sleeper', 'keeper']) {
     await auth('POST', '/auth/register', { ...person(username), role: 'admin' }, bearer(body.access_token));
   }
 }, 60_000);
@@ -79,4 +81,13 @@ test('a lower role lowers what was lent, at once', { timeout: 30_000 }, async ()
   await run('users', 'role', 'mover', 'user');
   expect(await statusOf(token)).toBe(200);
   expect((await asDelegate('/api/v1/gateway/authorize', token, question)).status).toBe(403);
+});
+
+test('who has to show a second factor first has lent nothing before', { timeout: 30_000 }, async () => {
+  verifies('VW-06');
+  const { headers, token } = await lend('keeper');
+  expect(await statusOf(token)).toBe(200);
+  await run('users', 'role', 'keeper', 'analyst');
+  expect((await auth('GET', '/auth/verify', undefined, headers)).body.error.code).toBe('MFA_REQUIRED');
+  expect(await statusOf(token)).toBe(401);
 });
