@@ -188,6 +188,23 @@ describe('an authorization request', () => {
   });
 });
 
+test.each([{ prompt: 'none' }, { response_type: 'token' }, { code_challenge_method: 'plain' }, { resource: 'x:y' }])(
+  'an address of ours leads nobody on to a site, whatever is wrong with the request: %j',
+  async (wrong) => {
+    const redirect_uri = 'https://agent.example/callback';
+    const made = (await (await registerClient(base, { redirect_uris: [redirect_uri] })).json()) as RegisteredClient;
+    const { query } = authorization(base, made.client_id, resource);
+    const at = (more: Words) => `/oauth/authorize?${new URLSearchParams({ ...query, redirect_uri, ...more })}`;
+    expect((await new PlainBrowser(base).go(at({}))).status).toBe(303);
+    const response = await new PlainBrowser(base).go(at(wrong));
+    expect(response.status).toBe(400);
+    expect(response.headers.get('location')).toBeNull();
+    expect(await response.text()).toMatch(
+      /Code: (login_required|unsupported_response_type|invalid_request|invalid_target)/,
+    );
+  },
+);
+
 /** A code for a client, and how to redeem it. */
 async function codeFor({ client_id, client_secret }: RegisteredClient, username = 'dana') {
   const request = authorization(base, client_id, resource);

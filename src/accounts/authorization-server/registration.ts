@@ -25,7 +25,8 @@ function parsed(body: Buffer): JsonObject | null {
   }
 }
 
-const LOOPBACK = new Set(['localhost', '127.0.0.1', '[::1]']);
+/** Hosts of addresses that are a client's own machine. */
+export const LOOPBACK: ReadonlySet<string> = new Set(['localhost', '127.0.0.1', '[::1]']);
 
 function isOwnMachine(uri: JsonValue): boolean {
   const url = typeof uri === 'string' ? URL.parse(uri) : null;

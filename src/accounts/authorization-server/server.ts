@@ -16,7 +16,7 @@ import type { Engine } from './engine.ts';
 import { type EngineOptions, type Pending, SCOPE } from './engine-options.ts';
 import { errorPage, shown } from './pages.ts';
 import type { People } from './people.ts';
-import { tidyMetadata } from './registration.ts';
+import { LOOPBACK, tidyMetadata } from './registration.ts';
 
 export interface AuthorizationServerOptions {
   readonly engine: Engine;
@@ -90,7 +90,19 @@ export class AuthorizationServer {
       return shown(400, errorPage('invalid_request', 'The answer is given in the query only'));
     }
     await this.#dropEndedSession(exchange);
-    return this.answer(exchange, { url: `/oauth/authorize?${this.#withScope(query)}` });
+    return this.#stayingHere(await this.answer(exchange, { url: `/oauth/authorize?${this.#withScope(query)}` }));
+  }
+
+  /**
+   * Nobody has said yes yet, so the client has no code to get, only a fault; anybody may register one, and an address of ours
+   * must not lead people on to wherever it likes. What waits on their own machine is told. Source: RFC 9700 4.11.2.
+   */
+  #stayingHere(reply: EndpointReply): EndpointReply {
+    const target = URL.parse(reply.headers?.location ?? '', this.#base.href);
+    const isWeb = target?.protocol === 'https:' || target?.protocol === 'http:';
+    if (!isWeb || target.origin === this.#base.origin || LOOPBACK.has(target.hostname)) return reply;
+    const told = new URLSearchParams(target.hash === '' ? target.search : target.hash.slice(1));
+    return shown(400, errorPage(told.get('error') ?? 'invalid_request', told.get('error_description')));
   }
 
   /** What was logged out elsewhere is not logged in here. */
