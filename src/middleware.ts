@@ -167,7 +167,8 @@ function textsOf(list: readonly string[] | undefined, setting: string): readonly
 }
 
 function serviceOptions(config: AuthConfig) {
-  const url = config.auth_service_url.replace(/\/+$/, '');
+  // A variable that is not set comes as undefined, whatever the type says.
+  const url = String(config.auth_service_url ?? '').replace(/\/+$/, '');
   if (!isFetchable(url) || url.includes('?')) {
     throw new TypeError('auth_service_url: https, or http to this machine, without credentials and query');
   }

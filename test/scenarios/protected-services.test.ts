@@ -220,6 +220,8 @@ describe('the options', () => {
     expect(make({ cache_seconds: 61 })).toThrow(/0 to 60/);
     expect(make({ allow_anonymous: true, required_permissions: ['x'] })).toThrow(/contradict/);
     expect(() => requireAuth([''])).toThrow(TypeError);
+    const unset = { auth_service_url: process.env.NO_SUCH_VARIABLE } as unknown as Parameters<typeof authenticate>[0];
+    expect(() => authenticate(unset)).toThrow(/^auth_service_url: https/);
     // Of programs without types: the letters of a text are no list.
     expect(make({ public_paths: '/health' as never })).toThrow(/list of texts/);
     expect(make({ required_permissions: 'tasks.read' as never })).toThrow(/list of texts/);
