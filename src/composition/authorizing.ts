@@ -21,7 +21,7 @@ export interface AuthorizationQuestion {
 
 /**
  * The policy's word, as for a call that came in; the decision log has it. False for whatever is not decided: no policy, a
- * failure, an action it does not know, a principal that is none.
+ * failure, an action it does not know, a principal that is none or that an operator has switched off.
  */
 export function isAuthorized(
   { clock, logging, switches }: Platform,
@@ -42,6 +42,7 @@ export function isAuthorized(
       rate: { window_seconds: 60, count: 0 },
     };
     const asking = completePrincipal(principal, 'program', 'none');
+    if (switches.refusalOf(asking) !== null) return false;
     const decision = engine.decide({ facts, principal: asking, call: classify(call), entrypoint: null });
     return switches.withhold([call], [decision]).every(isPermission);
   } catch (error) {
