@@ -1,6 +1,7 @@
 /** `portcullis policy`: build, check, test, evaluate, reload. Source: contracts 5. */
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { suggestion } from '../config/problem.ts';
 import { loadBundle } from '../policy/bundle.ts';
 import type { CompileProblem, CompileResult } from '../policy/compiler.ts';
 import { compile, runOpaTests, sourceNames } from '../policy/compiler.ts';
@@ -90,7 +91,7 @@ export async function policyCommand(argv: readonly string[], io: Io): Promise<nu
     case 'shadow':
       return shadowCommand(values, io);
     default:
-      throw new UsageError(`no such command: policy ${verb}`);
+      throw new UsageError(`no such command: policy ${verb}${suggestion(verb, POLICY_VERBS)}`);
   }
 }
 

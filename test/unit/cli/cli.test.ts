@@ -49,6 +49,7 @@ describe('the command line', () => {
 
   test.each([
     [['serve', '--confg', 'x'], `serve: Unknown option '--confg' (did you mean "--config"?)`],
+    [['policy', 'rolback'], 'policy: no such command: policy rolback (did you mean "rollback"?)'],
     [['users', 'list', '--jsno'], `users: Unknown option '--jsno' (did you mean "--json"?)`],
     [['auth', 'login', '--devcie'], `auth: Unknown option '--devcie' (did you mean "--device"?)`],
     [
