@@ -98,7 +98,8 @@ export async function runOpaTests(dir: string, env?: NodeJS.ProcessEnv): Promise
   const opa = await findOpa(env);
   if (opa.path === null) return { passed: 0, failed: 0, skipped: 0, tests: [], error: opa.message };
   // A schema is no data, and two of them would contradict each other at the root.
-  const flags = ['--format', 'json', '--ignore', '*.schema.json'];
+  // A busy machine may take longer over one test than the five seconds opa gives it; the run as a whole has an end.
+  const flags = ['--format', 'json', '--timeout', '30s', '--ignore', '*.schema.json'];
   const result = await run(opa.path, ['test', ...flags, '.'], { cwd: dir });
   const rows = parseJson(result.stdout);
   if (!Array.isArray(rows)) {
