@@ -20,32 +20,12 @@ export function looksLikeJwt(token: string): boolean {
 }
 
 /** The claims of a good token, or what is to be answered. `now` is epoch milliseconds. */
-export function verifyToken(
+export async function verifyToken(
   token: string,
   rules: TokenRules,
   keys: KeySource,
   now: number,
-): Promise<Verified<undefined> | AuthResult> {
-  return verifyAndRead(token, rules, keys, now, () => undefined);
-}
-
-/** The claims of a good token and what was made of them. */
-export interface Verified<T> {
-  readonly claims: JsonObject;
-  readonly made: T;
-}
-
-/**
- * The same, with what `make` makes of the claims. It runs while another thread computes the signature, so nobody has
- * proven them yet: it must neither tell nor ask anyone, and what it made is thrown away with a bad signature.
- */
-export async function verifyAndRead<T>(
-  token: string,
-  rules: TokenRules,
-  keys: KeySource,
-  now: number,
-  make: (claims: JsonObject) => T,
-): Promise<Verified<T> | AuthResult> {
+): Promise<{ readonly claims: JsonObject } | AuthResult> {
   const parts = takeApart(token);
   if (parts === null) return invalid('not a well-formed JWT');
   // Another issuer's token is another provider's business. Nothing is believed yet: it is only not ours.
@@ -55,10 +35,8 @@ export async function verifyAndRead<T>(
   const lookup = await keys.find(header.kid, header.alg);
   if (lookup.kind === 'unavailable') return UNAVAILABLE;
   if (lookup.kind === 'unknown') return invalid('no usable key has this kid and algorithm');
-  const signature = isSignatureGood(lookup.key, header.alg, token);
+  if (!(await isSignatureGood(lookup.key, header.alg, token))) return invalid('the signature does not fit');
   const verdict = checkClaims(parts.claims, rules, now);
-  const made = verdict === 'good' ? make(parts.claims) : null;
-  if (!(await signature)) return invalid('the signature does not fit');
-  if (verdict === 'good') return { claims: parts.claims, made: made as T };
+  if (verdict === 'good') return { claims: parts.claims };
   return verdict === 'expired' ? EXPIRED : invalid(verdict);
 }

@@ -26,22 +26,10 @@ export function takeApart(token: string): UnverifiedToken | null {
   const first = token.indexOf('.');
   const second = token.indexOf('.', first + 1);
   if (decode(token.slice(second + 1)) === null) return null;
-  const header = readHeader(token.slice(0, first));
+  const header = readPart(token.slice(0, first));
   if (header === null) return null;
   const claims = readPart(token.slice(first + 1, second));
   return claims === null ? null : { header, claims };
-}
-
-let lastPart = '';
-let lastHeader: JsonObject | null = null;
-
-/** The tokens of an issuer have one header, letter by letter, until its key changes. */
-function readHeader(part: string): JsonObject | null {
-  if (part === lastPart) return lastHeader;
-  const header = readPart(part);
-  lastPart = part;
-  lastHeader = header;
-  return header;
 }
 
 function readPart(part: string): JsonObject | null {

@@ -18,7 +18,7 @@ class BadClaim extends Error {}
 const MAX_ID = 512;
 const MAX_ACTORS = 4;
 
-/** The frozen principal, or null when a mapped claim does not have the type it must have. Unmapped roles are logged. */
+/** The frozen principal, or null when a mapped claim does not have the type it must have. */
 export function principalFromClaims(
   claims: JsonObject,
   options: ClaimMapping,
@@ -27,21 +27,8 @@ export function principalFromClaims(
   logger: Logger,
   method: CredentialKind = 'bearer',
 ): Principal | null {
-  const principal = readPrincipal(claims, options, provider, now, method);
-  if (principal !== null) tellUnmapped(claims, options, logger);
-  return principal;
-}
-
-/** The same without a word to anybody, for claims that nobody has proven yet. */
-export function readPrincipal(
-  claims: JsonObject,
-  options: ClaimMapping,
-  provider: string,
-  now: number,
-  method: CredentialKind = 'bearer',
-): Principal | null {
   try {
-    return freezePrincipal(mapped(claims, options, { provider, method }, now));
+    return freezePrincipal(mapped(claims, options, { provider, method }, now, logger));
   } catch (error) {
     if (error instanceof BadClaim) return null;
     throw error;
@@ -53,10 +40,11 @@ function mapped(
   options: ClaimMapping,
   by: { readonly provider: string; readonly method: CredentialKind },
   now: number,
+  logger: Logger,
 ): Principal {
   const names = options.claims;
   const said = words(find(claims, names.roles));
-  const roles = mapRoles(said, options);
+  const roles = mapRoles(said, options, logger);
   const groups = words(find(claims, names.groups));
   const scopes = words(find(claims, names.scopes));
   const mfa = hasSecondFactor(claims, options);
@@ -147,30 +135,21 @@ function principalType(value: JsonValue | undefined, roles: readonly string[]): 
   throw new BadClaim();
 }
 
-function mapRoles(said: readonly string[], options: ClaimMapping): string[] {
-  const roles = new Set<string>();
-  for (const word of said) {
-    const role = roleOf(word, options);
-    if (role !== undefined) roles.add(role);
-  }
-  if (roles.size === 0 && options.default_role !== undefined) roles.add(options.default_role);
-  return [...roles];
-}
-
-const roleOf = (word: string, options: ClaimMapping): string | undefined =>
-  options.role_map.get(word) ?? (options.unknown_roles === 'keep' ? word : undefined);
-
 /** Roles already reported, so that a token used all day gives one line. Bounded. */
 const reported = new Set<string>();
 
-/** Logs the roles of proven claims that the configuration does not map. */
-export function tellUnmapped(claims: JsonObject, options: ClaimMapping, logger: Logger): void {
-  if (options.unknown_roles === 'keep') return;
-  for (const word of words(find(claims, options.claims.roles))) {
-    if (roleOf(word, options) !== undefined || reported.has(word) || reported.size >= 1000) continue;
-    reported.add(word);
-    logger.warn({ role: word.slice(0, 100), issuer: options.issuer }, 'a token names a role that is not mapped');
+function mapRoles(said: readonly string[], options: ClaimMapping, logger: Logger): string[] {
+  const roles = new Set<string>();
+  for (const word of said) {
+    const role = options.role_map.get(word) ?? (options.unknown_roles === 'keep' ? word : undefined);
+    if (role !== undefined) roles.add(role);
+    else if (!reported.has(word) && reported.size < 1000) {
+      reported.add(word);
+      logger.warn({ role: word.slice(0, 100), issuer: options.issuer }, 'a token names a role that is not mapped');
+    }
   }
+  if (roles.size === 0 && options.default_role !== undefined) roles.add(options.default_role);
+  return [...roles];
 }
 
 function permissions(
@@ -212,7 +191,6 @@ function tenure(claims: JsonObject, options: ClaimMapping, now: number): number 
   const given = find(claims, options.claims.tenure_months);
   if (typeof given === 'number') return given >= 0 ? Math.floor(given) : null;
   const hired = find(claims, options.claims.hired_at);
-  if (hired === undefined) return null;
   const from = typeof hired === 'number' ? new Date(hired * 1000) : new Date(typeof hired === 'string' ? hired : '');
   return wholeMonths(from, new Date(now));
 }

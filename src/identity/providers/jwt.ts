@@ -9,9 +9,9 @@ import type { Module } from '../../core/module.ts';
 import { Bindings, bindingOf } from '../bound-token.ts';
 import { CredentialCache } from '../credential-cache.ts';
 import type { IdentityEnv } from '../env.ts';
-import { looksLikeJwt, verifyAndRead } from '../jwt-check.ts';
+import { looksLikeJwt, verifyToken } from '../jwt-check.ts';
 import { type JwtOptions, jwtSchema } from '../jwt-options.ts';
-import { readPrincipal, tellUnmapped } from '../jwt-principal.ts';
+import { principalFromClaims } from '../jwt-principal.ts';
 import { fetchDocument } from '../key-fetch.ts';
 import { createKeySource, fixedKeySource, type KeySource } from '../key-source.ts';
 import type { AuthResult, Credential, IdentityFacts, IdentityProvider, ProviderHealth } from '../provider.ts';
@@ -59,13 +59,10 @@ class JwtProvider implements IdentityProvider {
   async #check(token: string, cacheKey: string, facts: IdentityFacts): Promise<AuthResult> {
     const { now } = facts;
     const epoch = this.#cache.epoch;
-    const verified = await verifyAndRead(token, this.#options, this.#keys, now, (claims) =>
-      readPrincipal(claims, this.#options, this.#env.name, now),
-    );
+    const verified = await verifyToken(token, this.#options, this.#keys, now);
     if ('kind' in verified) return verified;
-    const principal = verified.made;
+    const principal = principalFromClaims(verified.claims, this.#options, this.#env.name, now, this.#env.logger);
     if (principal === null) return invalid('a claim that makes the principal is missing or of another type');
-    tellUnmapped(verified.claims, this.#options, this.#env.logger);
     const binding = bindingOf(verified.claims);
     if (binding === 'unknown') return invalid('bound to a proof that is not understood');
     const { token_id, expires_at } = principal.auth;
