@@ -21,22 +21,27 @@ const upload = z.strictObject({
   max_bytes: z.int().min(1024).max(16_777_216).default(32_768).describe('of one upload, compressed'),
 });
 
+/** How a service is reached that takes what OPA sends; `url` says what goes below its address. */
+function opaService(secret: z.ZodType<Secret, string | Secret>, url: string) {
+  return {
+    url: serviceUrl.describe(url),
+    credential: secret.optional().describe('sent as a bearer token'),
+    partition: z
+      .string()
+      .regex(/^[\w.-]{1,64}$/)
+      .optional()
+      .describe('appended to the path'),
+    ca: z.string().optional().describe('PEM bundle of the service’s certificate authority'),
+  };
+}
+
 /** `secret` is the schema of a secret, handed in because it lives with the rest of the configuration. */
 export function decisionLogSchema(secret: z.ZodType<Secret, string | Secret>) {
   return z
     .strictObject({
       file: z.string().optional().describe('JSON lines, in the event format of OPA'),
       service: z
-        .strictObject({
-          url: serviceUrl.describe('base URL; events go to /logs below it'),
-          credential: secret.optional().describe('sent as a bearer token'),
-          partition: z
-            .string()
-            .regex(/^[\w.-]{1,64}$/)
-            .optional()
-            .describe('appended to the path'),
-          ca: z.string().optional().describe('PEM bundle of the service’s certificate authority'),
-        })
+        .strictObject(opaService(secret, 'base URL; events go to /logs below it'))
         .optional()
         .describe('a service that takes OPA’s decision log'),
       mask: z.array(pointer).max(100).default([]).describe('places that are removed from every event'),
@@ -50,14 +55,7 @@ export function decisionLogSchema(secret: z.ZodType<Secret, string | Secret>) {
 /** Who is told how the policy in force does. */
 export function statusReportsSchema(secret: z.ZodType<Secret, string | Secret>) {
   return z.strictObject({
-    url: serviceUrl.describe('base URL; reports go to /status below it'),
-    credential: secret.optional().describe('sent as a bearer token'),
-    partition: z
-      .string()
-      .regex(/^[\w.-]{1,64}$/)
-      .optional()
-      .describe('appended to the path'),
-    ca: z.string().optional().describe('PEM bundle of the service’s certificate authority'),
+    ...opaService(secret, 'base URL; reports go to /status below it'),
     every_seconds: z.number().min(0.01).max(3600).default(1).describe('how often it is looked whether there is news'),
   });
 }
