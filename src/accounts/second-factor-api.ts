@@ -97,10 +97,7 @@ async function disable(
   options: FactorApiOptions,
   { exchange, body }: EndpointRequest<z.output<typeof provenBody>>,
 ): Promise<EndpointReply> {
-  const caller = await callerOf(options, exchange);
-  const { account, session_id, origin } = caller;
-  await options.accounts.requirePassword(account.id, body.current_password, origin);
-  await requireProof(options, caller, body);
+  const { account, session_id, origin } = await ownerOf(options, exchange, body);
   await options.factor.remove(account.id);
   // Logins that are under way by it end as well.
   await options.accounts.noteChange(account.id, origin.now);
@@ -113,10 +110,7 @@ async function renew(
   options: FactorApiOptions,
   { exchange, body }: EndpointRequest<z.output<typeof provenBody>>,
 ): Promise<EndpointReply> {
-  const caller = await callerOf(options, exchange);
-  const { account, session_id, origin } = caller;
-  await options.accounts.requirePassword(account.id, body.current_password, origin);
-  await requireProof(options, caller, body);
+  const { account, session_id, origin } = await ownerOf(options, exchange, body);
   const recovery_codes = await options.factor.renewCodes(account.id);
   report(options, 'mfa_codes_renewed', account, origin, session_id);
   return { status: 200, body: { recovery_codes }, headers: SHOWN_ONCE };
@@ -132,6 +126,18 @@ async function verify(
   const { now } = caller.origin;
   await options.sessions.noteFactor(caller.session_id, caller.account.id, now);
   return { status: 200, body: { mfa_verified: true, mfa_at: time(now) } };
+}
+
+/** The caller, who has shown the password and the second factor: without both nobody changes what is asked of the owner. */
+async function ownerOf(
+  options: FactorApiOptions,
+  exchange: EndpointRequest<unknown>['exchange'],
+  body: z.output<typeof provenBody>,
+): Promise<Caller> {
+  const caller = await callerOf(options, exchange);
+  await options.accounts.requirePassword(caller.account.id, body.current_password, caller.origin);
+  await requireProof(options, caller, body);
+  return caller;
 }
 
 async function requireProof(options: FactorApiOptions, caller: Caller, proof: Proof): Promise<void> {
