@@ -1,14 +1,14 @@
 /** A browser without pages: keeps cookies per server, and presses the button of every form that oidc-provider shows. */
 import { request } from 'node:http';
 
-interface Page {
+export interface Page {
   readonly status: number;
   readonly location: string | null;
   readonly cookies: readonly string[];
   readonly body: string;
 }
 
-/** One request with exactly these headers. */
+/** One request with exactly these headers; fetch would not send some of them. */
 export function visit(url: string, headers: Record<string, string> = {}, method = 'GET', body = ''): Promise<Page> {
   return new Promise((done, fail) => {
     const sent = request(url, { method, headers, agent: false }, (response) => {

@@ -9,6 +9,7 @@ import { discoverResource } from '../../src/identity/oauth/resource-discovery.ts
 import { ACCOUNTS, authClient, PASSWORD } from '../helpers/accounts.ts';
 import { PlainBrowser, toCallback } from '../helpers/agent-login.ts';
 import { startGateway, type TestGateway } from '../helpers/gateway.ts';
+import { waitingCommand } from '../helpers/login-command.ts';
 import { freePorts, temporaryDirectory } from '../helpers/processes.ts';
 import { verifies } from '../helpers/verifies.ts';
 
@@ -45,25 +46,7 @@ describe('the gateway itself as the issuer', () => {
     home[Symbol.dispose]();
   });
 
-  function command(...argv: readonly string[]) {
-    const written = { out: '', err: '' };
-    const { promise: shown, resolve } = Promise.withResolvers<string>();
-    const code = main(argv, {
-      stdin: Readable.from([]),
-      out: (text) => {
-        written.out += text;
-      },
-      err: (text) => {
-        written.err += text;
-        const found = /^ {2}(http\S+)$/m.exec(written.err)?.[1];
-        if (found !== undefined) resolve(found);
-      },
-      env: { XDG_CONFIG_HOME: home.path },
-      cwd: home.path,
-      signal: new AbortController().signal,
-    });
-    return { code, shown, written };
-  }
+  const command = (...argv: readonly string[]) => waitingCommand(argv, home.path);
 
   test('needs nothing but the address of a route: registers, logs in, works, logs out', async () => {
     verifies('SF-50');

@@ -13,6 +13,7 @@ import { logIn, NO_BROWSER, openBrowser } from '../helpers/browser.ts';
 import { visit, walkForms } from '../helpers/forms.ts';
 import type { TestGateway } from '../helpers/gateway.ts';
 import { startGateway } from '../helpers/gateway.ts';
+import { waitingCommand } from '../helpers/login-command.ts';
 import { freePorts, temporaryDirectory } from '../helpers/processes.ts';
 import { verifies } from '../helpers/verifies.ts';
 
@@ -99,23 +100,7 @@ const file = () => join(home.path, 'portcullis/credentials.json');
 
 /** One command. `shown` is the address it asks a person to visit. */
 function command(argv: readonly string[], env: Record<string, string> = {}) {
-  const written = { out: '', err: '' };
-  const { promise: shown, resolve } = Promise.withResolvers<string>();
-  const code = main(['auth', ...argv], {
-    stdin: Readable.from([]),
-    out: (text) => {
-      written.out += text;
-    },
-    err: (text) => {
-      written.err += text;
-      const found = /^ {2}(http\S+)$/m.exec(written.err)?.[1];
-      if (found !== undefined) resolve(found);
-    },
-    env: { XDG_CONFIG_HOME: home.path, PORTCULLIS_URL: base, ...env },
-    cwd: home.path,
-    signal: new AbortController().signal,
-  });
-  return { written, shown, code };
+  return waitingCommand(['auth', ...argv], home.path, { PORTCULLIS_URL: base, ...env });
 }
 
 async function run(...argv: readonly string[]) {

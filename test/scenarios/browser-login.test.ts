@@ -1,13 +1,12 @@
 /** Browsers log in at a real authorization server, work with a session, and are not fooled on the way. */
 import { readFileSync } from 'node:fs';
-import { request } from 'node:http';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { ACCOUNTS, PASSWORD } from '../helpers/accounts.ts';
 import { countAttacks } from '../helpers/attacks.ts';
 import type { AuthorizationServer } from '../helpers/authorization-server.ts';
 import { GATEWAY_CLIENT, startAuthorizationServer } from '../helpers/authorization-server.ts';
 import { logIn, NO_BROWSER, openBrowser } from '../helpers/browser.ts';
-import { walkForms } from '../helpers/forms.ts';
+import { type Page, visit, walkForms } from '../helpers/forms.ts';
 import type { TestGateway } from '../helpers/gateway.ts';
 import { startGateway } from '../helpers/gateway.ts';
 import { freePorts } from '../helpers/processes.ts';
@@ -73,34 +72,6 @@ afterAll(async () => {
   await echo?.[Symbol.asyncDispose]();
 });
 
-interface Answer {
-  readonly status: number;
-  readonly location: string | null;
-  readonly cookies: readonly string[];
-  readonly body: string;
-}
-
-/** One request with exactly these headers; fetch would not send some of them. */
-function go(url: string, headers: Record<string, string> = {}, method = 'GET', body = ''): Promise<Answer> {
-  return new Promise((done, fail) => {
-    const sent = request(url, { method, headers, agent: false }, (response) => {
-      let text = '';
-      response.setEncoding('utf8').on('data', (piece: string) => {
-        text += piece;
-      });
-      response.on('end', () =>
-        done({
-          status: response.statusCode ?? 0,
-          location: response.headers.location ?? null,
-          cookies: response.headers['set-cookie'] ?? [],
-          body: text,
-        }),
-      );
-    });
-    sent.on('error', fail).end(body);
-  });
-}
-
 /** A browser without pages: keeps cookies per server, and presses the button of every form it is shown. */
 class Forms {
   readonly #jar = new Map<string, Map<string, string>>();
@@ -111,11 +82,11 @@ class Forms {
     return kept;
   }
 
-  async visit(url: string, method = 'GET', body = ''): Promise<Answer> {
+  async visit(url: string, method = 'GET', body = ''): Promise<Page> {
     const kept = this.cookies(new URL(url).origin);
     const cookie = [...kept].map(([name, value]) => `${name}=${value}`).join('; ');
     const form = body === '' ? {} : { 'content-type': 'application/x-www-form-urlencoded' };
-    const answer = await go(url, { ...(cookie === '' ? {} : { cookie }), ...form }, method, body);
+    const answer = await visit(url, { ...(cookie === '' ? {} : { cookie }), ...form }, method, body);
     for (const line of answer.cookies) {
       const [pair = ''] = line.split(';', 1);
       const at = pair.indexOf('=');
@@ -184,7 +155,7 @@ describe('the corpus of manipulated logins', () => {
   test.each(corpus.map((one) => [one.name, one] as const))('%s', async (_name, one) => {
     verifies('S-64', 'SF-50');
     const { url, headers } = await changed(one, new Forms());
-    const finish = () => go(url, headers, one.method ?? 'GET');
+    const finish = () => visit(url, headers, one.method ?? 'GET');
     if (one.replay === true) expect((await finish()).status).toBe(302);
     ahead = (one.later ?? 0) * 1000;
     try {
@@ -209,7 +180,7 @@ describe('where a login leads', () => {
 
   test.each(corpus.refused.map((one) => [JSON.stringify(one), one]))('not to %s', async (_name, wanted) => {
     verifies('SF-50');
-    const answer = await go(`${base}/auth/oauth/start?return_to=${encodeURIComponent(wanted)}`);
+    const answer = await visit(`${base}/auth/oauth/start?return_to=${encodeURIComponent(wanted)}`);
     expect([answer.status, answer.location]).toEqual([400, null]);
   });
 
@@ -221,8 +192,8 @@ describe('where a login leads', () => {
   });
 
   test('not to two places at once, nor to a login nobody offers', async () => {
-    expect((await go(`${base}/auth/oauth/start?return_to=/a&return_to=/b`)).status).toBe(400);
-    expect((await go(`${base}/auth/oauth/start?provider=unknown`)).status).toBe(404);
+    expect((await visit(`${base}/auth/oauth/start?return_to=/a&return_to=/b`)).status).toBe(400);
+    expect((await visit(`${base}/auth/oauth/start?provider=unknown`)).status).toBe(404);
   });
 });
 
@@ -260,12 +231,12 @@ describe('a session', () => {
     const sent = Object.fromEntries(
       Object.entries(headers).map(([name, value]) => [name, value.replace('{base}', base)]),
     );
-    const answer = await go(`${base}/api/tasks`, { cookie, ...sent }, method);
+    const answer = await visit(`${base}/api/tasks`, { cookie, ...sent }, method);
     expect(answer.status).toBe(status);
   });
 
   test('is the user, and never goes on to the server behind', async () => {
-    const { status, body } = await go(`${base}/api/tasks`, { cookie });
+    const { status, body } = await visit(`${base}/api/tasks`, { cookie });
     expect(status).toBe(200);
     const seen = JSON.parse(body) as { headers: Record<string, string> };
     expect(seen.headers).toMatchObject({ 'x-auth-user': 'dana', 'x-auth-roles': 'developer' });
@@ -277,7 +248,7 @@ describe('a session', () => {
     ['two', '{cookie}; portcullis=x', 400],
     ['none', 'other=x', 401],
   ])('%s opens nothing', async (_name, given, status) => {
-    expect((await go(`${base}/api/tasks`, { cookie: given.replace('{cookie}', cookie) })).status).toBe(status);
+    expect((await visit(`${base}/api/tasks`, { cookie: given.replace('{cookie}', cookie) })).status).toBe(status);
   });
 
   test('an ID token opens nothing either', async () => {
@@ -291,7 +262,7 @@ describe('a session', () => {
     });
     await forms.visit(callback.href);
     expect(token.split('.')).toHaveLength(3);
-    expect((await go(`${base}/api/tasks`, { authorization: `Bearer ${token}` })).status).toBe(401);
+    expect((await visit(`${base}/api/tasks`, { authorization: `Bearer ${token}` })).status).toBe(401);
   });
 
   test('ends with the next login of the same browser', async () => {
@@ -300,15 +271,17 @@ describe('a session', () => {
       const forms = new Forms();
       const callback = await forms.toCallback(START());
       const kept = [...forms.cookies(base)].map(([name, value]) => `${name}=${value}`);
-      const answer = await go(callback.href, { cookie: [...kept, ...(carried === '' ? [] : [carried])].join('; ') });
+      const answer = await visit(callback.href, { cookie: [...kept, ...(carried === '' ? [] : [carried])].join('; ') });
       expect(answer.status).toBe(302);
       return (answer.cookies.find((one) => one.startsWith('portcullis=')) ?? '').split(';', 1)[0] ?? '';
     };
     const first = await begin('');
     const other = await begin('');
-    expect((await go(`${base}/api/tasks`, { cookie: first })).status).toBe(200);
+    expect((await visit(`${base}/api/tasks`, { cookie: first })).status).toBe(200);
     const second = await begin(first);
-    const statuses = [first, second, other].map(async (one) => (await go(`${base}/api/tasks`, { cookie: one })).status);
+    const statuses = [first, second, other].map(
+      async (one) => (await visit(`${base}/api/tasks`, { cookie: one })).status,
+    );
     expect(await Promise.all(statuses)).toEqual([401, 200, 200]);
   });
 
@@ -332,33 +305,33 @@ describe('a session', () => {
     });
     const json = { 'content-type': 'application/json', origin: here };
     const account = { username: 'dana', email: 'dana@example.com', password: PASSWORD };
-    expect((await go(`${here}/auth/register`, json, 'POST', JSON.stringify(account))).status).toBe(201);
+    expect((await visit(`${here}/auth/register`, json, 'POST', JSON.stringify(account))).status).toBe(201);
     const enter = async () => {
       const { email: _email, ...words } = account;
-      const { cookies } = await go(`${here}/auth/session`, json, 'POST', JSON.stringify(words));
+      const { cookies } = await visit(`${here}/auth/session`, json, 'POST', JSON.stringify(words));
       return cookies[0]?.split(';', 1)[0] ?? '';
     };
-    const whoIs = async (cookie: string) => (await go(`${here}/auth/me`, { cookie })).status;
+    const whoIs = async (cookie: string) => (await visit(`${here}/auth/me`, { cookie })).status;
     const [first, second] = [await enter(), await enter()];
     expect(await Promise.all([first, second].map(whoIs))).toEqual([200, 200]);
-    const start = await go(`${here}/auth/oauth/start`);
+    const start = await visit(`${here}/auth/oauth/start`);
     const isBack = (url: URL) => url.pathname === '/auth/oauth/callback';
     const callback = await walkForms(start.location ?? '', 'dana', isBack);
     const kept = start.cookies[0]?.split(';', 1)[0] ?? '';
-    expect((await go(callback.href, { cookie: `${kept}; ${first}` })).status).toBe(302);
+    expect((await visit(callback.href, { cookie: `${kept}; ${first}` })).status).toBe(302);
     expect(await Promise.all([first, second].map(whoIs))).toEqual([401, 200]);
-    expect((await go(`${here}/auth/oauth/logout`, { cookie: second, origin: here }, 'POST')).status).toBe(204);
+    expect((await visit(`${here}/auth/oauth/logout`, { cookie: second, origin: here }, 'POST')).status).toBe(204);
     expect(await whoIs(second)).toBe(401);
   });
 
   test('ends for pages of ours only, and at once', async () => {
-    expect((await go(`${base}/auth/oauth/logout`, { cookie, origin: 'https://evil.example' }, 'POST')).status).toBe(
+    expect((await visit(`${base}/auth/oauth/logout`, { cookie, origin: 'https://evil.example' }, 'POST')).status).toBe(
       403,
     );
-    expect((await go(`${base}/api/tasks`, { cookie })).status).toBe(200);
-    const ended = await go(`${base}/auth/oauth/logout`, { cookie, origin: base }, 'POST');
+    expect((await visit(`${base}/api/tasks`, { cookie })).status).toBe(200);
+    const ended = await visit(`${base}/auth/oauth/logout`, { cookie, origin: base }, 'POST');
     expect([ended.status, ended.cookies]).toEqual([204, ['portcullis=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax']]);
-    expect((await go(`${base}/api/tasks`, { cookie })).status).toBe(401);
+    expect((await visit(`${base}/api/tasks`, { cookie })).status).toBe(401);
   });
 });
 
