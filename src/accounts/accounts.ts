@@ -64,6 +64,14 @@ export interface NewAccount {
   readonly full_name: string | null;
 }
 
+/** An administrator who makes an account for somebody. */
+export interface Maker {
+  /** Null: the one that everybody gets. */
+  readonly role: string | null;
+  /** Rejects where the administrator is none any more; asked before and after what takes time. */
+  requireStanding(): Promise<void>;
+}
+
 export class Accounts {
   readonly #options: AccountsOptions;
 
@@ -73,23 +81,33 @@ export class Accounts {
 
   /**
    * Makes an account. `by` is an administrator who makes it for somebody, null for one's own. Rejects with WEAK_PASSWORD,
-   * FORBIDDEN where nobody may register, CONFLICT, RATE_LIMIT_EXCEEDED.
+   * FORBIDDEN where nobody may register, CONFLICT, RATE_LIMIT_EXCEEDED, and as `requireStanding` of the administrator does.
    */
-  async register(
-    wanted: NewAccount,
-    by: { readonly role: string | null } | null,
-    origin: Origin,
-  ): Promise<AccountRecord> {
+  async register(wanted: NewAccount, by: Maker | null, origin: Origin): Promise<AccountRecord> {
     const { config, guard, store } = this.#options;
+    await by?.requireStanding();
     if (by === null && !config.self_registration) {
       throw new GatewayError('FORBIDDEN', { message: 'Accounts are made by an administrator here' });
     }
     this.#requireGood(wanted);
     if (by === null) await guard.admitRegistration(origin.source_ip, origin.now);
     const record = await this.#record(wanted, by?.role ?? config.default_role, origin.now);
+    // A hash takes its time, in which the administrator may have been switched off.
+    await by?.requireStanding();
     if (!(await store.insert(record))) throw taken();
+    if (by !== null) await this.#keepIfStanding(by, record);
     this.#report('user_registered', record, origin, { username: record.username, role: record.role });
     return record;
+  }
+
+  /** Whoever was switched off at this very moment leaves no account behind. */
+  async #keepIfStanding(by: Maker, { id }: AccountRecord): Promise<void> {
+    try {
+      await by.requireStanding();
+    } catch (error) {
+      await this.#options.store.delete(id);
+      throw error;
+    }
   }
 
   /** The first administrator, with the one-time token. Rejects with INVALID_CREDENTIALS for any other one. */

@@ -142,8 +142,7 @@ async function register(
   if (role !== undefined && role !== defaultRole && !(mayCreate && mayGive(principal, role))) {
     throw new GatewayError('FORBIDDEN', { message: 'Permission denied: roles are given by an administrator' });
   }
-  if (mayCreate) await requireStanding(exchange);
-  const by = mayCreate ? { role: role ?? null } : null;
+  const by = mayCreate ? { role: role ?? null, requireStanding: () => requireStanding(exchange) } : null;
   return { status: 201, body: viewOf(await accounts.register(wanted, by, origin)) };
 }
 

@@ -2,7 +2,8 @@
  * What somebody tries on a gateway that has not yet seen that another one took everything from them: for as long as a
  * checked credential is remembered nothing comes of it that lasts. The clock stands still, so that the gateway never looks.
  */
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest';
+import { Passwords } from '../../src/accounts/passwords.ts';
 import { AccountAdministration } from '../../src/composition/account-administration.ts';
 import { createApiKeyStore } from '../../src/stores/api-keys.ts';
 import { type Database, openDatabase } from '../../src/stores/database.ts';
@@ -46,6 +47,8 @@ async function person(username: string, role = 'user') {
   return { account, headers, maker, key_id: key.key_id as string };
 }
 
+afterEach(() => void vi.restoreAllMocks());
+
 const liveKeys = async (owner_id: string) =>
   (await createApiKeyStore(database).list('default', { owner_id })).filter(({ revoked_at }) => revoked_at === null);
 
@@ -54,7 +57,7 @@ const endings = [
   ['deleted', (one) => elsewhere.delete(one)],
   ['of a lower role', (one) => elsewhere.setRole(one, 'viewer')],
 ] as const satisfies readonly (readonly [string, (one: Awaited<ReturnType<typeof person>>['account']) => unknown])[];
-countAttacks('accounts', endings.length * 4);
+countAttacks('accounts', endings.length * 5);
 
 test.each(endings)('an account that is %s elsewhere makes nothing that lasts', async (how, end) => {
   verifies('VF-09', 'VF-17');
@@ -78,4 +81,18 @@ test.each(endings)('an account that is %s elsewhere makes nothing that lasts', a
   ].map(({ status }) => status);
   expect(statuses.filter((status) => status < 300)).toEqual([]);
   expect(await liveKeys(account.id)).toEqual([]);
+});
+
+test.each(endings)('who is %s while a password is hashed leaves no account behind', async (how, end) => {
+  verifies('VF-09', 'VF-17');
+  const name = how.replaceAll(' ', '-');
+  const { account, headers } = await person(`boss-${name}`, 'admin');
+  const hash = Passwords.prototype.hash;
+  vi.spyOn(Passwords.prototype, 'hash').mockImplementationOnce(async function (this: Passwords, text) {
+    await end(account);
+    return hash.call(this, text);
+  });
+  const wanted = { username: `heir-${name}`, email: `heir-${name}@example.com`, password: PASSWORD, role: 'admin' };
+  expect((await auth('POST', '/auth/register', wanted, headers)).status).toBe(401);
+  expect(await elsewhere.find(wanted.username)).toBeNull();
 });

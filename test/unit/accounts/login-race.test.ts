@@ -19,22 +19,20 @@ import { ACCOUNTS, IDENTITY, PASSWORD } from '../../helpers/accounts.ts';
 import { scenarioConfig } from '../../helpers/gateway.ts';
 import { temporaryDirectory } from '../../helpers/processes.ts';
 
-test('a login whose password is replaced while it runs leaves no session', async () => {
-  using directory = temporaryDirectory();
-  await using database = await openDatabase('sqlite:./a.db', { baseDir: directory.path });
+/** Accounts over a database; `inserting` is asked before a session is written. */
+async function startAccounts(inserting: (id: string, administration: AccountAdministration) => Promise<void>) {
+  const directory = temporaryDirectory();
+  const database = await openDatabase('sqlite:./a.db', { baseDir: directory.path });
   const { accounts: config } = scenarioConfig({ identity: IDENTITY, accounts: ACCOUNTS }, directory.path);
   const pepper = new Secret('p'.repeat(43));
-  let now = 1_800_000_000_000;
-  const administration = new AccountAdministration({ config, database, pepper, clock: { now: () => now } });
-  const facts = { username: 'alice', email: 'alice@example.com', full_name: null, role: 'user' };
-  const account = await administration.create({ ...facts, password: PASSWORD });
+  const origin = { request_id: null, source_ip: '192.0.2.1', user_agent: null, now: 1_800_000_000_000 };
+  const clock = { now: () => origin.now };
+  const administration = new AccountAdministration({ config, database, pepper, clock });
   const stored = createSessionStore(database);
-  let began = '';
   const sessionStore: SessionStore = {
     ...stored,
     async insert(record) {
-      if (began === '') await administration.setPassword(account, 'Another-Harbour-Lamp-43');
-      began = record.id;
+      await inserting(record.id, administration);
       await stored.insert(record);
     },
   };
@@ -53,13 +51,44 @@ test('a login whose password is replaced while it runs leaves no session', async
   const passwords = new Passwords(config.password);
   const roles = rolesOf(config);
   const accounts = new Accounts({ config, store, sessionStore, sessions, passwords, guard, factor, roles, reports });
-  now += 1000;
-  const origin = { request_id: null, source_ip: '192.0.2.1', user_agent: null, now };
+  return {
+    ...{ accounts, administration, origin, stored },
+    async [Symbol.asyncDispose]() {
+      await shared[Symbol.asyncDispose]();
+      await database[Symbol.asyncDispose]();
+      directory[Symbol.dispose]();
+    },
+  };
+}
+
+const facts = { username: 'alice', email: 'alice@example.com', full_name: null, role: 'user' };
+
+test('a login whose password is replaced while it runs leaves no session', async () => {
+  let began = '';
+  await using started = await startAccounts(async (id, administration) => {
+    if (began === '') await administration.setPassword(account, 'Another-Harbour-Lamp-43');
+    began = id;
+  });
+  const { accounts, administration, origin, stored } = started;
+  const account = await administration.create({ ...facts, password: PASSWORD });
+  origin.now += 1000;
   await expect(accounts.login({ username: 'alice', password: PASSWORD }, origin)).rejects.toMatchObject({
     code: 'INVALID_CREDENTIALS',
   });
-  expect((await stored.standing(began))?.revoked_at).toBe(now);
+  expect((await stored.standing(began))?.revoked_at).toBe(origin.now);
   const result = await accounts.login({ username: 'alice', password: 'Another-Harbour-Lamp-43' }, origin);
   expect(result).toMatchObject({ kind: 'logged_in', account: { username: 'alice' }, mfa_at: null, must_enrol: false });
-  await shared[Symbol.asyncDispose]();
+});
+
+test('whoever is switched off at the moment an account is written leaves none behind', async () => {
+  await using started = await startAccounts(async () => {});
+  const { accounts, administration, origin } = started;
+  const role = 'admin';
+  const wanted = { ...facts, password: PASSWORD };
+  const standing = [true, true, false];
+  const requireStanding = async () => {
+    if (standing.shift() !== true) throw new Error('no administrator any more');
+  };
+  await expect(accounts.register(wanted, { role, requireStanding }, origin)).rejects.toThrow('any more');
+  expect(await administration.find('alice')).toBeNull();
 });
