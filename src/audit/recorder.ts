@@ -4,9 +4,10 @@
  * logged, never silently lost. Source: acceptance S-90, SF-66; performance 3.
  */
 import { hash } from 'node:crypto';
-import { close, closeSync, fstatSync, mkdirSync, openSync, readSync, write, writeSync } from 'node:fs';
+import { close, closeSync, fstatSync, openSync, readSync, write, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { promisify } from 'node:util';
+import { makeDirectory } from '../config/directories.ts';
 import type { Clock } from '../core/clock.ts';
 import { makeId } from '../core/ids.ts';
 import type { Logger } from '../core/module.ts';
@@ -61,7 +62,7 @@ const STDOUT = 1;
 function openForAppend(file: string): number {
   // Not opened by its name: a socket cannot be, and nobody rotates it.
   if (file === STDOUT_FILE) return STDOUT;
-  mkdirSync(dirname(file), { recursive: true });
+  makeDirectory(dirname(file));
   const fd = openSync(file, 'a+', 0o600);
   const { size } = fstatSync(fd);
   const last = Buffer.alloc(1);

@@ -5,9 +5,10 @@
 import type { ChildProcess } from 'node:child_process';
 import { fork } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve, sep } from 'node:path';
 import { AccountAdministration, randomPassword } from '../composition/account-administration.ts';
+import { makeDirectory } from '../config/directories.ts';
 import { loadConfig } from '../config/load.ts';
 import { systemClock } from '../core/clock.ts';
 import type { Gateway } from '../gateway.ts';
@@ -44,7 +45,7 @@ export async function demoCommand(argv: readonly string[], io: Io): Promise<numb
   requireClone();
   const startedAt = Date.now();
   const home = resolve(io.cwd, io.env.PORTCULLIS_HOME ?? '.portcullis');
-  mkdirSync(home, { recursive: true, mode: 0o700 });
+  makeDirectory(home, 0o700);
   const secrets = { admin: keepSecret(join(home, 'admin.token')), model: keepSecret(join(home, 'model.key')) };
   io.err('Starting the demo: three upstreams and the gateway …\n');
   const children: ChildProcess[] = [];

@@ -1,7 +1,8 @@
 /** `portcullis init`: a first configuration for one server, ready to serve. Overwrites nothing. */
 import { randomBytes } from 'node:crypto';
-import { cpSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, writeFileSync } from 'node:fs';
 import { join, relative, resolve } from 'node:path';
+import { makeDirectory } from '../config/directories.ts';
 import { loadConfigText } from '../config/load.ts';
 import { suggestion } from '../config/problem.ts';
 import { SERVER_TYPES } from '../core/call.ts';
@@ -164,7 +165,7 @@ function writeAll(directory: string, text: string): string[] {
   for (const file of [config, token]) {
     if (existsSync(file)) throw new CommandError(`${file} exists; nothing is overwritten`);
   }
-  mkdirSync(directory, { recursive: true });
+  makeDirectory(directory);
   writeNew(token, `${randomBytes(32).toString('base64url')}\n`, 0o600);
   writeNew(config, text, 0o644);
   if (!existsSync(policies) && existsSync(PACKAGED_POLICIES)) cpSync(PACKAGED_POLICIES, policies, { recursive: true });

@@ -2,10 +2,11 @@
  * Logins that are kept between commands: one file of the person's own (mode 0600), one entry per gateway. A token is for
  * one gateway, so nothing is ever looked up but by the exact address.
  */
-import { closeSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { z } from 'zod';
+import { makeDirectory } from '../config/directories.ts';
 import { CommandError, type Io } from './io.ts';
 
 const text = z.string().min(1).max(16_384);
@@ -74,7 +75,7 @@ const LOCK_STALE_MS = 30_000;
 export async function changeLogins(io: Io, change: (now: KeptLogins) => Promise<KeptLogins | null>): Promise<void> {
   const file = tokenFile(io);
   const lock = `${file}.lock`;
-  mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
+  makeDirectory(dirname(file), 0o700);
   while (!tryLock(lock)) await delay(LOCK_PAUSE_MS, undefined, { signal: io.signal });
   try {
     const next = await change(readLogins(io));

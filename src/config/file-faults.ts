@@ -9,6 +9,7 @@ const WORDS: Readonly<Record<string, string>> = {
   EPERM: 'not permitted',
   EROFS: 'the file system is read-only',
   ENOSPC: 'the disk is full',
+  ENOTSUP: 'the file system takes no directories there',
   EMFILE: 'too many open files',
 };
 

@@ -1,7 +1,8 @@
 /** The last good bundle on disk, so that a start needs no service. Only archives that were activated are kept. */
 import { createHash } from 'node:crypto';
-import { chmod, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { chmod, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { makeDirectory } from '../config/directories.ts';
 
 export interface KeptBundle {
   readonly archive: Buffer;
@@ -41,7 +42,7 @@ export class BundleStore {
   }
 
   async #save({ archive, etag }: KeptBundle): Promise<void> {
-    await mkdir(this.#dir, { recursive: true, mode: 0o700 });
+    makeDirectory(this.#dir, 0o700);
     await chmod(this.#dir, 0o700);
     const there = await readFile(join(this.#dir, NAME)).catch(() => null);
     if (there !== null && !there.equals(archive)) await this.#write(BEFORE, there);
@@ -77,7 +78,7 @@ export class BundleStore {
     return this.#inTurn(async () => {
       if (content === null) await rm(join(this.#dir, 'pinned'), { force: true });
       else {
-        await mkdir(this.#dir, { recursive: true, mode: 0o700 });
+        makeDirectory(this.#dir, 0o700);
         await this.#write('pinned', content);
       }
     });

@@ -3,10 +3,11 @@
  * only evaluates does not. Source: contracts 3 and 5, architecture 8.
  */
 import { createHash } from 'node:crypto';
-import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, relative, resolve, sep } from 'node:path';
 import { gzipSync } from 'node:zlib';
+import { makeDirectory } from '../config/directories.ts';
 import type { BundleManifest } from './bundle-format.ts';
 import { readTarGz } from './bundle-format.ts';
 import { findLogSources } from './log-sources.ts';
@@ -241,7 +242,7 @@ async function describe(
 
 /** Each file appears whole or not at all: a reader never sees half a module. The manifest comes last. */
 async function writeBundle(out: string, { wasm, plan }: Built, manifest: BundleManifest): Promise<void> {
-  await mkdir(out, { recursive: true });
+  makeDirectory(out);
   await replaceFile(join(out, 'policy.wasm'), wasm);
   // A plan is mostly repetition: a fifteenth of its size when packed.
   await replaceFile(join(out, 'plan.json.gz'), gzipSync(plan, { level: 9 }));

@@ -1,10 +1,11 @@
 /** Finds and runs the OPA command line: the only program that turns Rego into WASM. Source: architecture 8, contracts 5. */
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { access, constants, mkdir, readFile, rename } from 'node:fs/promises';
+import { access, constants, readFile, rename } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { makeDirectory } from '../config/directories.ts';
 
 /** The version everything is compiled with; `tools/opa/go.mod` names the same one. */
 export const OPA_VERSION = '1.22.0';
@@ -101,7 +102,7 @@ async function buildTool(env: NodeJS.ProcessEnv, notes: string[]): Promise<strin
   const target = join(cache, `opa-${OPA_VERSION}-${createHash('sha256').update(lock).digest('hex').slice(0, 12)}`);
   if ((await isExecutable(target)) && (await versionOf(target)) === OPA_VERSION) return target;
   if (!(await goIsNewEnough(env, notes))) return null;
-  await mkdir(cache, { recursive: true });
+  makeDirectory(cache);
   const partial = `${target}.${process.pid}`;
   const go = { ...env, CGO_ENABLED: '0', GOFLAGS: '-mod=readonly' };
   const built = await run('go', ['build', '-trimpath', '-o', partial, '.'], {

@@ -1,7 +1,8 @@
 /** The secret mixed into API key hashes: a copy of the database alone verifies nothing. Source: contracts 5. */
 import { randomBytes } from 'node:crypto';
-import { chmodSync, linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, linkSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { makeDirectory } from '../config/directories.ts';
 import { Secret } from '../core/secret.ts';
 import { databaseFile, isServerDatabase } from './database.ts';
 
@@ -39,7 +40,7 @@ function readIfThere(file: string): string | null {
 
 /** Written whole, then linked: of two processes starting together one wins and both read the same bytes. */
 function make(file: string): string {
-  mkdirSync(dirname(file), { recursive: true });
+  makeDirectory(dirname(file));
   const draft = `${file}.${randomBytes(6).toString('hex')}`;
   writeFileSync(draft, `${randomBytes(BYTES).toString('base64url')}\n`, { mode: 0o600, flag: 'wx' });
   try {

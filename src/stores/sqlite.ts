@@ -1,5 +1,5 @@
 /** SQLite (Node's own) as the database: one file, one connection, no other process needed. Source: architecture 7. */
-import { closeSync, mkdirSync, openSync } from 'node:fs';
+import { closeSync, openSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
 import { setTimeout } from 'node:timers/promises';
@@ -13,6 +13,7 @@ import {
   SqliteIntrospector,
   SqliteQueryCompiler,
 } from 'kysely';
+import { makeDirectory } from '../config/directories.ts';
 import type { Backend } from './database.ts';
 
 /** `file` null: in memory. `patience`: milliseconds to wait for another process's write lock. */
@@ -43,7 +44,7 @@ export function openSqlite(file: string | null, patience: number): Backend {
 
 /** SQLite would make the file readable by everyone; its journal files take the mode of the database. */
 function createPrivately(file: string): void {
-  mkdirSync(dirname(file), { recursive: true });
+  makeDirectory(dirname(file));
   closeSync(openSync(file, 'a', 0o600));
 }
 
