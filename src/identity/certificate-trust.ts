@@ -100,10 +100,10 @@ export class Trust {
     if (fault !== null) return fault;
     const path = this.#path(leaf.x509, others, now);
     if (path === null) return this.#byTls(leaf, checkedBy);
-    const revoked = this.#revocation([leaf.x509, ...path], now);
-    if (revoked !== null) return revoked;
+    const revocation = this.#revocation([leaf.x509, ...path], now);
+    if (typeof revocation !== 'number') return revocation;
     const ends = [leaf.x509, ...path].map(({ validToDate }) => validToDate.getTime());
-    return { kind: 'good', until: Math.min(...ends) };
+    return { kind: 'good', until: Math.min(revocation, ...ends) };
   }
 
   /**
@@ -153,11 +153,13 @@ export class Trust {
     return climb(leaf, []);
   }
 
-  #revocation(path: readonly X509Certificate[], now: number): Verdict | null {
-    if (this.#files.crl.length === 0) return null;
+  /** A refusal, or until when the lists can say that nothing was taken back (RFC 5280 5.1.2.5), epoch milliseconds. */
+  #revocation(path: readonly X509Certificate[], now: number): Verdict | number {
+    let until = Number.POSITIVE_INFINITY;
+    if (this.#files.crl.length === 0) return until;
     for (const [at, certificate] of path.entries()) {
       const issuer = path[at + 1];
-      if (issuer === undefined) return null;
+      if (issuer === undefined) return until;
       const name = authorityOf(issuer)?.name ?? Buffer.alloc(0);
       const lists = this.#anchors.lists.filter((list) => list.issuer.equals(name) && list.isSignedBy(issuer));
       const current = lists.filter(({ thisUpdate, nextUpdate }) => thisUpdate <= now && now < nextUpdate);
@@ -168,8 +170,9 @@ export class Trust {
       if (current.length === 0 && (at === 0 || lists.length > 0)) {
         return { kind: 'unavailable', detail: 'no current revocation list of the issuer' };
       }
+      if (current.length > 0) until = Math.min(until, Math.max(...current.map(({ nextUpdate }) => nextUpdate)));
     }
-    return null;
+    return until;
   }
 }
 

@@ -221,6 +221,20 @@ describe('a client certificate of the connection', () => {
     provider = before;
   });
 
+  test('is remembered no longer than the list of its issuer speaks for', async () => {
+    verifies('SF-57');
+    const ends = { thisUpdate: new Date(now - 1000), nextUpdate: new Date(Math.ceil(now / 1000) * 1000 + 60_000) };
+    writeFileSync(at('crl.pem'), await issuing.crl([], ends));
+    const before = provider;
+    provider = await mtls.create(mtlsSchema.parse({ kind: 'mtls', ca: 'ca.pem', crl: 'crl.pem' }), around.env);
+    expect(await ask(alice)).toMatchObject({ kind: 'authenticated' });
+    now = ends.nextUpdate.getTime() - 1;
+    expect(await ask(alice)).toMatchObject({ kind: 'authenticated' });
+    now += 1;
+    expect(await ask(alice)).toMatchObject({ reason: 'unavailable' });
+    provider = before;
+  });
+
   test('over authorities that only the client sends needs nothing but the root in ca', async () => {
     verifies('S-73', 'SF-57');
     const between = await issuing.authority('CN=Between');
