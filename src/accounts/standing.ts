@@ -17,8 +17,14 @@ export interface StandingOptions {
   needsSecondFactor(role: string): boolean;
 }
 
+/** Who asks, and when. */
+export interface Asking {
+  readonly principal: Admitted['principal'];
+  readonly received: Pick<Admitted['received'], 'receivedAt'>;
+}
+
 /** @throws GatewayError INVALID_CREDENTIALS where the database says otherwise by now */
-export type RequireStanding = (exchange: Admitted) => Promise<void>;
+export type RequireStanding = (exchange: Asking) => Promise<void>;
 
 /** Asks the database, past everything that is remembered. Callers of other kinds are nowhere else than in their credential. */
 export function standingCheck(options: StandingOptions): RequireStanding {

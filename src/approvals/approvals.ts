@@ -14,11 +14,12 @@ import type { Principal } from '../core/principal.ts';
 import { scrubText } from '../core/redaction.ts';
 import type { ApprovalGate } from '../pipeline/stages/approve.ts';
 import type { EVERY_TENANT } from '../stores/api-keys.ts';
-import type { ApprovalPage, ApprovalRecord, ApprovalStore } from '../stores/approvals.ts';
+import type { ApprovalPage, ApprovalRecord, ApprovalStore, Approver } from '../stores/approvals.ts';
 import type { ApprovalEvent, Origin } from './approval.ts';
 import { linksOf, timeText } from './approval.ts';
 import { argumentsOf, digestOf } from './digest.ts';
-import { actorsOf, callOf, isPerson, isSamePerson, mismatch, requesterOf } from './rules.ts';
+import { closed, decided, invalid } from './refusals.ts';
+import { actorsOf, callOf, isSamePerson, mismatch, requesterOf, requireFit } from './rules.ts';
 import type { ApprovalTokens, TokenClaims } from './token.ts';
 
 export interface ApprovalsOptions {
@@ -30,6 +31,8 @@ export interface ApprovalsOptions {
   readonly ttlMs: number;
   /** An approver must have proved a second factor. */
   readonly requireMfa: boolean;
+  /** Also services, and keys that were made with a second factor, may decide. */
+  readonly allowPrograms: boolean;
   /** Open requests of one caller. */
   readonly maxPending: number;
   readonly retentionMs: number;
@@ -37,6 +40,12 @@ export interface ApprovalsOptions {
   readonly everyTenant: typeof EVERY_TENANT;
   /** Base of the links, or null for relative ones. */
   readonly publicUrl: string | null;
+  /** Other ids of the same person: an account here and who it is at other providers. */
+  aliases(id: string): Promise<readonly string[]>;
+  /** Rejects with a GatewayError where the database says by now that this credential is good for nothing. */
+  requireStanding(principal: Principal): Promise<void>;
+  /** Whether who approved is switched off. */
+  isOff(record: ApprovalRecord, approver: Approver): boolean;
   /** Takes secrets out of what approvers see. */
   redact(value: unknown, server: string | null, tool: string | null): unknown;
   /** Told of every step once, in the process where it happened. Must not throw. */
@@ -78,6 +87,7 @@ export class Approvals implements ApprovalGate {
     if (wrong !== null) throw invalid(wrong.why, wrong.message, record.id);
     if (record.token_id !== claims.jti) throw invalid('replaced', 'The approval token is not valid', record.id);
     if (record.state !== 'approved') throw closed(record);
+    if (this.#isWithdrawn(record)) throw invalid('approver_off', 'Who approved the call is switched off', record.id);
     const facts: ApprovalFacts = {
       present: true,
       verified: true,
@@ -165,8 +175,10 @@ export class Approvals implements ApprovalGate {
   async #current(tenant: string, openKey: string): Promise<ApprovalRecord | null> {
     const { store, clock } = this.#options;
     const known = await store.findOpen(tenant, openKey);
-    if (known === null || known.expires_at > clock.now()) return known;
-    await this.#expire(tenant, known.id);
+    if (known === null) return null;
+    const isWithdrawn = this.#isWithdrawn(known);
+    if (known.expires_at > clock.now() && !isWithdrawn) return known;
+    await this.#expire(tenant, known.id, isWithdrawn ? known.expires_at : undefined);
     return null;
   }
 
@@ -258,7 +270,7 @@ export class Approvals implements ApprovalGate {
     const { tenant_id } = principal;
     const record = await this.find(tenant_id, id);
     if (record === null) throw new GatewayError('NOT_FOUND');
-    this.#requireApprover(record, principal);
+    await this.#requireApprover(record, principal);
     const reason = verdict.reason === null ? null : scrubText(verdict.reason.trim().slice(0, MAX_REASON));
     if (verdict.action === 'reject' && (reason === null || reason === '')) {
       throw new GatewayError('UNPROCESSABLE', {
@@ -285,16 +297,20 @@ export class Approvals implements ApprovalGate {
     return after;
   }
 
-  #requireApprover(record: ApprovalRecord, principal: Principal): void {
-    if (isSamePerson(record.requester, principal)) {
+  /** What is remembered of the approver is asked for again: an account may have been taken away a moment ago. */
+  async #requireApprover({ requester }: ApprovalRecord, principal: Principal): Promise<void> {
+    const { aliases, requireStanding } = this.#options;
+    const known = await this.#stored(() => aliases(principal.id));
+    if (isSamePerson(requester, principal, known)) {
       throw new GatewayError('FORBIDDEN', { message: 'Another person than the requester has to decide' });
     }
-    if (!isPerson(principal)) {
-      throw new GatewayError('FORBIDDEN', { message: 'A person has to decide, in their own name' });
-    }
-    if (this.#options.requireMfa && !principal.auth.mfa_verified) {
-      throw new GatewayError('MFA_REQUIRED', { message: 'Deciding on approvals needs a second factor' });
-    }
+    requireFit(principal, this.#options);
+    await this.#stored(() => requireStanding(principal));
+  }
+
+  /** Whether the yes of somebody who may do nothing any more was given; it is worth nothing then. */
+  #isWithdrawn(record: ApprovalRecord): boolean {
+    return record.state === 'approved' && record.decided_by !== null && this.#options.isOff(record, record.decided_by);
   }
 
   // --- time ---
@@ -310,9 +326,10 @@ export class Approvals implements ApprovalGate {
     }
   }
 
-  async #expire(tenant: string | typeof EVERY_TENANT, id?: string): Promise<void> {
+  async #expire(tenant: string | typeof EVERY_TENANT, id?: string, by?: number): Promise<void> {
     const { store, clock } = this.#options;
-    for (const record of await store.expire(tenant, clock.now(), id)) this.#report('expired', record, null, null);
+    const at = Math.max(clock.now(), by ?? 0);
+    for (const record of await store.expire(tenant, at, id)) this.#report('expired', record, null, null);
   }
 
   #report(type: ApprovalEvent['type'], approval: ApprovalRecord, principal: Principal | null, origin: Origin | null) {
@@ -365,33 +382,4 @@ function reasonsOf({ deny, obligations }: Decision): readonly PublicReason[] {
   }
   if (deny.length > 0) return deny.map(({ code, message }) => ({ code, message }));
   return [{ code: 'APPROVAL_REQUIRED', message: ASKED }];
-}
-
-function invalid(why: string, message: string, id?: string): GatewayError {
-  return new GatewayError('APPROVAL_INVALID', {
-    message,
-    reasons: [{ code: 'APPROVAL_INVALID', message }],
-    data: { why, ...(id === undefined ? {} : { approval_id: id }) },
-  });
-}
-
-/** Why an approval that was good once is not any more, or never was. */
-function closed(record: ApprovalRecord): GatewayError {
-  switch (record.state) {
-    case 'used':
-      return invalid('used', 'The approval was used before; each is good for one call', record.id);
-    case 'rejected':
-      return invalid('rejected', `The call was rejected: ${record.decision_reason ?? 'no reason given'}`, record.id);
-    case 'expired':
-      return invalid('expired', 'The approval has expired; ask again', record.id);
-    default:
-      return invalid('not_approved', 'The call is not approved', record.id);
-  }
-}
-
-function decided({ id, state }: ApprovalRecord): GatewayError {
-  return new GatewayError('CONFLICT', {
-    message: state === 'expired' ? 'The request has expired: it counts as rejected' : `It was decided before: ${state}`,
-    details: { approval_id: id, state },
-  });
 }

@@ -1,4 +1,5 @@
 /** Who may decide, and which call an approval is for. Source: design 2.4, security 2.9. */
+import { GatewayError } from '../core/errors.ts';
 import type { Classified } from '../core/exchange.ts';
 import type { Actor, Principal } from '../core/principal.ts';
 import type { ApprovalCall, ApprovalRecord, ApprovalRequester } from '../stores/approvals.ts';
@@ -25,23 +26,47 @@ export function requesterOf(principal: Principal): ApprovalRequester {
 /**
  * Two pairs of eyes: true when the approver is the requester, is (or acts for) somebody of its chain, or is the same
  * person as one of these under another id of another identity provider.
+ * @param aliases other ids that are known to be the approver's
  */
-export function isSamePerson(requester: ApprovalRequester, approver: Principal): boolean {
+export function isSamePerson(
+  requester: ApprovalRequester,
+  approver: Principal,
+  aliases: readonly string[] = [],
+): boolean {
   const asked = new Set([requester.id, ...requester.actors]);
-  if ([approver.id, ...actorsOf(approver)].some((id) => asked.has(id))) return true;
-  const isActing = (name: string): boolean => same(name, approver.email) || same(name, approver.username);
-  if (requester.actor_names?.some(isActing)) return true;
-  return same(requester.email, approver.email) || same(requester.username, approver.username);
+  if ([approver.id, ...aliases, ...actorsOf(approver)].some((id) => asked.has(id))) return true;
+  // One provider's user name is another's address, or its id.
+  const { username, email, actor_names = [] } = requester;
+  const names = new Set([username, email, ...actor_names, ...asked].map(plain));
+  names.delete('');
+  return [approver.username, approver.email, approver.id].some((name) => names.has(plain(name)));
 }
 
-function same(one: string | null, other: string | null): boolean {
-  if (one === null || other === null || one === '') return false;
-  return one.normalize('NFKC').toLowerCase() === other.normalize('NFKC').toLowerCase();
+const plain = (name: string | null): string => (name ?? '').normalize('NFKC').trim().toLowerCase();
+
+/** What is asked of who decides. */
+export interface Fitness {
+  readonly requireMfa: boolean;
+  readonly allowPrograms: boolean;
 }
 
-/** A yes is a person's: neither a program's nor one said on somebody's behalf. */
-export function isPerson(principal: Principal): boolean {
-  return principal.type !== 'agent' && principal.type !== 'anonymous' && principal.actor === null;
+/**
+ * A yes is a person's, who signed in for it: neither a program's nor one said on somebody's behalf. What a key was once
+ * made with shows nothing of who holds it now.
+ * @throws GatewayError FORBIDDEN, MFA_REQUIRED
+ */
+export function requireFit(principal: Principal, { requireMfa, allowPrograms }: Fitness): void {
+  const { type, actor, auth } = principal;
+  const isFit = actor === null && (type === 'user' || (type === 'service' && allowPrograms));
+  if (!isFit) throw new GatewayError('FORBIDDEN', { message: 'A person has to decide, in their own name' });
+  if (!requireMfa) return;
+  if (!auth.mfa_verified) {
+    throw new GatewayError('MFA_REQUIRED', { message: 'Deciding on approvals needs a second factor' });
+  }
+  const isKey = auth.method === 'api-key' || auth.key_id !== null;
+  if (!isKey || allowPrograms) return;
+  const message = 'Deciding on approvals needs a second factor of the person, and an API key shows none: log in';
+  throw new GatewayError('MFA_REQUIRED', { message });
 }
 
 /** What is asked for now, in the words of what was approved. */

@@ -83,6 +83,8 @@ routes:
   - { match: /v1, protocol: llm, model: tiny-gate, identity: [keys, accounts] }
 
 policy: { bundle: ${JSON.stringify(policies)}, decision_log: { file: ./decisions.jsonl } }
+# The second administrator of the demo is an API key; people who approve log in, with a second factor.
+approvals: { allow_programs: true }
 stores: { database: "sqlite:./portcullis.db" }
 audit: { mode: best-effort, file: ./audit.jsonl }
 `;

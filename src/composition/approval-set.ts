@@ -1,4 +1,5 @@
 /** Makes the approvals of one generation, and reports what happens to them: to audit, metrics and the webhook. */
+import { standingCheck } from '../accounts/standing.ts';
 import { DECIDE } from '../approvals/api.ts';
 import type { ApprovalEvent } from '../approvals/approval.ts';
 import { Approvals } from '../approvals/approvals.ts';
@@ -9,6 +10,7 @@ import type { AuditDraft } from '../audit/event.ts';
 import { createRedactor } from '../audit/redaction.ts';
 import type { Config } from '../config/schema.ts';
 import type { Admitted } from '../core/exchange.ts';
+import { makePrincipal, type Principal } from '../core/principal.ts';
 import { scrubText } from '../core/redaction.ts';
 import { EVERY_TENANT } from '../stores/api-keys.ts';
 import type { Platform } from './assembly.ts';
@@ -39,10 +41,15 @@ export function buildApprovals(config: Config, platform: Platform, cleanup: Asyn
     logger,
     ttlMs: approvals.ttl_seconds * 1000,
     requireMfa: approvals.require_mfa,
+    allowPrograms: approvals.allow_programs,
     maxPending: approvals.max_pending,
     retentionMs: approvals.retention_days * DAY_MS,
     publicUrl,
     everyTenant: EVERY_TENANT,
+    aliases: (id) => platform.accounts.identities.aliasesOf(id),
+    requireStanding: standing(config, platform),
+    isOff: ({ tenant_id }, { id, key_id }) =>
+      platform.switches.refusalOf(makePrincipal({ id, tenant_id, auth: { key_id } }, 'approvals', 'none')) !== null,
     redact: (value, server, tool) => redactor(value, sensitiveParams(config, server, tool)),
     onEvent(event) {
       platform.onApproval(event);
@@ -53,6 +60,15 @@ export function buildApprovals(config: Config, platform: Platform, cleanup: Asyn
   sweep.unref();
   cleanup.defer(() => clearInterval(sweep));
   return service;
+}
+
+/** Past what a gateway remembers of sessions and keys. */
+function standing({ identity, accounts }: Config, { accounts: stores, keys, clock }: Platform) {
+  const check = standingCheck({
+    ...{ sessions: stores.sessions, keys, kindOf: (name) => identity[name]?.kind },
+    needsSecondFactor: (role) => accounts.mfa.required_roles.includes(role),
+  });
+  return (principal: Principal) => check({ principal, received: { receivedAt: clock.now() } });
 }
 
 function sensitiveParams({ servers }: Config, server: string | null, tool: string | null): readonly string[] {

@@ -26,6 +26,12 @@ export function approvalsSchema(secret: z.ZodType<Secret, string | Secret>) {
       .describe(
         'approvers need a second factor; the policy’s data has a switch of its own, and the stricter one counts',
       ),
+    allow_programs: z
+      .boolean()
+      .default(false)
+      .describe(
+        'services may decide too, and a second factor that an API key was made with counts; without it only people who log in decide',
+      ),
     max_pending: z.int().min(1).max(10_000).default(50).describe('requests of one caller that wait at the same time'),
     retention_days: z
       .int()

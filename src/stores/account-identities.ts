@@ -20,6 +20,8 @@ export interface AccountIdentityStore {
    * already.
    */
   register(record: AccountRecord, identity: ForeignIdentity): Promise<'done' | 'taken' | 'linked'>;
+  /** Every other id of whoever has this one, as an account or at another provider: accounts and their subjects. */
+  aliasesOf(id: string): Promise<readonly string[]>;
   /** Issuers by account, of these accounts. */
   issuersOf(accountIds: readonly string[]): Promise<ReadonlyMap<string, string>>;
 }
@@ -51,6 +53,15 @@ export function createAccountIdentityStore({ queries }: Database): AccountIdenti
         if (error instanceof Undone) return 'linked';
         throw error;
       }
+    },
+    async aliasesOf(id) {
+      const theirs = queries.selectFrom('account_identities').select('account_id').where('subject', '=', id);
+      const rows = await queries
+        .selectFrom('account_identities')
+        .select(['account_id', 'subject'])
+        .where((e) => e.or([e('account_id', '=', id), e('account_id', 'in', theirs)]))
+        .execute();
+      return [...new Set(rows.flatMap(({ account_id, subject }) => [account_id, subject]))].filter((one) => one !== id);
     },
     async issuersOf(accountIds) {
       if (accountIds.length === 0) return new Map();

@@ -30,6 +30,9 @@ export function accountIdentitiesContract(name: string, url: () => Promise<strin
     expect(await identities.register(taken, { ...MIA, subject: 'else' })).toBe('taken');
     expect(await identities.accountOf({ ...MIA, subject: 'else' })).toBeNull();
     expect([...(await identities.issuersOf(['usr_mia', 'usr_nobody']))]).toEqual([['usr_mia', MIA.issuer]]);
+    expect([...(await identities.aliasesOf('usr_mia'))]).toEqual(['mia']);
+    expect([...(await identities.aliasesOf('mia'))]).toEqual(['usr_mia']);
+    expect([...(await identities.aliasesOf('Mia'))]).toEqual([]);
     await createAccountStore(other).delete('usr_mia');
     expect(await identities.accountOf(MIA)).toBeNull();
     expect(await identities.register(record('later'), MIA)).toBe('done');

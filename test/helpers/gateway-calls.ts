@@ -9,10 +9,12 @@ export interface Answer {
   readonly requestId: string;
 }
 
+/** `key`: an API key, or the token of somebody who logged in. */
 export async function call(url: string, init: RequestInit & { key?: string; json?: unknown } = {}): Promise<Answer> {
   const { key, json, ...rest } = init;
   const headers = new Headers(rest.headers);
-  if (key !== undefined) headers.set('x-api-key', key);
+  if (key?.startsWith('eyJ')) headers.set('authorization', `Bearer ${key}`);
+  else if (key !== undefined) headers.set('x-api-key', key);
   if (json !== undefined) headers.set('content-type', 'application/json');
   const body = json === undefined ? {} : { body: JSON.stringify(json), method: 'POST' };
   const response = await fetch(url, { ...body, ...rest, headers });

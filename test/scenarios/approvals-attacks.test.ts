@@ -3,11 +3,13 @@ import { createHmac } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { TestGateway } from '../helpers/gateway.ts';
-import { dataWithoutLimits, POLICIES, startGateway } from '../helpers/gateway.ts';
+import { ADMIN_TOKEN, dataWithoutLimits, POLICIES, startGateway } from '../helpers/gateway.ts';
 import type { Answer } from '../helpers/gateway-calls.ts';
 import { call } from '../helpers/gateway-calls.ts';
+import { KEYS_AND_PEOPLE, personToken } from '../helpers/people.ts';
 import type { Example } from '../helpers/processes.ts';
 import { ROOT, startExample, temporaryDirectory } from '../helpers/processes.ts';
 import type { Recorder } from '../helpers/upstreams.ts';
@@ -72,6 +74,7 @@ beforeAll(async () => {
   gateway = await startGateway(
     {
       servers: { orders: server, twin: server, listed: server },
+      identity: KEYS_AND_PEOPLE,
       routes: [{ match: '/mcp/orders', protocol: 'mcp', server: 'orders', identity: ['keys'] }],
       policy: { bundle: POLICIES, data: dataFile, watch: false },
       approvals: { max_pending: 10_000 },
@@ -80,30 +83,53 @@ beforeAll(async () => {
   );
   const person = { type: 'user', mfa_verified: true } as const;
   const asker = { roles: ['admin'], username: 'alice', email: 'alice@example.com' };
-  const decider = { ...person, roles: [], permissions: ['approvals:decide'] };
   const made: Record<string, Parameters<TestGateway['key']>> = {
     admin: ['admin', { ...person, ...asker, permissions: ['approvals:decide'] }],
     'admin-second-key': ['admin', { ...person, permissions: ['approvals:decide'] }],
-    'same-username': ['admin', { ...decider, owner_id: 'ldap:alice', username: 'Alice' }],
-    'same-email': ['admin', { ...decider, owner_id: 'idp|1', email: 'ALICE@example.com' }],
     'other-admin': ['admin', { ...person, owner_id: 'user-other' }],
     'same-id-service': ['admin', { type: 'service' }],
     'foreign-admin': ['admin', { ...person, tenant_id: 'rival' }],
     'approver-admin': ['admin', { ...person, owner_id: 'user-approver' }],
     nobody: ['nobody', { roles: [] }],
     developer: ['developer', person],
-    approver: ['approver', decider],
-    'star-approver': ['approver', { ...decider, owner_id: 'user-star', permissions: ['approvals:*'] }],
-    'prefix-only': [
-      'approver',
-      { ...decider, owner_id: 'user-prefix', permissions: ['approvals', 'approvals:decide2'] },
-    ],
-    'no-mfa': ['approver', { ...decider, owner_id: 'user-no-mfa', mfa_verified: false }],
-    'agent-approver': ['approver', { ...decider, owner_id: 'agent-7', type: 'agent' }],
-    'foreign-approver': ['approver', { ...decider, tenant_id: 'rival' }],
+    'key-of-a-person': ['approver', { ...person, roles: [], permissions: ['approvals:decide'] }],
+    'key-of-a-service': ['bot', { type: 'service', mfa_verified: true, roles: [], permissions: ['approvals:decide'] }],
   };
   for (const [name, facts] of Object.entries(made)) keys[name] = await gateway.key(...facts);
+  const permissions = ['approvals:decide'];
+  const decider = { sub: 'user-approver', permissions };
+  const people: Record<string, Readonly<Record<string, unknown>>> = {
+    'same-username': { sub: 'ldap:alice', username: 'Alice', permissions },
+    'same-email': { sub: 'idp|1', email: 'ALICE@example.com', permissions },
+    'address-as-username': { sub: 'idp|2', username: ' alice@Example.com', permissions },
+    'name-as-id': { sub: 'ALICE', permissions },
+    'linked-account': { sub: 'subject-of-alice', permissions },
+    approver: decider,
+    'star-approver': { sub: 'user-star', permissions: ['approvals:*'] },
+    'prefix-only': { sub: 'user-prefix', permissions: ['approvals', 'approvals:decide2'] },
+    'no-mfa': { sub: 'user-no-mfa', permissions, amr: ['pwd'] },
+    'agent-approver': { sub: 'agent-7', permissions, principal_type: 'agent' },
+    'service-approver': { sub: 'bot-7', permissions, roles: ['service'] },
+    'on-behalf': { ...decider, act: { sub: 'agent-7' } },
+    'foreign-approver': { ...decider, tenant_id: 'rival' },
+    'switched-off': { sub: 'user-off', permissions },
+  };
+  for (const [name, claims] of Object.entries(people)) keys[name] = personToken(claims, time);
+  // Who asks has an account here, and logs in at another provider as somebody of another name.
+  const database = new DatabaseSync(join(gateway.home, 'portcullis.db'));
+  const link = 'INSERT INTO account_identities (issuer, subject, account_id, created_at) VALUES (?, ?, ?, 0)';
+  database.prepare(link).run('https://people.example.com', 'subject-of-alice', 'user-admin');
+  database.close();
+  await switchOff('user-off');
 });
+
+/** Switches somebody off. */
+async function switchOff(name: string): Promise<void> {
+  const headers = { authorization: `Bearer ${ADMIN_TOKEN}`, 'content-type': 'application/json' };
+  const body = JSON.stringify({ kind: 'principal', name });
+  const answer = await fetch(`${gateway.admin}/switches`, { method: 'POST', headers, body });
+  expect(answer.status, await answer.text()).toBe(201);
+}
 
 afterAll(async () => {
   await gateway?.[Symbol.asyncDispose]();
@@ -286,6 +312,22 @@ describe('a decision by', () => {
     const reached = attempt.before?.includes('use') === true ? 1 : 0;
     unapproved += Math.max(0, count(table) - reached);
   });
+});
+
+test('the yes of somebody who is switched off since is worth nothing, and the call can be asked for again', async () => {
+  verifies('SF-32');
+  const { id, table } = await ask();
+  const key = personToken({ sub: 'user-off-later', permissions: ['approvals:decide'] }, time);
+  expect((await post(key, `/approve/${id}`, {})).status).toBe(200);
+  const token = await tokenOf(id);
+  await switchOff('user-off-later');
+  const used = await use({ name: '', expect: {} }, token, table, false);
+  expect(told(used)).toMatchObject({ code: 'APPROVAL_INVALID', why: 'approver_off' });
+  const again = await use({ name: '', expect: {} }, undefined, table, false);
+  expect(told(again)).toMatchObject({ code: 'APPROVAL_REQUIRED', state: 'pending' });
+  expect((told(again) as { approval_id?: string }).approval_id).not.toBe(id);
+  unapproved += count(table);
+  expect(count(table)).toBe(0);
 });
 
 test('no critical call was made without the yes of another person', () => {

@@ -7,6 +7,7 @@ import type { TestGateway } from '../helpers/gateway.ts';
 import { ADMIN_TOKEN, POLICIES, startGateway } from '../helpers/gateway.ts';
 import { call } from '../helpers/gateway-calls.ts';
 import { connectLegacy, connectModern, textOf } from '../helpers/gateway-mcp.ts';
+import { KEYS_AND_PEOPLE, personToken } from '../helpers/people.ts';
 import type { PolicyDirectory } from '../helpers/policy-dir.ts';
 import { documentedRego, NO_COMPILER, policyDirectory } from '../helpers/policy-dir.ts';
 import type { Service } from '../helpers/upstreams.ts';
@@ -125,6 +126,7 @@ beforeAll(async () => {
   });
   const harmless = Object.fromEntries(TOOLS.map((name) => [name, { type: 'query', sensitivity: 'low' }] as const));
   gateway = await startGateway({
+    identity: KEYS_AND_PEOPLE,
     servers: {
       crm: { url: `${upstream.url}/mcp`, tools: harmless },
       clinic: { url: `${upstream.url}/mcp`, tags: ['private'], tools: harmless },
@@ -244,7 +246,7 @@ describe.skipIf(NO_COMPILER !== null)('an approval that a package demands', () =
     });
     const { approval_id = '', expires_at = '' } = error.details;
     expect(Date.parse(expires_at) - Date.now()).toBeLessThanOrEqual(60_000);
-    const boss = await gateway.key('boss', { permissions: ['approvals:decide'], mfa_verified: true });
+    const boss = personToken({ sub: 'boss', permissions: ['approvals:decide'] }, Date.now());
     expect((await call(`${gateway.url}/approve/${approval_id}`, { key: boss, json: {} })).status).toBe(200);
     const { token } = (await call(`${gateway.url}/approvals/${approval_id}`, { key })).body as { token: string };
     const count = seen.length;

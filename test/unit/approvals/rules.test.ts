@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { isPerson, isSamePerson, mismatch, requesterOf } from '../../../src/approvals/rules.ts';
+import { isSamePerson, mismatch, requesterOf, requireFit } from '../../../src/approvals/rules.ts';
+import type { GatewayError } from '../../../src/core/errors.ts';
 import type { Principal, PrincipalFacts } from '../../../src/core/principal.ts';
 import { makePrincipal } from '../../../src/core/principal.ts';
 import { joinParties } from '../../../src/identity/delegation-rights.ts';
@@ -39,11 +40,50 @@ describe('two pairs of eyes', () => {
     expect(isSamePerson({ ...requester, username: null, email: '' }, who({ id: 'bob', email: '' }))).toBe(false);
   });
 
-  test('programs and delegates do not decide', () => {
-    expect(isPerson(who({ id: 'bob', type: 'agent' }))).toBe(false);
-    expect(isPerson(who({ id: 'x', type: 'anonymous' }))).toBe(false);
-    expect(isPerson(who({ id: 'bob', actor: { id: 'agent-1', type: 'agent', actor: null } }))).toBe(false);
-    expect(isPerson(who({ id: 'bob', type: 'user' }))).toBe(true);
+  test('another spelling of a name, and another id of an account, is the same person', () => {
+    expect(isSamePerson(requester, who({ id: 'x', username: 'Alice@Example.COM ' }))).toBe(true);
+    expect(isSamePerson(requester, who({ id: 'ALICE' }))).toBe(true);
+    expect(isSamePerson({ ...requester, id: 'bob@example.com' }, who({ id: 'x', email: 'Bob@example.com' }))).toBe(
+      true,
+    );
+    expect(isSamePerson(requester, who({ id: 'subject-77' }), ['usr_1', 'user-admin'])).toBe(true);
+    expect(isSamePerson(requester, who({ id: 'subject-77' }), ['usr_1'])).toBe(false);
+    expect(isSamePerson({ ...requester, username: null, email: null }, who({ id: 'bob', username: ' ' }))).toBe(false);
+  });
+
+  const proved = { mfa_verified: true, key_id: null };
+  const byPerson = (facts: PrincipalFacts) => makePrincipal({ auth: proved, ...facts }, 'idp', 'bearer');
+  const strict = { requireMfa: true, allowPrograms: false };
+  const open = { requireMfa: true, allowPrograms: true };
+  const outcome = (principal: Principal, rules: typeof strict) => {
+    try {
+      requireFit(principal, rules);
+      return 'fit';
+    } catch (error) {
+      return (error as GatewayError).code;
+    }
+  };
+
+  test('who decides is a person that showed a second factor now', () => {
+    const actor = { id: 'agent-1', type: 'agent', actor: null } as const;
+    const rows: [Principal, string, string][] = [
+      [byPerson({ id: 'bob', type: 'user' }), 'fit', 'fit'],
+      [byPerson({ id: 'bob', type: 'user', auth: { mfa_verified: false } }), 'MFA_REQUIRED', 'MFA_REQUIRED'],
+      [byPerson({ id: 'bob', type: 'user', auth: { ...proved, key_id: 'k' } }), 'MFA_REQUIRED', 'fit'],
+      [who({ id: 'bob', type: 'user', auth: proved }), 'MFA_REQUIRED', 'fit'],
+      [who({ id: 'bob', type: 'user' }), 'MFA_REQUIRED', 'MFA_REQUIRED'],
+      [byPerson({ id: 'bot', type: 'service' }), 'FORBIDDEN', 'fit'],
+      [who({ id: 'bot', type: 'service', auth: proved }), 'FORBIDDEN', 'fit'],
+      [byPerson({ id: 'bot', type: 'agent' }), 'FORBIDDEN', 'FORBIDDEN'],
+      [byPerson({ id: 'x', type: 'anonymous' }), 'FORBIDDEN', 'FORBIDDEN'],
+      [byPerson({ id: 'bob', type: 'user', actor }), 'FORBIDDEN', 'FORBIDDEN'],
+    ];
+    for (const [principal, strictly, openly] of rows) {
+      expect([outcome(principal, strict), outcome(principal, open)]).toEqual([strictly, openly]);
+    }
+    // Without a second factor asked for, a key will do; a service will not.
+    expect(outcome(who({ id: 'bob', type: 'user' }), { ...strict, requireMfa: false })).toBe('fit');
+    expect(outcome(who({ id: 'bot', type: 'service' }), { ...strict, requireMfa: false })).toBe('FORBIDDEN');
   });
 });
 
