@@ -80,7 +80,7 @@ function mapped(
 /** The first of these claims that is there. A claim's own name may hold dots (a URL), so it is tried before the path. */
 function find(claims: JsonObject, names: readonly string[]): JsonValue | undefined {
   for (const name of names) {
-    const value = Object.hasOwn(claims, name) ? claims[name] : walk(claims, name);
+    const value = Object.hasOwn(claims, name) ? claims[name] : name.includes('.') ? walk(claims, name) : undefined;
     if (value !== undefined && value !== null) return value;
   }
   return undefined;
@@ -191,6 +191,7 @@ function tenure(claims: JsonObject, options: ClaimMapping, now: number): number 
   const given = find(claims, options.claims.tenure_months);
   if (typeof given === 'number') return given >= 0 ? Math.floor(given) : null;
   const hired = find(claims, options.claims.hired_at);
+  if (hired === undefined) return null;
   const from = typeof hired === 'number' ? new Date(hired * 1000) : new Date(typeof hired === 'string' ? hired : '');
   return wholeMonths(from, new Date(now));
 }

@@ -1,5 +1,6 @@
 /** Every algorithm, key and way to spoil a signature. The tokens are made with node:crypto: two views of the same cryptography. */
 import { createPublicKey } from 'node:crypto';
+import { compactVerify, errors } from 'jose';
 import { describe, expect, test } from 'vitest';
 import { isSignatureGood } from '../../../src/identity/signature.ts';
 import type { VerificationKey } from '../../../src/identity/verification-keys.ts';
@@ -42,14 +43,25 @@ function verdict(token: string, name: string, algorithm: string): Promise<boolea
   return isSignatureGood({ kid: null, algorithms: [algorithm], key: keyOf(name) }, algorithm, token);
 }
 
+/** What jose, which shares none of our code, says of the same. */
+async function joseSays(token: string, name: string, algorithm: string): Promise<boolean> {
+  try {
+    await compactVerify(token, keyOf(name), { algorithms: [algorithm] });
+    return true;
+  } catch (error) {
+    if (error instanceof errors.JOSEError) return false;
+    throw error;
+  }
+}
+
 describe('signatures', () => {
   test.each(PAIRS)('%s: only what the key signed is good, whatever happened to the token', async (alg, key) => {
     for (const mutate of MUTATIONS) {
       const recipe: Partial<Recipe> = { header: { alg }, key, mutate };
       const token = forge(recipe, 1_900_000_000);
-      expect(await verdict(token, key, alg), mutate.join()).toBe(
-        mutate.length === 0 || (mutate[0] === 'der-signature' && !alg.startsWith('ES')),
-      );
+      const good = await verdict(token, key, alg);
+      expect(good, mutate.join()).toBe(mutate.length === 0 || (mutate[0] === 'der-signature' && !alg.startsWith('ES')));
+      expect(await joseSays(token, key, alg), `${mutate.join()} for jose`).toBe(good);
     }
   });
 
@@ -78,6 +90,6 @@ describe('signatures', () => {
 
   test('let a technical failure through: it is not the token that is wrong', async () => {
     const key = { kid: null, algorithms: ['ES256'], key: Buffer.from(SECRET) };
-    await expect(isSignatureGood(key, 'ES256', forge({}, 1_900_000_000))).rejects.toThrow(TypeError);
+    await expect(isSignatureGood(key, 'ES256', forge({}, 1_900_000_000))).rejects.toThrow();
   });
 });
