@@ -1,5 +1,5 @@
 /** `GET /api/v1/errors/{code}`: what an error means, where the answer that held it points with `Link: …; rel="help"`. Source: acceptance V-36. */
-import { CATALOGUE, type ErrorCode, GatewayError, isErrorCode } from '../core/errors.ts';
+import { CATALOGUE, type ErrorCode, GatewayError, isErrorCode, OTHER_NAMES } from '../core/errors.ts';
 import type { Endpoint } from './endpoint.ts';
 
 /** Before the code, in links. Both listeners of callers serve it. */
@@ -15,12 +15,20 @@ export function errorEndpoints(): readonly Endpoint[] {
       body: null,
       answer({ params }) {
         const code = params.code ?? '';
+        if (isOtherName(code)) return { status: 200, body: { name: code, codes: OTHER_NAMES[code] } };
         if (!isErrorCode(code)) throw new GatewayError('NOT_FOUND');
-        const { status, title, retryable } = CATALOGUE[code];
-        return { status: 200, body: { code, status, title, retryable, documentation: `docs/errors.md#${code}` } };
+        const { number, status, title, retryable } = CATALOGUE[code];
+        return {
+          status: 200,
+          body: { code, number, status, title, retryable, documentation: `docs/errors.md#${code}` },
+        };
       },
     },
   ];
+}
+
+function isOtherName(name: string): name is keyof typeof OTHER_NAMES {
+  return Object.hasOwn(OTHER_NAMES, name);
 }
 
 /** Value of `Link` for an answer that holds this error (RFC 8288). */
