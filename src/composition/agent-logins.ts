@@ -30,6 +30,7 @@ import type { Endpoint } from '../protocols/endpoint.ts';
 import type { AccountService } from './account-set.ts';
 import type { Platform } from './assembly.ts';
 import { buildRoutes } from './routes.ts';
+import { scopesOfTools } from './tool-scope-rules.ts';
 
 /** `iss` of agents' tokens, which is where clients find out the rest; null while it is off. */
 export function agentIssuer({ accounts, public_url }: Pick<Config, 'accounts' | 'public_url'>): string | null {
@@ -83,23 +84,24 @@ export async function agentEndpoints(
   const entries: Entries = new Entries({
     ...{ store: platform.accounts.oauthEntries, seal, clock },
     clients: { max: settings.registration.max_clients, unusedMs: settings.registration.unused_hours * 3_600_000 },
+    ...{ origin, graceMs: settings.refresh_grace_seconds * 1000 },
     onGrantEnd: (grantId) => people.endGrant(entries, grantId, origin()),
     full: () => new GatewayError('OVERLOADED', { message: 'No more clients can register here', retryAfter: 3600 }),
   });
   const known = knownResources(config, publicUrl);
   const resources = (indicator: string): Resource | null => known.get(canonical(indicator) ?? '') ?? null;
   const publicResource = resourceUri(publicUrl, '');
-  const common = { issuer, config: settings, resources, publicResource, entries };
+  const notes = notesOf(platform, service, config.accounts.tenant, origin);
+  const common = { issuer, config: settings, resources, publicResource, entries, notes };
   const { max_bytes: maxBytes, timeout_ms: timeoutMs } = settings.client_documents;
   // The library and what it brings along are read by those who use it only.
   const { Engine } = await import('../accounts/authorization-server/engine.ts');
   const engine = await Engine.open({
     ...{ ...common, clock, ring, grantMs, cookieKey: seal.nameOf('cookies') },
-    accounts: accountsOf(people, entries, clock.now),
+    accounts: accountsOf(people, entries, clock.now, service.local.lendable),
     fetch: createClientFetch({ maxBytes, timeoutMs, allowsLoopback: config.mode === 'development' }),
     mayFetch: async () =>
       (await shared.hit(`oauth:fetch:${networkOf(origin().source_ip)}`, 60_000)).count <= FETCHES_PER_MINUTE,
-    notes: notesOf(platform, service, config.accounts.tenant, origin),
   });
   const readToken = async (token: string, now: number) => {
     const claims = await tokens.read(token, now, null);
@@ -183,8 +185,14 @@ function peopleOf(config: Config, { accounts: stores, shared }: Platform, servic
   });
 }
 
-function accountsOf(people: People, entries: Entries, now: () => number): EngineOptions['accounts'] {
+function accountsOf(
+  people: People,
+  entries: Entries,
+  now: () => number,
+  lendable: EngineOptions['accounts']['lendable'],
+): EngineOptions['accounts'] {
   return {
+    lendable,
     sessionOf: async (grantId) => (await people.sessionOf(entries, grantId))?.sid ?? null,
     isGood: async (sessionId, accountId) => (await people.standing(sessionId, accountId, now())) !== null,
     claims: (grantId, accountId) => people.claims(entries, grantId, accountId, now()),
@@ -197,15 +205,18 @@ function knownResources(config: Config, publicUrl: string): ReadonlyMap<string, 
     Object.entries(config.identity).flatMap(([name, { kind }]) => (kind === 'local' ? [name] : [])),
   );
   const known = new Map<string, Resource>();
-  const everything = new Set<string>();
-  for (const { match, protocol, identity, scopes = [] } of buildRoutes(config)) {
+  const everything = { scopes: new Set<string>(), optional: new Set<string>() };
+  for (const route of buildRoutes(config)) {
+    const { match, protocol, identity, scopes = [] } = route;
     if (protocol === 'api' || !identity.some((name) => locals.has(name))) continue;
     const audience = resourceUri(publicUrl, match);
-    known.set(audience, { audience, scopes });
-    for (const scope of scopes) everything.add(scope);
+    const optional = scopesOfTools(config, route);
+    known.set(audience, { audience, scopes, optional });
+    for (const scope of scopes) everything.scopes.add(scope);
+    for (const scope of optional) everything.optional.add(scope);
   }
   const audience = resourceUri(publicUrl, '');
-  return known.set(audience, { audience, scopes: [...everything] });
+  return known.set(audience, { audience, scopes: [...everything.scopes], optional: [...everything.optional] });
 }
 
 /** One spelling of a resource's name; null for what can be none (RFC 8707 2). */

@@ -43,6 +43,14 @@ export const authorizationServerSchema = z.strictObject({
     .describe('default: public_url'),
   access_seconds: z.int().min(60).max(86_400).default(900).describe('life of an access token; agents refresh it'),
   code_seconds: z.int().min(10).max(600).default(60).describe('life of an authorization code'),
+  refresh_grace_seconds: z
+    .number()
+    .min(0)
+    .max(10)
+    .default(0)
+    .describe(
+      'how long after a refresh the same token gets the same answer again, while the new one is unused; 0: requests that were on their way before',
+    ),
   login_seconds: z.int().min(60).max(86_400).default(3600).describe('how long a browser need not log in again'),
   requests_per_minute: z.int().min(1).max(1_000_000).default(60).describe('logins that one address may begin'),
   providers: z

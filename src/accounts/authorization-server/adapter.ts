@@ -7,6 +7,7 @@ import type { Adapter, AdapterPayload } from 'oidc-provider';
 import type { Clock } from '../../core/clock.ts';
 import { GatewayError } from '../../core/errors.ts';
 import type { OAuthEntry, OAuthEntryStore } from '../../stores/oauth-entries.ts';
+import type { Origin } from '../account.ts';
 
 /** Nobody else can read, make or change what was closed, nor use it elsewhere. */
 export interface Sealing {
@@ -21,6 +22,10 @@ export interface EntriesOptions {
   readonly seal: Sealing;
   readonly clock: Clock;
   readonly clients: { readonly max: number; readonly unusedMs: number };
+  /** Who asks at this moment. */
+  origin(): Origin;
+  /** Milliseconds after a refresh in which another one by the same token is taken for one at the same moment. */
+  readonly graceMs: number;
   /** A grant is over: revoked, or its refresh token was used twice. */
   onGrantEnd(grantId: string): Promise<void>;
   /** A client registers and there is no room for it. */
@@ -35,6 +40,9 @@ export class Entries {
   readonly #options: EntriesOptions;
   /** Access tokens that are being revoked at this moment: they are kept nowhere, for they are signed. */
   readonly presented = new Map<string, { readonly payload: AdapterPayload; revoke(): Promise<void> }>();
+
+  /** Who came with a refresh token that somebody else used up at this moment. */
+  readonly raced = new WeakSet<Origin>();
 
   constructor(options: EntriesOptions) {
     this.#options = options;
@@ -106,16 +114,34 @@ export class Entries {
     const text = this.#options.seal.open(sealed, `${kind}\n${id}`);
     if (text === null) return undefined;
     const payload = JSON.parse(text) as AdapterPayload;
-    return consumed_at === null ? payload : { ...payload, consumed: Math.floor(consumed_at / 1000) };
+    const isSpent = consumed_at !== null && !this.#isAtOnce(kind, consumed_at);
+    return isSpent ? { ...payload, consumed: Math.floor(consumed_at / 1000) } : payload;
+  }
+
+  /** Whether who asks was on the way before a refresh token was used up: whose token it is, is to be checked first. */
+  #isAtOnce(kind: string, consumedAt: number): boolean {
+    const { origin, graceMs } = this.#options;
+    return kind === 'RefreshToken' && origin().now < consumedAt + graceMs;
+  }
+
+  /** Whether it was used up, or is gone. */
+  async isUsed(kind: string, id: string): Promise<boolean> {
+    const { store, clock } = this.#options;
+    return (await store.find(kind, this.#name(id), clock.now()))?.consumed_at !== null;
   }
 
   async #consume(kind: string, id: string): Promise<void> {
     const { store, clock } = this.#options;
     const payload = await this.load(kind, id);
     if (await store.consume(kind, this.#name(id), clock.now())) return;
+    const consumedAt = (await store.find(kind, this.#name(id), clock.now()))?.consumed_at ?? null;
+    if (consumedAt !== null && this.#isAtOnce(kind, consumedAt)) {
+      this.raced.add(this.#options.origin());
+      throw new GatewayError('CONFLICT', { message: 'refreshed by another request at this moment' });
+    }
     // The other one is a moment ahead; both know the secret, so neither is believed.
     if (typeof payload?.grantId === 'string') await this.endGrant(payload.grantId);
-    throw new GatewayError('CONFLICT', { message: 'This was used a moment ago' });
+    throw new GatewayError('CONFLICT', { message: 'already used' });
   }
 
   async remove(kind: string, id: string): Promise<void> {

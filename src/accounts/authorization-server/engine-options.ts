@@ -10,7 +10,10 @@ export const SCOPE = 'gateway';
 /** What a token may be for. */
 export interface Resource {
   readonly audience: string;
+  /** What everybody needs there, and gets without asking. */
   readonly scopes: readonly string[];
+  /** What single tools there need besides: for who asks for it, and may have it. */
+  readonly optional: readonly string[];
 }
 
 /** Claims that say who somebody is here, besides those of RFC 9068. */
@@ -46,6 +49,8 @@ export interface EngineOptions {
     isGood(sessionId: string, accountId: string): Promise<boolean>;
     /** Null when no session that stands goes with the grant. */
     claims(grantId: string, accountId: string): Promise<AgentFacts | null>;
+    /** Those of the scopes that somebody with this role may lend. */
+    lendable(role: string, scopes: readonly string[]): readonly string[];
   };
   fetch(url: string | URL): Promise<Response>;
   /** Whether this request may make us fetch something. */

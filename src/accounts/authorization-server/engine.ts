@@ -170,6 +170,11 @@ export class Engine {
     return this.#provider.interactionResult(bridged.request, bridged.response, { login });
   }
 
+  /** Those of the scopes that somebody with this role may lend. */
+  lendable(role: string, scopes: readonly string[]): readonly string[] {
+    return this.#options.accounts.lendable(role, scopes);
+  }
+
   consented(bridged: Bridged, grantId: string): Promise<string> {
     return this.#provider.interactionResult(bridged.request, bridged.response, { consent: { grantId } });
   }
@@ -179,17 +184,23 @@ export class Engine {
     return this.#provider.interactionResult(bridged.request, bridged.response, result);
   }
 
-  /** Writes down what was consented to. */
+  /** Writes down what was consented to: of what was asked for, the scopes that may be `lent`. */
   async grant({
     accountId,
     clientId,
     scopes,
     resources,
-  }: Pick<Pending, 'clientId' | 'scopes' | 'resources'> & { accountId: string }) {
+    lent,
+  }: Pick<Pending, 'clientId' | 'scopes' | 'resources'> & { accountId: string; lent: readonly string[] }) {
     const grant = new this.#provider.Grant({ accountId, clientId });
     const { openid, rest } = byKind(scopes);
+    const withheld = rest.filter((scope) => !lent.includes(scope)).join(' ');
     if (openid.length > 0) grant.addOIDCScope(openid.join(' '));
-    for (const resource of resources) grant.addResourceScope(resource, rest.join(' '));
+    for (const resource of resources) {
+      grant.addResourceScope(resource, rest.filter((scope) => lent.includes(scope)).join(' '));
+      // Else it would be asked for again.
+      if (withheld !== '') grant.rejectResourceScope(resource, withheld);
+    }
     return grant.save();
   }
 
@@ -298,6 +309,10 @@ function subjectsOf({ accounts }: EngineOptions): Pick<Configuration, 'loadExist
           // It ended a moment ago, at another gateway.
           if (facts === null) throw new errors.InvalidGrant('the session has ended');
           Object.assign(parts.payload, facts, { typ: 'access' });
+          // What was lent once, and the owner may not have any more.
+          const { scope } = parts.payload as { scope?: string };
+          if (scope !== undefined)
+            Object.assign(parts.payload, { scope: accounts.lendable(facts.role, scope.split(' ')).join(' ') });
         },
       },
     },
@@ -308,7 +323,7 @@ function subjectsOf({ accounts }: EngineOptions): Pick<Configuration, 'loadExist
 function inTheirWords(adapter: Adapter): Adapter {
   const told = (error: unknown): never => {
     if (!(error instanceof GatewayError)) throw error;
-    if (error.code === 'CONFLICT') throw new errors.InvalidGrant('already used');
+    if (error.code === 'CONFLICT') throw new errors.InvalidGrant(error.message);
     if (error.code === 'OVERLOADED') throw new errors.CustomOIDCProviderError('temporarily_unavailable', error.message);
     throw error;
   };
@@ -350,7 +365,7 @@ function resourcesOf(
       const found = resources(indicator);
       if (found === null) throw new errors.InvalidTarget();
       return {
-        scope: [SCOPE, ...found.scopes].join(' '),
+        scope: [SCOPE, ...found.scopes, ...found.optional].join(' '),
         audience: found.audience,
         accessTokenTTL: config.access_seconds,
         accessTokenFormat: 'jwt',

@@ -62,8 +62,11 @@ export class LoginPages {
       const visit = await this.#visit(exchange, uid);
       if (visit.pending.prompt === 'login') return this.#loginPage(visit.pending, 200, null);
       const person = await this.#person(visit);
-      const { resources, scopes } = visit.pending;
-      const facts = { ...this.#facts(visit.pending), username: person.username, resources, scopes };
+      const { resources } = visit.pending;
+      const lent = this.#lent(visit, person);
+      const withheld = visit.pending.scopes.filter((scope) => !lent.includes(scope));
+      const about = { username: person.username, resources, scopes: lent, withheld };
+      const facts = { ...this.#facts(visit.pending), ...about };
       return shown(200, consentPage(facts));
     });
   }
@@ -213,21 +216,27 @@ export class LoginPages {
     const person = await this.#person(visit);
     const origin = originOf(exchange);
     const sid = await people.beginGrant(person, origin);
-    const grantId = await engine.grant({ ...pending, accountId: person.account_id });
+    const lent = this.#lent(visit, person);
+    const grantId = await engine.grant({ ...pending, accountId: person.account_id, lent });
     const facts: GrantFacts = {
       ...{ sid, accountId: person.account_id, amr: (await engine.browser(bridged))?.amr ?? [], grantedAt: origin.now },
       ...{ clientId: pending.clientId, clientName: pending.clientName, sentTo: leadsTo(pending.redirectUri).shown },
-      ...{ scopes: pending.scopes, resources: pending.resources },
+      ...{ scopes: lent, resources: pending.resources },
     };
     await people.bindGrant(entries, grantId, facts, Math.ceil(this.#options.grantMs / 1000));
     await entries.prolongClient(pending.clientId, config.registration.idle_days * DAY_MS);
-    this.#report('oauth_authorization_granted', visit, person, sid);
+    this.#report('oauth_authorization_granted', visit, person, sid, lent);
     return seeOther(await engine.consented(bridged, grantId));
+  }
+
+  /** What the client gets of what it asks for. */
+  #lent({ pending: { scopes } }: Visit, { role }: SessionStanding): readonly string[] {
+    return this.#options.server.options.engine.lendable(role, scopes);
   }
 
   async #deny(visit: Visit): Promise<EndpointReply> {
     const person = await this.#whoever(visit);
-    this.#report('oauth_authorization_denied', visit, person, null);
+    this.#report('oauth_authorization_denied', visit, person, null, visit.pending.scopes);
     return seeOther(await this.#options.server.options.engine.refused(visit.bridged));
   }
 
@@ -253,9 +262,10 @@ export class LoginPages {
     { exchange, pending }: Visit,
     person: SessionStanding | null,
     session_id: string | null,
+    scopes: readonly string[],
   ): void {
     const account = person === null ? null : { id: person.account_id, tenant_id: person.tenant_id };
-    const { clientId, clientName, redirectUri, resources, scopes } = pending;
+    const { clientId, clientName, redirectUri, resources } = pending;
     const details = { client_id: clientId, client_name: clientName, sent_to: leadsTo(redirectUri).shown };
     this.#options.reports.event({
       ...{ type, origin: originOf(exchange), account, session_id, key_id: null },

@@ -125,6 +125,8 @@ export interface ConsentFacts extends FormFacts {
   readonly username: string;
   readonly resources: readonly string[];
   readonly scopes: readonly string[];
+  /** Asked for as well, but not this account's to give. */
+  readonly withheld: readonly string[];
 }
 
 /** Asks whether this client may act for somebody. */
@@ -137,7 +139,8 @@ export function consentPage(facts: ConsentFacts): Page {
     `<dl><dt>You will be sent to</dt><dd>${escapeHtml(target.shown)}</dd>` +
     `<dt>Client</dt><dd>${escapeHtml(facts.clientId)}</dd>` +
     `<dt>It may use</dt>${list(facts.resources)}` +
-    `<dt>Scopes</dt>${list(facts.scopes)}</dl>` +
+    `<dt>Scopes</dt>${list(facts.scopes)}` +
+    `${facts.withheld.length === 0 ? '' : `<dt>Not given: your account does not have them</dt>${list(facts.withheld)}`}</dl>` +
     '<p>Did you not begin this yourself a moment ago? Then say no.</p>' +
     `${form(facts)}<button class="yes" name="action" value="allow">Allow</button>` +
     '<button name="action" value="deny">No</button>' +

@@ -16,6 +16,7 @@ import type { Engine } from './engine.ts';
 import { type EngineOptions, type Pending, SCOPE } from './engine-options.ts';
 import { errorPage, shown } from './pages.ts';
 import type { People } from './people.ts';
+import { Refreshing } from './refreshing.ts';
 import { LOOPBACK, tidyMetadata } from './registration.ts';
 
 export interface AuthorizationServerOptions {
@@ -30,6 +31,7 @@ export interface AuthorizationServerOptions {
   readonly publicResource: string;
   /** Who asks, for what happens deep inside. */
   readonly origins: AsyncLocalStorage<Origin>;
+  readonly notes: EngineOptions['notes'];
   /** An agent's token, for whatever resource. */
   readToken(token: string, now: number): Promise<AgentClaims | null>;
 }
@@ -44,9 +46,12 @@ const GUESSES = /"error":"(invalid_grant|invalid_client)"/;
 export class AuthorizationServer {
   readonly options: AuthorizationServerOptions;
   readonly #base: URL;
+  readonly #refreshing: Refreshing;
 
   constructor(options: AuthorizationServerOptions) {
     this.options = options;
+    const { entries, notes, config } = options;
+    this.#refreshing = new Refreshing({ entries, notes, graceMs: config.refresh_grace_seconds * 1000 });
     this.#base = new URL(options.issuer);
   }
 
@@ -58,9 +63,13 @@ export class AuthorizationServer {
   }
 
   /** Has the library answer. */
-  async answer(exchange: Admitted, changed: Partial<BridgedRequest> = {}): Promise<EndpointReply> {
+  async answer(
+    exchange: Admitted,
+    changed: Partial<BridgedRequest> = {},
+    origin = originOf(exchange),
+  ): Promise<EndpointReply> {
     const bridged = this.bridged(exchange, changed);
-    await this.options.origins.run(originOf(exchange), () => this.options.engine.answer(bridged));
+    await this.options.origins.run(origin, () => this.options.engine.answer(bridged));
     const reply = bridged.response.reply();
     // A code stands in the address that the browser goes to next.
     return { ...reply, headers: { 'referrer-policy': 'no-referrer', ...reply.headers } };
@@ -134,7 +143,8 @@ export class AuthorizationServer {
     const { guard } = this.options;
     const { peer, receivedAt } = exchange.received;
     await guard.admitVerification(peer.address, receivedAt);
-    const reply = await this.answer(exchange, { body });
+    const origin = originOf(exchange);
+    const reply = await this.#refreshing.settle(body, origin, await this.answer(exchange, { body }, origin));
     if (reply.status >= 400 && GUESSES.test(reply.text ?? '')) await guard.noteBad(peer.address);
     return reply;
   }
