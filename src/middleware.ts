@@ -3,6 +3,7 @@
  * a key of the gateway's accounts and may do what is asked, and counts what each caller does.
  * `import { authenticate, requireAuth } from 'portcullis/middleware'`. Source: acceptance V-02, V-30, V-31.
  */
+import { isIP } from 'node:net';
 import type { Context, MiddlewareHandler } from 'hono';
 import { coversAll } from './accounts/roles.ts';
 import { type Clock, systemClock } from './core/clock.ts';
@@ -13,6 +14,7 @@ import { ANONYMOUS, type Principal } from './core/principal.ts';
 import { Secret } from './core/secret.ts';
 import { AuthService } from './identity/auth-service.ts';
 import { isFetchable } from './identity/key-fetch.ts';
+import { parseKey } from './identity/key-format.ts';
 import { problem } from './protocols/problem.ts';
 import { createMemoryShared } from './stores/memory-shared.ts';
 
@@ -42,6 +44,13 @@ export interface AuthConfig {
   readonly audience?: string;
   /** Seconds after which a revocation counts here at the latest: 0 to 60, default 10. */
   readonly cache_seconds?: number;
+  /**
+   * From where a request comes, as `192.0.2.7` or `2001:db8::7`: the address of the connection, or what a proxy of yours says.
+   * Without it keys that are bound to addresses are refused. It needs `service_key`.
+   */
+  readonly client_address?: (c: Context<AuthEnv>) => string;
+  /** A key of this service that holds `api_keys.verify`, with which the gateway believes `client_address`. */
+  readonly service_key?: string;
   /** Milliseconds for one question to the gateway. Default 1,500. */
   readonly timeout_ms?: number;
   readonly logger?: Pick<Logger, 'warn'>;
@@ -77,7 +86,9 @@ export function authenticate(config: AuthConfig): MiddlewareHandler<AuthEnv> {
     throw new TypeError('allow_anonymous and required_permissions contradict each other');
   }
   return guarded(async (c) => {
-    const found = await service.authenticate(presented(c, header));
+    const headers = presented(c, header);
+    const isAsked = Object.keys(headers).length > 0;
+    const found = await service.authenticate(headers, isAsked ? addressOf(config, c) : null);
     if (found instanceof GatewayError) return found;
     const isOpen = config.allow_anonymous === true || open.has(c.req.path);
     if (found === null && !isOpen) return missing();
@@ -150,6 +161,15 @@ function guarded(check: (c: Context<AuthEnv>) => Promise<GatewayError | null>): 
   };
 }
 
+/** Null where the service does not say. Throws TypeError for what is no address: nobody can say then where a key may be used. */
+function addressOf({ client_address }: AuthConfig, c: Context<AuthEnv>): string | null {
+  if (client_address === undefined) return null;
+  // As a socket for both kinds of address tells the old kind.
+  const address = String(client_address(c)).replace(/^::ffff:(?=[\d.]+$)/i, '');
+  if (isIP(address) === 0) throw new TypeError('client_address: no IP address');
+  return address;
+}
+
 function presented(c: Context<AuthEnv>, keyHeader: string): Record<string, string> {
   const headers: Record<string, string> = {};
   const authorization = c.req.header('authorization');
@@ -178,11 +198,22 @@ function serviceOptions(config: AuthConfig) {
   }
   if (!(cache_seconds >= 0 && cache_seconds <= 60)) throw new TypeError('cache_seconds: 0 to 60');
   if (!(timeout_ms > 0)) throw new TypeError('timeout_ms: a number above 0');
+  const { client_address, service_key } = config;
+  if ((client_address === undefined) !== (service_key === undefined)) {
+    throw new TypeError('client_address and service_key: both or neither');
+  }
+  if (client_address !== undefined && typeof client_address !== 'function') {
+    throw new TypeError('client_address: a function of the request');
+  }
+  if (service_key !== undefined && parseKey(service_key) === null) {
+    throw new TypeError('service_key: not a key of the gateway');
+  }
   const issuer = config.issuer ?? ISSUER;
   const warn = config.logger?.warn.bind(config.logger) ?? silent;
   return {
     ...{ url, issuer, audience: config.audience ?? issuer, timeoutMs: timeout_ms, cacheMs: cache_seconds * 1000 },
     secret: secret === undefined ? null : new Secret(secret),
+    serviceKey: service_key === undefined ? null : new Secret(service_key),
     clock: config.clock ?? systemClock,
     logger: { debug: silent, info: silent, warn, error: warn },
     fetch: config.fetch ?? globalThis.fetch,

@@ -153,6 +153,7 @@ async function verifyKey(
       ...{ valid: true, key_id: id, name, user_id: owner_id, tenant_id, username: facts.username },
       ...{ role: facts.roles[0] ?? null, permissions: facts.permissions },
       expires_at: expires_at === null ? null : new Date(expires_at).toISOString(),
+      address_bound: facts.allowed_ips.length > 0,
     },
   };
 }

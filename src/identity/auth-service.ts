@@ -32,6 +32,8 @@ export interface AuthServiceOptions {
   readonly cacheMs: number;
   /** Milliseconds for one question. */
   readonly timeoutMs: number;
+  /** The service's own key, by which it may say from where somebody shows theirs; null: it cannot. */
+  readonly serviceKey: Secret | null;
   readonly clock: Clock;
   readonly logger: Logger;
   readonly fetch: typeof globalThis.fetch;
@@ -71,6 +73,8 @@ const keySchema = z.object({
   role: text.nullable(),
   permissions: texts,
   expires_at: z.iso.datetime().nullable(),
+  /** Gateways of a release before do not say. */
+  address_bound: z.boolean().default(false),
 });
 
 interface Entry {
@@ -90,8 +94,8 @@ export class AuthService {
   readonly #rules: TokenRules;
   readonly #keys: KeySource;
   readonly #entries = new LRUCache<string, Entry>({ max: CACHE_ENTRIES });
-  /** One question for everyone who presents the same credential at the same time. */
-  readonly #asking = new Map<string, Promise<Entry>>();
+  /** One question for everyone who presents the same credential at the same time; `at` when it was asked. */
+  readonly #asking = new Map<string, { readonly at: number; readonly answer: Promise<Entry> }>();
 
   constructor(options: AuthServiceOptions) {
     this.#options = options;
@@ -110,13 +114,16 @@ export class AuthService {
         : fixedKeySource(symmetricKey(Buffer.from(secret.reveal())));
   }
 
-  /** Null: no credential was presented. Header names are lower case; a key stands in `x-api-key`. */
-  async authenticate(headers: Readonly<Record<string, string>>): Promise<Found | null> {
+  /**
+   * Null: no credential was presented. Header names are lower case; a key stands in `x-api-key`.
+   * @param address from where it is presented; null: the service does not know, and keys that are bound to addresses are no good
+   */
+  async authenticate(headers: Readonly<Record<string, string>>, address: string | null): Promise<Found | null> {
     const credentials = readCredentials(headers);
     if (credentials instanceof GatewayError) return credentials;
     let first: Principal | null = null;
     for (const credential of credentials) {
-      const found = await this.#find(credential);
+      const found = await this.#find(credential, address);
       if (found instanceof GatewayError) return found;
       // Two credentials of two callers: nobody can say who that is.
       if (first !== null && (first.id !== found.id || first.tenant_id !== found.tenant_id)) {
@@ -127,29 +134,34 @@ export class AuthService {
     return first;
   }
 
-  async #find({ kind, value }: Credential): Promise<Found> {
+  async #find({ kind, value }: Credential, address: string | null): Promise<Found> {
     const presented = value.reveal();
     const isKey = parseKey(presented) !== null;
     // What has not even the form of a key is nothing to ask about, nor is a name with a password.
     if (kind === 'basic' || (kind === 'api-key' && !isKey)) return invalid();
-    const name = hash('sha256', PROCESS_PEPPER + presented, 'binary');
+    const from = isKey ? address : null;
+    const name = hash('sha256', `${PROCESS_PEPPER}${from ?? ''}\n${presented}`, 'binary');
     const now = this.#options.clock.now();
     const known = this.#entries.get(name);
     if (known !== undefined && now < known.until) return known.found;
-    const asking =
-      this.#asking.get(name) ?? this.#ask(name, isKey ? this.#key(presented, now) : this.#token(presented, now));
-    return (await asking).found;
+    const asking = this.#asking.get(name);
+    // A question that was asked so long ago that its answer would be forgotten by now is not joined: the answer may be older
+    // than what was revoked since.
+    if (asking !== undefined && now < asking.at + this.#options.cacheMs) return (await asking.answer).found;
+    return (await this.#ask(name, now, isKey ? this.#key(presented, from, now) : this.#token(presented, now))).found;
   }
 
-  #ask(name: string, question: Promise<Entry>): Promise<Entry> {
-    const asking = question
+  #ask(name: string, at: number, question: Promise<Entry>): Promise<Entry> {
+    const answer = question
       .then((entry) => {
         if (entry.until > this.#options.clock.now()) this.#entries.set(name, entry);
         return entry;
       })
-      .finally(() => this.#asking.delete(name));
-    this.#asking.set(name, asking);
-    return asking;
+      .finally(() => {
+        if (this.#asking.get(name)?.answer === answer) this.#asking.delete(name);
+      });
+    this.#asking.set(name, { at, answer });
+    return answer;
   }
 
   /** @param now when it is asked, epoch milliseconds */
@@ -169,16 +181,24 @@ export class AuthService {
     return this.#good(makePrincipal({ ...facts, auth }, 'accounts', 'bearer'), Number(exp) * 1000, now);
   }
 
-  async #key(key: string, now: number): Promise<Entry> {
+  /** @param from see `authenticate` */
+  async #key(key: string, from: string | null, now: number): Promise<Entry> {
+    const { serviceKey, logger } = this.#options;
+    const by = from === null || serviceKey === null ? {} : { 'x-api-key': serviceKey.reveal() };
     const answer = await this.#question('/auth/verify-api-key', {
       method: 'POST',
-      headers: { 'content-type': 'application/json' },
-      body: JSON.stringify({ api_key: key }),
+      headers: { 'content-type': 'application/json', ...by },
+      body: JSON.stringify({ api_key: key, ...(from === null ? {} : { client_ip: from }) }),
     });
     if (answer.kind !== 'good') return this.#refused(answer);
     const parsed = keySchema.safeParse(answer.body);
     if (!parsed.success || parsed.data.key_id !== parseKey(key)?.id) return this.#odd('/auth/verify-api-key');
-    const { user_id, tenant_id, username, role, permissions, key_id, expires_at } = parsed.data;
+    const { user_id, tenant_id, username, role, permissions, key_id, expires_at, address_bound } = parsed.data;
+    if (address_bound && from === null) {
+      // It was judged by the address of this service, which says nothing of who shows it here.
+      logger.warn({ key_id }, 'a key that is bound to addresses is refused: set client_address and service_key');
+      return this.#refused({ kind: 'refused', status: 401 });
+    }
     const until = expires_at === null ? Number.POSITIVE_INFINITY : Date.parse(expires_at);
     const principal = makePrincipal(
       {

@@ -176,6 +176,28 @@ describe('a service that protects itself', () => {
       permissions: ['tasks.read'],
     });
     expect((await call('GET', '/tasks', undefined, { 'x-api-key': bound })).status).toBe(401);
+    // Nor by the address of the service itself: anybody could come by that.
+    const here = await gateway.key('near', { allowed_ips: ['127.0.0.1', '::1'], permissions: ['tasks.read'] });
+    expect((await call('GET', '/tasks', undefined, { 'x-api-key': here })).status).toBe(401);
+  });
+
+  test('a key that is bound to addresses is judged by where it is shown, where the service may say that', async () => {
+    const key = await gateway.key('bound', { allowed_ips: ['192.0.2.0/24'], permissions: ['tasks.read'] });
+    const service = (permissions: string[]) => gateway.key(`service-${permissions.length}`, { permissions });
+    const ask = async (service_key: string, address: string) => {
+      const app = new Hono<AuthEnv>();
+      const client_address = () => address;
+      app.use(authenticate({ auth_service_url: gateway.url, clock, service_key, client_address }));
+      app.get('/tasks', requireAuth(['tasks.read']), (c) => c.body(null, 204));
+      return (await app.request('/tasks', { headers: { 'x-api-key': key } })).status;
+    };
+    const trusted = await service(['api_keys.verify']);
+    expect(await ask(trusted, '192.0.2.7')).toBe(204);
+    expect(await ask(trusted, '::ffff:192.0.2.7')).toBe(204);
+    expect(await ask(trusted, '198.51.100.7')).toBe(401);
+    expect(await ask(trusted, 'unknown')).toBe(500);
+    // Who may not say it is not believed.
+    expect(await ask(await service([]), '192.0.2.7')).toBe(403);
   });
 });
 
@@ -219,6 +241,8 @@ describe('the options', () => {
     expect(make({ jwt_secret_key: 'short' })).toThrow(/32 bytes/);
     expect(make({ cache_seconds: 61 })).toThrow(/0 to 60/);
     expect(make({ allow_anonymous: true, required_permissions: ['x'] })).toThrow(/contradict/);
+    expect(make({ client_address: () => '192.0.2.7' })).toThrow(/both or neither/);
+    expect(make({ client_address: () => '192.0.2.7', service_key: 'not a key' })).toThrow(/not a key/);
     expect(() => requireAuth([''])).toThrow(TypeError);
     const unset = { auth_service_url: process.env.NO_SUCH_VARIABLE } as unknown as Parameters<typeof authenticate>[0];
     expect(() => authenticate(unset)).toThrow(/^auth_service_url: https/);
