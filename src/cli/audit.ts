@@ -2,9 +2,12 @@
 import { closeSync, existsSync, fstatSync, openSync, readSync, statSync, watch } from 'node:fs';
 import { basename, dirname, resolve } from 'node:path';
 import { StringDecoder } from 'node:string_decoder';
+import type { AuditEvent } from '../audit/event.ts';
+import { suggestion } from '../config/problem.ts';
 import { isJsonObject, type JsonObject } from '../core/json.ts';
 import { configFile, requireConfig } from './config-file.ts';
-import { EXIT, type Io, line, UnreachableError, UsageError } from './io.ts';
+import { requireReadable } from './input-file.ts';
+import { CommandError, EXIT, type Io, line, UnreachableError, UsageError } from './io.ts';
 import { printable } from './printable.ts';
 import { readArguments, USUAL_OPTIONS } from './usual-options.ts';
 
@@ -14,11 +17,48 @@ Prints the last events of the audit file, oldest first.
 
   -n, --lines N       how many (default 20)
   -f, --follow        go on with new events until interrupted
-  --type TYPE         only events of this type, e.g. tool_invocation, policy_violation
+  --type TYPE         only events of this type, e.g. tool_invocation, policy_violation;
+                      another word prints all there are
   --json              the events as they stand in the file, one JSON object per line
   -c, --config FILE   the configuration that names the file
       --file PATH     the audit file itself
 `;
+
+/** Every type there is: the compiler says when one is missing. */
+const TYPES = Object.keys({
+  tool_invocation: 0,
+  authorization_decision: 0,
+  data_access: 0,
+  policy_violation: 0,
+  request_refused: 0,
+  rate_limit_exceeded: 0,
+  delegation_request: 0,
+  suspicious_activity: 0,
+  admin_action: 0,
+  approval_requested: 0,
+  approval_approved: 0,
+  approval_rejected: 0,
+  approval_expired: 0,
+  approval_used: 0,
+  user_registered: 0,
+  login_succeeded: 0,
+  login_failed: 0,
+  password_changed: 0,
+  permission_denied: 0,
+  api_key_created: 0,
+  api_key_revoked: 0,
+  oauth_client_registered: 0,
+  oauth_authorization_granted: 0,
+  oauth_authorization_denied: 0,
+  oauth_token_issued: 0,
+  token_revoked: 0,
+  mfa_enrolled: 0,
+  mfa_removed: 0,
+  mfa_verified: 0,
+  mfa_failed: 0,
+  mfa_codes_renewed: 0,
+  reported_event: 0,
+} satisfies Record<AuditEvent['event_type'], 0>);
 
 const CHUNK = 65_536;
 
@@ -80,6 +120,8 @@ class Printer {
   readonly #type: string | undefined;
   readonly #json: boolean;
   readonly #io: Io;
+  /** Lines that are an event, of whatever type. */
+  #events = 0;
 
   constructor(type: string | undefined, json: boolean, io: Io) {
     this.#type = type;
@@ -90,6 +132,7 @@ class Printer {
   /** The text to print for a line of the file; null when it is not wanted. */
   render(text: string): string | null {
     const event = parseEvent(text);
+    if (event !== null) this.#events++;
     if (event === null || (this.#type !== undefined && event.event_type !== this.#type)) return null;
     return this.#json ? text : summary(event);
   }
@@ -99,15 +142,16 @@ class Printer {
     if (rendered !== null) line(this.#io, rendered);
   }
 
-  /** The last `count` wanted lines before `end`, oldest first. */
-  last(fd: number, end: number, count: number): void {
+  /** The last `count` wanted lines before `end`, oldest first. Gives how many there are, and how many of other types it saw. */
+  last(fd: number, end: number, count: number): { readonly found: number; readonly others: number } {
     const found: string[] = [];
-    if (count === 0) return;
+    if (count === 0) return { found: 0, others: 0 };
     for (const text of linesFromEnd(fd, end)) {
       const rendered = this.render(text);
       if (rendered !== null && found.push(rendered) === count) break;
     }
     for (const text of found.reverse()) line(this.#io, text);
+    return { found: found.length, others: this.#events - found.length };
   }
 }
 
@@ -174,13 +218,23 @@ export async function auditCommand(argv: readonly string[], io: Io): Promise<num
   if (positionals.length !== 1 || positionals[0] !== 'tail') throw new UsageError('expected tail');
   const count = values.lines ?? '20';
   if (!/^\d{1,9}$/.test(count)) throw new UsageError('-n takes a number');
+  const { type } = values;
+  if (type !== undefined && !TYPES.includes(type)) {
+    throw new UsageError(`--type is one of ${TYPES.join(', ')}${suggestion(type, TYPES)}`);
+  }
   const file = await auditFile(values, io);
   if (!existsSync(file)) throw new UnreachableError(`there is no audit file ${file} yet`);
-  const printer = new Printer(values.type, values.json === true, io);
+  requireReadable(file);
+  const printer = new Printer(type, values.json === true, io);
   const fd = openSync(file, 'r');
   const end = fstatSync(fd).size;
-  printer.last(fd, end, Number(count));
+  const { found, others } = printer.last(fd, end, Number(count));
   closeSync(fd);
+  if (found === 0 && Number(count) > 0) {
+    const isOther = others === 0 && end > 0 && values.follow !== true;
+    if (isOther) throw new CommandError(`${file} is no audit file: no line of it is an event`);
+    io.err(`${file} holds no event${others === 0 ? ' yet' : ` of type ${type}`}\n`);
+  }
   if (values.follow === true) await follow(file, end, printer, io.signal);
   return EXIT.ok;
 }

@@ -2,7 +2,7 @@
 import { isLoopbackHost } from '../config/checks.ts';
 import { isJsonObject } from '../core/json.ts';
 import { oauthLogin } from './auth-oauth.ts';
-import { findGateway } from './gateway-address.ts';
+import { findGateway, whyNoAnswer } from './gateway-address.ts';
 import { CommandError, EXIT, type Io, line, UnreachableError, UsageError } from './io.ts';
 import { printable } from './printable.ts';
 import { readOptions } from './usual-options.ts';
@@ -62,7 +62,7 @@ async function byPassword(
     body: JSON.stringify({ ...who, password }),
     signal: AbortSignal.any([io.signal, AbortSignal.timeout(TIMEOUT_MS)]),
   }).catch((error: unknown) => {
-    throw new UnreachableError(`no gateway answers at ${url}`, { cause: error });
+    throw new UnreachableError(`no gateway answers at ${url} (${whyNoAnswer(error)})`);
   });
   const body: unknown = await response.json().catch(() => null);
   if (!isJsonObject(body) || response.status !== 200 || typeof body.access_token !== 'string') {

@@ -51,7 +51,8 @@ export async function authLogout(argv: readonly string[], io: Io): Promise<numbe
       if (all === true || gateway === name) ended.push([gateway, login]);
       else left[gateway] = login;
     }
-    return left satisfies KeptLogins;
+    // Where nobody is logged in nothing changes, and no file comes to be.
+    return ended.length === 0 ? null : (left satisfies KeptLogins);
   });
   if (ended.length === 0) throw new CommandError(`nobody is logged in at ${name}`);
   let trouble: unknown = null;

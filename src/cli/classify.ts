@@ -1,8 +1,5 @@
 /** `portcullis classify`: the class of a tool call, by the same registry the gateway uses. Source: contracts 5, acceptance S-14, S-23. */
-import { createReadStream, existsSync } from 'node:fs';
-import { resolve } from 'node:path';
-import { createInterface } from 'node:readline';
-import type { Readable } from 'node:stream';
+import { existsSync } from 'node:fs';
 import { z } from 'zod';
 import type { ServerFacts } from '../classification/classifier.ts';
 import { SQL_DIALECTS, sqlDialect } from '../classification/classifiers/sql.ts';
@@ -18,7 +15,8 @@ import { isJsonObject } from '../core/json.ts';
 import type { Logger } from '../core/module.ts';
 import { parseStrict } from '../protocols/json.ts';
 import { configFile, requireConfig } from './config-file.ts';
-import { EXIT, type Io, line, UnreachableError, UsageError } from './io.ts';
+import { linesOf, openInput } from './input-file.ts';
+import { EXIT, type Io, line, UsageError } from './io.ts';
 import { readOptions, USUAL_OPTIONS } from './usual-options.ts';
 
 export const CLASSIFY_HELP = `Usage: portcullis classify --server-type TYPE [--tool NAME] [--dialect D] [--param K=V]…
@@ -170,22 +168,15 @@ function problemOf(thrown: unknown): { code: string; message: string } {
   return { code: error.code, message: error.message };
 }
 
-function openLines(file: string, io: Io): Readable {
-  if (file === '-') return io.stdin;
-  const path = resolve(io.cwd, file);
-  if (!existsSync(path)) throw new UnreachableError(`no such file: ${path}`);
-  return createReadStream(path);
-}
-
 /** One answer per line, in order; a bad line is answered with its number and the rest goes on. */
 async function classifyLines(file: string, fallback: string | undefined, context: Context, io: Io): Promise<number> {
   let number = 0;
   let bad = 0;
-  for await (const text of createInterface({ input: openLines(file, io), crlfDelay: Number.POSITIVE_INFINITY })) {
+  for await (const text of linesOf(openInput(file, io))) {
     number++;
-    if (text.trim() === '') continue;
+    if (text.toString().trim() === '') continue;
     try {
-      const asked = request.parse(parseStrict(Buffer.from(text)));
+      const asked = request.parse(parseStrict(text));
       line(io, answer(await classify(asked, context, fallback)));
     } catch (thrown) {
       bad++;

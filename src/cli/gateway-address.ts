@@ -2,10 +2,10 @@
 import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { isLoopbackHost } from '../config/checks.ts';
-import { readVariable, SecretFiles, UnresolvedError } from '../config/references.ts';
 import { isJsonObject, type JsonObject } from '../core/json.ts';
 import { Secret } from '../core/secret.ts';
 import { configFile, requireConfig } from './config-file.ts';
+import { variable } from './input-file.ts';
 import { CommandError, type Io, UnreachableError, UsageError } from './io.ts';
 
 export interface GatewayAddress {
@@ -36,14 +36,6 @@ function checked(url: string, from: string): string {
     throw new UsageError(`${from} is not an http or https address`);
   }
   return url.replace(/\/+$/, '');
-}
-
-function variable(name: string, io: Io): string | undefined {
-  try {
-    return readVariable(name, io.env, new SecretFiles(io.cwd));
-  } catch (error) {
-    throw error instanceof UnresolvedError ? new CommandError(error.message) : error;
-  }
 }
 
 function resolveAddress(
@@ -83,7 +75,7 @@ export function findAdmin(url: string | undefined, io: Io): GatewayAddress {
     io,
   );
   const token = variable('PORTCULLIS_ADMIN_TOKEN', io);
-  if (token !== undefined) return { url: found, token: new Secret(token) };
+  if (token !== undefined) return { url: found, token: sendable(token, 'PORTCULLIS_ADMIN_TOKEN') };
   const demo = demoFile(io);
   const same = demo?.admin === found && typeof demo.admin_token === 'string';
   return { url: found, token: same ? new Secret(String(demo.admin_token)) : null };
@@ -113,6 +105,21 @@ export interface AdminAnswer {
 
 const TIMEOUT_MS = 10_000;
 
+/** A credential that a header can hold: `fetch` would refuse another one as if nobody answered. Throws CommandError. */
+export function sendable(credential: string, name: string): Secret {
+  const text = credential.trim();
+  if (!/^[\x21-\x7e]+$/.test(text)) throw new CommandError(`${name} holds characters that no credential has`);
+  return new Secret(text);
+}
+
+/** Why `fetch` failed: the system's code where there is one. */
+export function whyNoAnswer(error: unknown): string {
+  const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
+  if (!(cause instanceof Error)) return 'no answer';
+  if (cause.name === 'TimeoutError') return 'no answer in time';
+  return 'code' in cause && typeof cause.code === 'string' ? cause.code : cause.message;
+}
+
 /** One call to the administration listener. Throws UnreachableError (exit 3) when nobody answers, CommandError when it refuses us. */
 export async function callAdmin(address: GatewayAddress, method: string, path: string, io: Io): Promise<AdminAnswer> {
   const { protocol, hostname } = new URL(address.url);
@@ -128,9 +135,7 @@ export async function callAdmin(address: GatewayAddress, method: string, path: s
       signal: AbortSignal.any([io.signal, AbortSignal.timeout(TIMEOUT_MS)]),
     });
   } catch (error) {
-    const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-    const code = cause instanceof Error && 'code' in cause ? String(cause.code) : 'no answer';
-    throw new UnreachableError(`no gateway answers at ${address.url} (${code})`);
+    throw new UnreachableError(`no gateway answers at ${address.url} (${whyNoAnswer(error)})`);
   }
   if (response.status === 401) {
     const fault = address.token === null ? 'asks for the administration token' : 'refuses the administration token';

@@ -2,10 +2,10 @@
 import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { isLoopbackHost } from '../config/checks.ts';
-import { readVariable, SecretFiles, UnresolvedError } from '../config/references.ts';
 import { isJsonObject } from '../core/json.ts';
-import { Secret } from '../core/secret.ts';
-import { type AdminAnswer, findGateway } from './gateway-address.ts';
+import type { Secret } from '../core/secret.ts';
+import { type AdminAnswer, findGateway, sendable, whyNoAnswer } from './gateway-address.ts';
+import { variable } from './input-file.ts';
 import { CommandError, type Io, UnreachableError } from './io.ts';
 import { validToken } from './kept-login.ts';
 
@@ -26,7 +26,7 @@ export async function keyedGateway(
   who: 'admin' | 'approver' = 'admin',
 ): Promise<KeyedGateway> {
   const url = findGateway(options.url, io);
-  const given = options.key ?? keyOfEnvironment(io);
+  const given = options.key ?? variable('PORTCULLIS_API_KEY', io);
   const token = given === undefined ? await validToken(url, io) : null;
   if (token !== null) return { url, key: token, isToken: true };
   const key = given ?? demoKey(url, io, who);
@@ -35,15 +35,7 @@ export async function keyedGateway(
       'who asks? set PORTCULLIS_API_KEY or PORTCULLIS_API_KEY_FILE, or use "portcullis auth login"',
     );
   }
-  return { url, key: new Secret(key), isToken: JWT.test(key) };
-}
-
-function keyOfEnvironment(io: Io): string | undefined {
-  try {
-    return readVariable('PORTCULLIS_API_KEY', io.env, new SecretFiles(io.cwd));
-  } catch (error) {
-    throw error instanceof UnresolvedError ? new UnreachableError(error.message) : error;
-  }
+  return { url, key: sendable(key, 'the key'), isToken: JWT.test(key.trim()) };
 }
 
 function demoKey(url: string, io: Io, who: 'admin' | 'approver'): string | undefined {
@@ -88,9 +80,7 @@ export async function callGateway(
     ...(body === undefined ? {} : { body: isJson ? JSON.stringify(body) : (body as URLSearchParams) }),
     signal: AbortSignal.any([io.signal, AbortSignal.timeout(TIMEOUT_MS)]),
   }).catch((error: unknown) => {
-    const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-    const code = cause instanceof Error && 'code' in cause ? String(cause.code) : 'no answer';
-    throw new UnreachableError(`no gateway answers at ${url} (${code})`);
+    throw new UnreachableError(`no gateway answers at ${url} (${whyNoAnswer(error)})`);
   });
   const text = await response.text();
   if (response.status === 401) {

@@ -1,22 +1,14 @@
 /** Calls to an external key service, for `keys` and `auth validate`. Source: acceptance H-02, H-07, H-11, HF-07, HF-10. */
 import { type Profile, readProfile } from '../client.ts';
 import { isLoopbackHost } from '../config/checks.ts';
-import { readVariable, SecretFiles, UnresolvedError } from '../config/references.ts';
 import { isJsonObject, type JsonObject } from '../core/json.ts';
 import type { Secret } from '../core/secret.ts';
+import { whyNoAnswer } from './gateway-address.ts';
+import { variable } from './input-file.ts';
 import { CommandError, type Io, UnreachableError, UsageError } from './io.ts';
 
 const TIMEOUT_MS = 5000;
 const MAX_TRIES = 3;
-
-/** The variable, or what the file of its `_FILE` twin holds. */
-export function variable(name: string, io: Io): string | undefined {
-  try {
-    return readVariable(name, io.env, new SecretFiles(io.cwd));
-  } catch (error) {
-    throw error instanceof UnresolvedError ? new CommandError(error.message) : error;
-  }
-}
 
 export interface ServiceOptions {
   readonly service?: string | undefined;
@@ -95,9 +87,7 @@ export async function callKeyService(
       return { status: response.status, body: objectIn(await response.text()) };
     } catch (error) {
       if (tried < tries && !io.signal.aborted) continue;
-      const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-      const code = cause instanceof Error && 'code' in cause ? String(cause.code) : 'no answer';
-      throw new UnreachableError(`no key service answers at ${url} (${code})`);
+      throw new UnreachableError(`no key service answers at ${url} (${whyNoAnswer(error)})`);
     }
   }
 }

@@ -3,20 +3,19 @@
  * contracts 5, acceptance HW-07, HW-09.
  */
 
-import { existsSync } from 'node:fs';
-import { join, resolve } from 'node:path';
 import { z } from 'zod';
-import { loadConfig } from '../config/load.ts';
 import { systemClock } from '../core/clock.ts';
 import type { Secret } from '../core/secret.ts';
 import { type IssuedKey, issueKey, type KeyIssuing, revokeKey, rotateKey } from '../identity/key-issuing.ts';
 import { type ApiKeyRecord, createApiKeyStore, EVERY_TENANT } from '../stores/api-keys.ts';
 import { openDatabase } from '../stores/database.ts';
 import { loadPepper } from '../stores/pepper.ts';
-import { CommandError, EXIT, type Io, line, UnreachableError, UsageError } from './io.ts';
+import { configFile, requireConfig } from './config-file.ts';
+import { CommandError, EXIT, type Io, line, UsageError } from './io.ts';
 import { findKeyService } from './key-service-calls.ts';
 import { remoteKeys } from './keys-remote.ts';
 import { rolesOfPolicy, unknownRoles } from './policy-roles.ts';
+import { printable } from './printable.ts';
 import { table } from './table.ts';
 import { readArguments, USUAL_OPTIONS } from './usual-options.ts';
 
@@ -124,20 +123,9 @@ function serviceOf(values: Values, io: Io): string | null {
   return null;
 }
 
-function configFile(values: Values, io: Io): string {
-  const named = values.config ?? io.env.PORTCULLIS_CONFIG;
-  if (named !== undefined) return resolve(io.cwd, named);
-  const usual = resolve(io.cwd, 'portcullis.yaml');
-  const demo = join(resolve(io.cwd, io.env.PORTCULLIS_HOME ?? '.portcullis'), 'portcullis.yaml');
-  return !existsSync(usual) && existsSync(demo) ? demo : usual;
-}
-
 async function open(values: Values, io: Io) {
-  const file = configFile(values, io);
-  if (!existsSync(file)) throw new UnreachableError(`${file}: no such configuration; name one with -c`);
   // Identity providers matter nothing here, so their options are left unread.
-  const loaded = await loadConfig(file, { env: io.env, providers: z.looseObject({ kind: z.string() }) });
-  if (loaded.config === null) throw new CommandError(loaded.problems.map((problem) => problem.text).join('\n'));
+  const loaded = await requireConfig(configFile(values.config, io), io, z.looseObject({ kind: z.string() }));
   const { stores, environment } = loaded.config;
   const pepper = loadPepper(stores.database, loaded.baseDir, stores.pepper as Secret | undefined);
   const database = await openDatabase(stores.database, { baseDir: loaded.baseDir });
@@ -233,11 +221,6 @@ async function list(issuing: KeyIssuing, values: Values, io: Io): Promise<number
   if (values.json || values.format === 'json') line(io, JSON.stringify({ items }));
   else printKeys(items, issuing.clock.now(), io);
   return EXIT.ok;
-}
-
-/** A name must not be able to steer the operator's terminal. */
-function printable(text: string): string {
-  return text.replace(/\p{C}/gu, '?');
 }
 
 function printKeys(items: readonly ReturnType<typeof shown>[], now: number, io: Io): void {

@@ -1,5 +1,4 @@
 /** `portcullis policy bench`: what a decision costs in the engine the gateway uses. Source: policy-engine 5. */
-import { existsSync, readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { systemClock } from '../core/clock.ts';
 import { type DecisionRequest, NO_APPROVAL } from '../core/decision.ts';
@@ -11,8 +10,9 @@ import { createPolicyEngine } from '../policy/opa-engine.ts';
 import { BUILTINS } from '../policy/wasm/builtins.ts';
 import { PolicyHost } from '../policy/wasm/host.ts';
 import { DEFAULT_LIMITS, PolicyProgram } from '../policy/wasm/program.ts';
+import { readText, requireReadable } from './input-file.ts';
 import type { Io } from './io.ts';
-import { CommandError, EXIT, line, UnreachableError, UsageError } from './io.ts';
+import { CommandError, EXIT, line, UsageError } from './io.ts';
 
 export interface BenchArguments {
   readonly bundle: string;
@@ -49,7 +49,7 @@ export async function benchCommand(rest: readonly string[], options: BenchArgume
   const file = name === undefined ? null : resolve(io.cwd, name);
   const dataFile = options.data === undefined ? null : resolve(io.cwd, options.data);
   for (const path of [options.bundle, dataFile, file]) {
-    if (path !== null && !existsSync(path)) throw new UnreachableError(`there is no ${path}`);
+    if (path !== null) requireReadable(path, path === options.bundle ? 'any' : 'file');
   }
   const location = { bundleDir: options.bundle, dataFile };
   const bundle = await loadBundle(location).catch((error: unknown) => {
@@ -79,9 +79,10 @@ export async function benchCommand(rest: readonly string[], options: BenchArgume
 }
 
 function readInput(file: string): JsonObject {
+  const text = readText(file);
   let value: JsonValue;
   try {
-    value = JSON.parse(readFileSync(file, 'utf8')) as JsonValue;
+    value = JSON.parse(text) as JsonValue;
   } catch (cause) {
     throw new CommandError(`${file} is no JSON: ${(cause as Error).message}`);
   }

@@ -1,5 +1,5 @@
 /** `portcullis policy build --bundle` and `verify`: bundles as a service serves them. Source: policy-engine 3. */
-import { readFile, rename, writeFile } from 'node:fs/promises';
+import { rename, writeFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { Secret } from '../core/secret.ts';
 import { readContents } from '../policy/bundle-contents.ts';
@@ -8,8 +8,9 @@ import type { SigningRules } from '../policy/bundle-signing.ts';
 import { makeBundle } from '../policy/bundle-writer.ts';
 import { ALGORITHMS, type Algorithm, keyProblem } from '../policy/jws.ts';
 import { PolicyLoadError } from '../policy/wasm/program.ts';
+import { readBytes, readText } from './input-file.ts';
 import type { Io } from './io.ts';
-import { CommandError, EXIT, line, UnreachableError, UsageError } from './io.ts';
+import { CommandError, EXIT, line, UsageError } from './io.ts';
 
 export interface BundleArguments {
   readonly bundle?: string | undefined;
@@ -33,11 +34,8 @@ function algorithmOf({ 'signing-alg': name = 'RS256' }: BundleArguments): Algori
 const hint = (values: BundleArguments): string =>
   values['signing-alg'] === undefined ? '; name the algorithm with --signing-alg' : '';
 
-async function readKey(file: string, io: Io): Promise<Secret> {
-  const text = await readFile(resolve(io.cwd, file), 'utf8').catch((error: NodeJS.ErrnoException) => {
-    throw new UnreachableError(`the key ${file} cannot be read: ${error.code}`);
-  });
-  return new Secret(text.replace(/\r?\n$/, ''));
+function readKey(file: string, io: Io): Secret {
+  return new Secret(readText(resolve(io.cwd, file)).replace(/\r?\n$/, ''));
 }
 
 /** Writes what was compiled as a bundle archive; says where, or null when none was asked for. */
@@ -55,7 +53,7 @@ export async function writeBundle(
     return null;
   }
   const algorithm = algorithmOf(values);
-  const key = file === undefined ? null : await readKey(file, io);
+  const key = file === undefined ? null : readKey(file, io);
   const problem = key === null ? null : keyProblem(algorithm, key.reveal(), 'sign');
   if (problem !== null) throw new CommandError(`the key ${file} cannot be used: ${problem}${hint(values)}`);
   const signing = key === null ? null : { key: { algorithm, key }, keyid, scope };
@@ -80,7 +78,7 @@ export async function verificationRules(
 ): Promise<SigningRules | null> {
   const algorithm = algorithmOf(values);
   if (values.key === undefined) return null;
-  const key = await readKey(values.key, io);
+  const key = readKey(values.key, io);
   const problem = keyProblem(algorithm, key.reveal(), 'verify');
   if (problem !== null) throw new CommandError(`the key ${values.key} cannot be used: ${problem}${hint(values)}`);
   return { keys: { [values.keyid ?? 'default']: { algorithm, key } }, keyid: values.keyid, scope: values.scope };
@@ -91,9 +89,7 @@ export async function verifyCommand(rest: readonly string[], values: BundleArgum
   const [file] = rest;
   if (file === undefined || rest.length > 1)
     throw new UsageError('expected one bundle: policy verify FILE [--key FILE]');
-  const archive = await readFile(resolve(io.cwd, file)).catch((error: NodeJS.ErrnoException) => {
-    throw new UnreachableError(`${file} cannot be read: ${error.code}`);
-  });
+  const archive = readBytes(resolve(io.cwd, file));
   const rules = await verificationRules(values, io);
   try {
     const contents = await readContents(archive, rules);

@@ -1,7 +1,7 @@
 /** `portcullis policy eval`: one entrypoint on one document or on many lines, with the host the gateway uses. */
-import { existsSync, readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { text as readAll } from 'node:stream/consumers';
+import type { Readable } from 'node:stream';
+import { buffer as readAll } from 'node:stream/consumers';
 import type { JsonValue } from '../core/json.ts';
 import { isJsonObject } from '../core/json.ts';
 import { loadBundle } from '../policy/bundle.ts';
@@ -9,8 +9,9 @@ import { BUILTINS } from '../policy/wasm/builtins.ts';
 import { PolicyHost } from '../policy/wasm/host.ts';
 import { DEFAULT_LIMITS, PolicyProgram } from '../policy/wasm/program.ts';
 import { parseStrict } from '../protocols/json.ts';
+import { linesOf, openInput, requireReadable } from './input-file.ts';
 import type { Io } from './io.ts';
-import { CommandError, EXIT, line, UnreachableError, UsageError } from './io.ts';
+import { CommandError, EXIT, line, UsageError } from './io.ts';
 
 export interface EvaluateOptions {
   readonly data?: string | undefined;
@@ -34,35 +35,28 @@ export async function evaluateCommand(rest: readonly string[], options: Evaluate
     throw new UsageError(`no entrypoint ${entrypoint}; there are ${[...host.entrypoints.keys()].sort().join(', ')}`);
   }
   const lines = options.jsonl !== undefined;
-  const text = await readSource(options.jsonl ?? file ?? '-', io);
-  const documents = lines ? text.split('\n') : [text];
+  const input = openInput(options.jsonl ?? file ?? '-', io);
   let failed = false;
-  for (const [index, document] of documents.entries()) {
-    if (lines && document.trim() === '') continue;
+  let number = 0;
+  for await (const document of lines ? linesOf(input) : wholeOf(input)) {
+    number++;
+    if (lines && document.toString().trim() === '') continue;
     const outcome = evaluate(host, entrypoint, document, now);
     failed ||= 'code' in outcome;
-    line(
-      io,
-      JSON.stringify('value' in outcome ? outcome.value : { ...(lines ? { line: index + 1 } : {}), error: outcome }),
-    );
+    const error = 'value' in outcome ? null : { ...(lines ? { line: number } : {}), error: outcome };
+    line(io, JSON.stringify('value' in outcome ? outcome.value : error));
   }
   return failed ? EXIT.failed : EXIT.ok;
 }
 
-async function readSource(name: string, io: Io): Promise<string> {
-  if (name === '-') return readAll(io.stdin);
-  const file = resolve(io.cwd, name);
-  try {
-    return readFileSync(file, 'utf8');
-  } catch {
-    throw new UnreachableError(`cannot read ${file}`);
-  }
+async function* wholeOf(input: Readable): AsyncGenerator<Buffer> {
+  yield await readAll(input);
 }
 
 async function openHost({ bundle, data }: EvaluateOptions, io: Io): Promise<PolicyHost> {
   const dataFile = data === undefined ? null : resolve(io.cwd, data);
   for (const path of [bundle, dataFile]) {
-    if (path !== null && !existsSync(path)) throw new UnreachableError(`there is no ${path}`);
+    if (path !== null) requireReadable(path, path === bundle ? 'any' : 'file');
   }
   const loaded = await loadBundle({ bundleDir: bundle, dataFile }).catch((error: unknown) => {
     throw new CommandError(error instanceof Error ? error.message : String(error));
@@ -71,10 +65,10 @@ async function openHost({ bundle, data }: EvaluateOptions, io: Io): Promise<Poli
 }
 
 /** A bare document, or one wrapped as `{"input": …}` with an optional `clock`. */
-function evaluate(host: PolicyHost, entrypoint: string, text: string, now: number): Evaluation {
+function evaluate(host: PolicyHost, entrypoint: string, text: Buffer, now: number): Evaluation {
   let document: JsonValue;
   try {
-    document = parseStrict(Buffer.from(text.trim()));
+    document = parseStrict(text);
   } catch (error) {
     return { code: 'INVALID_REQUEST', message: error instanceof Error ? error.message : 'not JSON' };
   }

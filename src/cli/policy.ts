@@ -6,8 +6,9 @@ import { loadBundle } from '../policy/bundle.ts';
 import type { CompileProblem, CompileResult } from '../policy/compiler.ts';
 import { compile, runOpaTests, sourceNames } from '../policy/compiler.ts';
 import { type LintFinding, lint } from '../policy/lint.ts';
+import { requireReadable } from './input-file.ts';
 import type { Io } from './io.ts';
-import { CommandError, EXIT, line, UnreachableError, UsageError } from './io.ts';
+import { CommandError, EXIT, line, UsageError } from './io.ts';
 import { benchCommand } from './policy-bench.ts';
 import { verifyCommand, writeBundle } from './policy-bundle.ts';
 import { coverageOf, printCoverage, thresholdOf } from './policy-coverage.ts';
@@ -27,6 +28,8 @@ const OPTIONS = {
   clock: { type: 'string' },
   sample: { type: 'string' },
   jobs: { type: 'string' },
+  profile: { type: 'boolean' },
+  repeat: { type: 'string' },
   coverage: { type: 'boolean' },
   threshold: { type: 'string' },
   seconds: { type: 'string' },
@@ -68,23 +71,11 @@ export async function policyCommand(argv: readonly string[], io: Io): Promise<nu
     case 'test':
       return test(folder(rest, io), values, io);
     case 'eval':
-      return evaluateCommand(
-        rest,
-        { ...values, bundle: folder(values.bundle === undefined ? [] : [values.bundle], io) },
-        io,
-      );
+      return evaluateCommand(rest, { ...values, bundle: bundleOf(values.bundle, io) }, io);
     case 'bench':
-      return benchCommand(
-        rest,
-        { ...values, bundle: folder(values.bundle === undefined ? [] : [values.bundle], io) },
-        io,
-      );
+      return benchCommand(rest, { ...values, bundle: bundleOf(values.bundle, io) }, io);
     case 'replay':
-      return replayCommand(
-        rest,
-        { ...values, bundle: folder(values.bundle === undefined ? [] : [values.bundle], io) },
-        io,
-      );
+      return replayCommand(rest, { ...values, bundle: bundleOf(values.bundle, io) }, io);
     case 'reload':
     case 'status':
       return remoteCommand(verb, values, io);
@@ -95,15 +86,26 @@ export async function policyCommand(argv: readonly string[], io: Io): Promise<nu
   }
 }
 
-function folder(rest: readonly string[], io: Io): string {
+const bundleOf = (named: string | undefined, io: Io): string => folder(named === undefined ? [] : [named], io, 'any');
+
+/** The directory that is named, or else the usual one; a bundle may be an archive. */
+function folder(rest: readonly string[], io: Io, what: 'directory' | 'any' = 'directory'): string {
   if (rest.length > 1) throw new UsageError(`unexpected argument ${rest[1]}`);
   const here = resolve(io.cwd, rest[0] ?? 'policies');
-  if (existsSync(here)) return here;
-  if (rest[0] !== undefined) throw new UnreachableError(`there is no directory ${here}`);
-  return OWN_POLICIES;
+  if (rest[0] === undefined) return existsSync(here) ? here : OWN_POLICIES;
+  requireReadable(here, what);
+  return here;
+}
+
+/** What to say of a directory without rules is not left to the compiler. */
+async function requireRules(dir: string): Promise<readonly string[]> {
+  const names = await sourceNames(dir);
+  if (names.length === 0) throw new CommandError(`there is no .rego file in ${dir}`);
+  return names;
 }
 
 async function build(dir: string, { values }: PolicyArguments, io: Io): Promise<number> {
+  await requireRules(dir);
   io.err(`compiling ${dir} …\n`);
   const out = values.out === undefined ? join(dir, 'bundle') : resolve(io.cwd, values.out);
   const result = await compile(dir, { out, env: io.env as NodeJS.ProcessEnv });
@@ -140,7 +142,7 @@ const findingText = ({ file, line: row, column, severity, code, message }: LintF
 
 async function check(dir: string, json: boolean, io: Io): Promise<number> {
   const env = io.env as NodeJS.ProcessEnv;
-  const findings = await lint(dir, await sourceNames(dir), env);
+  const findings = await lint(dir, await requireRules(dir), env);
   if ('message' in findings) throw new CommandError(findings.message);
   if (findings.some(({ severity }) => severity === 'error')) {
     if (json) line(io, JSON.stringify({ ok: false, findings }));
@@ -168,6 +170,7 @@ async function test(dir: string, values: PolicyArguments['values'], io: Io): Pro
     line(io, `${result.passed} passed, ${result.failed} failed, ${result.skipped} skipped`);
     if (coverage !== null) printCoverage(coverage, threshold, io);
   }
+  if (result.tests.length === 0) io.err(`there is no test in ${dir}: *_test.rego with rules named test_…\n`);
   if (coverage !== null && coverage.percent < threshold) return EXIT.failed;
   // A directory without tests has not been tested.
   return result.failed === 0 && result.passed > 0 ? EXIT.ok : EXIT.failed;

@@ -2,11 +2,12 @@
  * Logins that are kept between commands: one file of the person's own (mode 0600), one entry per gateway. A token is for
  * one gateway, so nothing is ever looked up but by the exact address.
  */
-import { closeSync, openSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { closeSync, openSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { z } from 'zod';
 import { makeDirectory } from '../config/directories.ts';
+import { readText } from './input-file.ts';
 import { CommandError, type Io } from './io.ts';
 
 const text = z.string().min(1).max(16_384);
@@ -38,17 +39,15 @@ export function tokenFile(io: Io): string {
   return join(resolve(io.cwd, home || '.'), '.config/portcullis/credentials.json');
 }
 
-/** Throws CommandError when others can read the file, or it is not what we wrote. */
+/** Throws CommandError when others can read the file, or it is not what we wrote; UnreachableError when we cannot. */
 export function readLogins(io: Io): KeptLogins {
   const file = tokenFile(io);
-  let content: string;
-  try {
-    if ((statSync(file).mode & 0o077) !== 0) throw new CommandError(`${file}: others may read it; chmod 600 it`);
-    content = readFileSync(file, 'utf8');
-  } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return {};
-    throw error;
+  const there = statSync(file, { throwIfNoEntry: false });
+  if (there === undefined) return {};
+  if (there.isFile() && (there.mode & 0o077) !== 0) {
+    throw new CommandError(`${file}: others may read it; chmod 600 it`);
   }
+  const content = readText(file);
   try {
     return schema.parse(JSON.parse(content)).logins;
   } catch {

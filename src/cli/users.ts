@@ -2,7 +2,6 @@
 
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { createInterface } from 'node:readline';
 import { z } from 'zod';
 import { viewOf } from '../accounts/account.ts';
 import { AccountAdministration, randomPassword } from '../composition/account-administration.ts';
@@ -12,12 +11,14 @@ import { systemClock } from '../core/clock.ts';
 import { GatewayError, toGatewayError } from '../core/errors.ts';
 import type { Secret } from '../core/secret.ts';
 import { REVOKED, revokeToken } from '../identity/revocations.ts';
+import { parseStrict } from '../protocols/json.ts';
 import type { AccountRecord } from '../stores/accounts.ts';
 import { type Database, openDatabase } from '../stores/database.ts';
 import { openShared } from '../stores/open-shared.ts';
 import { loadPepper } from '../stores/pepper.ts';
 import type { EndedSession } from '../stores/sessions.ts';
 import { configFile, requireConfig } from './config-file.ts';
+import { linesOf, openInput } from './input-file.ts';
 import { CommandError, EXIT, type Io, line, UsageError } from './io.ts';
 import { printable } from './printable.ts';
 import { table } from './table.ts';
@@ -273,15 +274,13 @@ async function resetFactor({ administration, io }: Session, [name = '']: readonl
 
 /** In the order of the input; a bad line says so and the rest goes on. */
 async function importAccounts({ administration, io }: Session, [file = '-']: readonly string[]): Promise<number> {
-  const { createReadStream } = await import('node:fs');
-  const input = file === '-' ? io.stdin : createReadStream(resolve(io.cwd, file));
   let count = 0;
   let failed = 0;
-  for await (const text of createInterface({ input, crlfDelay: Number.POSITIVE_INFINITY })) {
+  for await (const text of linesOf(openInput(file, io))) {
     count += 1;
-    if (text.trim() === '') continue;
+    if (text.toString().trim() === '') continue;
     try {
-      const { password: secret, password_hash, ...facts } = importSchema.parse(JSON.parse(text));
+      const { password: secret, password_hash, ...facts } = importSchema.parse(parseStrict(text));
       const proof = {
         ...(secret === undefined ? {} : { password: secret }),
         ...(password_hash ? { password_hash } : {}),
@@ -297,7 +296,6 @@ async function importAccounts({ administration, io }: Session, [file = '-']: rea
 }
 
 function lineError(error: unknown): { readonly code: string; readonly message: string } {
-  if (error instanceof SyntaxError) return { code: 'INVALID_REQUEST', message: 'is not JSON' };
   if (error instanceof z.ZodError) {
     const words = error.issues.map(({ path, message }) => `${path.join('.') || 'line'}: ${message}`);
     return { code: 'UNPROCESSABLE', message: words.join('; ') };

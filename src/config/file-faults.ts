@@ -10,6 +10,9 @@ const WORDS: Readonly<Record<string, string>> = {
   EROFS: 'the file system is read-only',
   ENOSPC: 'the disk is full',
   ENOTSUP: 'the file system takes no directories there',
+  ENXIO: 'it is a socket, or a device without a driver',
+  ELOOP: 'its links lead in a circle',
+  ENAMETOOLONG: 'the name is too long',
   EMFILE: 'too many open files',
 };
 

@@ -2,6 +2,7 @@
  * From a file and the environment to a checked configuration, or to every problem at once. Source: contracts 5,
  * acceptance X-08.
  */
+import { isUtf8 } from 'node:buffer';
 import { readFile } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import type { z } from 'zod';
@@ -108,9 +109,7 @@ export function loadConfigText(text: string, path: string, options: LoadOptions)
   return failed() ? fail() : { config: parsed.data, problems: [], ...loaded() };
 }
 
-function unreadable(path: string, error: unknown): LoadResult {
-  const isMissing = error instanceof Error && 'code' in error && error.code === 'ENOENT';
-  const message = isMissing ? 'no such file' : `cannot be read: ${fileFaultText(error)}`;
+function unreadable(path: string, message: string): LoadResult {
   const file = resolve(path);
   const problems = [problem('error', [], message, { source: path, line: 0, column: 0 })];
   return { config: null, problems, warnings: [], file, baseDir: dirname(file), read: [file] };
@@ -120,9 +119,11 @@ function unreadable(path: string, error: unknown): LoadResult {
 export async function loadConfig(source: ConfigSource, options: LoadOptions): Promise<LoadResult> {
   if (typeof source !== 'string') return loadConfigText(source.text, source.path, options);
   try {
-    return loadConfigText(await readFile(source, 'utf8'), source, options);
+    const bytes = await readFile(source);
+    if (!isUtf8(bytes)) return unreadable(source, 'is not UTF-8 text');
+    return loadConfigText(bytes.toString('utf8'), source, options);
   } catch (error) {
     if (!(error instanceof Error && 'code' in error)) throw error;
-    return unreadable(source, error);
+    return unreadable(source, error.code === 'ENOENT' ? 'no such file' : `cannot be read: ${fileFaultText(error)}`);
   }
 }

@@ -2,6 +2,7 @@
  * `${env:NAME}`, `${env:NAME:-default}` and `${file:PATH}` in any text of the configuration. An unset variable falls
  * back to the file named by `NAME_FILE` (the convention of container secrets). `$${` writes a literal `${`.
  */
+import { isUtf8 } from 'node:buffer';
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { fileFaultText } from './file-faults.ts';
@@ -37,6 +38,7 @@ export class SecretFiles {
       throw new UnresolvedError(`cannot read the file ${path}: ${fileFaultText(error)}`);
     }
     if (content.length > MAX_FILE) throw new UnresolvedError(`the file ${path} is larger than 1 MiB`);
+    if (!isUtf8(content)) throw new UnresolvedError(`the file ${path} is not UTF-8 text`);
     return content.toString('utf8').replace(/\r?\n$/, '');
   }
 }

@@ -56,7 +56,7 @@ describe('the command line', () => {
       ['keys', 'create', '--expires-in-days', '-1'],
       'keys: --expires-in-days needs a value; write --expires-in-days=-… for one that begins with a dash',
     ],
-    [['serve', '-c', '/'], 'serve: the configuration is not usable\n/: cannot be read: it is a directory'],
+    [['serve', '-c', '/'], 'serve: cannot read /: it is a directory'],
   ])('%j says what is wrong in words', async (argv, words) => {
     const { err, out } = await run(...argv);
     expect(err.split('\nTry ')[0]?.trim()).toBe(`portcullis ${words}`);

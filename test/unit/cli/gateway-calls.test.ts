@@ -48,7 +48,7 @@ test('says that a token has expired', async () => {
 test('names the file of a key that is not there, without a stack', async () => {
   const { code, err, sent } = await run(['delegate', '--to', 'bot'], { PORTCULLIS_API_KEY_FILE: '/nonexistent/key' });
   expect(code).toBe(3);
-  expect(err).toBe('portcullis delegate: cannot read the file /nonexistent/key: no such file or directory\n');
+  expect(err).toBe('portcullis delegate: there is no /nonexistent/key\n');
   expect(sent).toEqual([]);
 });
 
