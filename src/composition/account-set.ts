@@ -43,6 +43,7 @@ import { createSigningKeyStore, type SigningKeyStore } from '../stores/signing-k
 import { agentTokens } from './agent-logins.ts';
 import type { Platform } from './assembly.ts';
 import { cookieProviders } from './oauth.ts';
+import { guardedScopes } from './tool-scope-rules.ts';
 
 /** Where accounts are kept; outlives generations. */
 export interface AccountStores {
@@ -137,7 +138,7 @@ export async function buildAccounts(
       platform.metrics.sharedLookup(isRevoked ? 'hit' : 'miss');
       return isRevoked;
     },
-    permissionsOf: (role) => roles.get(role)?.permissions ?? null,
+    ...rightsOf(roles, guardedScopes(config)),
     externalVersion: () => sessionStore.externalVersion(),
     byCookie: (text, now) => sessions.byCookie(text, now),
     needsSecondFactor: (role) => options.mfa.required_roles.includes(role),
@@ -149,6 +150,16 @@ export async function buildAccounts(
     await revokeKeysOf(issuing, options.tenant, id, exceeds(roles, role));
   };
   return { accounts, factor, sessions, tokens, agents, guard, roles, reports, local, passwords, changeRole };
+}
+
+/** @param guarded scopes that tools need: to lend one takes a permission that covers it, as for the keys an account makes */
+function rightsOf(roles: Roles, guarded: ReadonlySet<string>): Pick<LocalAccounts, 'permissionsOf' | 'lendable'> {
+  const permissionsOf = (role: string) => roles.get(role)?.permissions ?? null;
+  return {
+    permissionsOf,
+    lendable: (role, scopes) =>
+      scopes.filter((scope) => !guarded.has(scope) || coversAll(permissionsOf(role) ?? [], [scope])),
+  };
 }
 
 function openTokens(config: Config, ring: SigningRing, pepper: Platform['pepper']): AccountTokens {

@@ -107,15 +107,8 @@ export async function agentEndpoints(
     const claims = await tokens.read(token, now, null);
     return 'kind' in claims ? null : claims;
   };
-  const server = new AuthorizationServer({
-    ...common,
-    engine,
-    people,
-    guard: service.guard,
-    shared,
-    origins,
-    readToken,
-  });
+  const parts = { engine, people, shared, origins, readToken };
+  const server = new AuthorizationServer({ ...common, ...parts, guard: service.guard });
   sweep(platform, cleanup);
   const upstreams = upstreamLogins(issuer, settings.providers, providers);
   const pages = new LoginPages({ server, seal, reports: service.reports, grantMs, upstreams });

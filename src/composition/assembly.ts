@@ -12,7 +12,7 @@ import type { Config } from '../config/schema.ts';
 import { watchFiles } from '../config/watch.ts';
 import type { Clock } from '../core/clock.ts';
 import type { Judge, Received } from '../core/exchange.ts';
-import type { ProtocolName } from '../core/route.ts';
+import type { ProtocolName, Route } from '../core/route.ts';
 import type { Secret } from '../core/secret.ts';
 import { regionTable } from '../http/addresses.ts';
 import type { IdentityProvider } from '../identity/provider.ts';
@@ -24,12 +24,14 @@ import { createLimits } from '../pipeline/limits.ts';
 import type { PipelineParts, RequestEnd } from '../pipeline/pipeline.ts';
 import type { RunningExchanges } from '../pipeline/running.ts';
 import type { Admission } from '../pipeline/stages/admit.ts';
+import type { Authenticator } from '../pipeline/stages/authenticate.ts';
 import type { FactSources } from '../pipeline/stages/classify.ts';
 import { createClassify } from '../pipeline/stages/classify.ts';
 import type { Performing } from '../pipeline/stages/decide.ts';
 import type { Forwarding } from '../pipeline/stages/forward.ts';
 import { RouteTable } from '../pipeline/stages/route.ts';
 import type { Switchboard } from '../pipeline/switchboard.ts';
+import type { ToolScopes } from '../pipeline/tool-scopes.ts';
 import type { PolicyCompiler } from '../policy/activation.ts';
 import { compile } from '../policy/compiler.ts';
 import type { OpaEngine } from '../policy/opa-engine.ts';
@@ -48,12 +50,13 @@ import { buildApprovals } from './approval-set.ts';
 import { buildAuthenticator, failureGuard, NOBODY } from './authenticators.ts';
 import { delegating } from './delegations.ts';
 import { letKeysAsk } from './key-service-set.ts';
-import { oauthEndpoints, routeOAuth } from './oauth.ts';
+import { oauthEndpoints, routeOAuth, scopeTerms } from './oauth.ts';
 import { buildShadow, decisionLogOptions, reportStatus } from './policy-records.ts';
 import { policyPaths, policySource } from './policy-sources.ts';
 import { buildProtocols } from './protocol-set.ts';
 import { buildRoutes, serverFacts } from './routes.ts';
 import { openSigning } from './signing.ts';
+import { type TermsOf, toolScopes } from './tool-scope-rules.ts';
 import { buildUpstreamIdentities, type UpstreamIdentities } from './upstream-identity.ts';
 import type { Upstreams } from './upstream-set.ts';
 import { buildUpstreams, createTunnel, credentialsByRoute, upstreamOf } from './upstream-set.ts';
@@ -109,19 +112,17 @@ export async function assemble(config: Config, platform: Platform): Promise<Gene
     regionOf: regionTable(config.regions),
     upstreamEncrypted: (server) => server === null || (upstreams.mcp.get(server)?.encrypted ?? true),
   };
-  const judge: Judge = createJudge(classify, facts, engine, platform.switches);
-  const admission = buildAdmission(config, platform);
   const routes = buildRoutes(config);
+  const terms = scopeTerms(config, routes);
+  const scopes = toolScopes(config, terms);
+  const judge: Judge = createJudge(classify, facts, engine, platform.switches, scopes);
+  const admission = buildAdmission(config, platform);
   const signing = await openSigning(config, platform);
   const identities = await buildUpstreamIdentities(config, platform, signing, cleanup);
   const accounts = await buildAccounts(config, platform, signing.accounts, cleanup);
   const providers = await buildProviders(config, platform, accounts, cleanup);
   const agents = await agentEndpoints(config, platform, accounts, { ring: signing.accounts, providers }, cleanup);
-  const guard = failureGuard(config, platform);
-  const oauth = routeOAuth(config, routes, providers);
-  const plain = new Map(
-    routes.map((route) => [route, guard(buildAuthenticator(route, providers, platform, oauth.get(route.match)))]),
-  );
+  const plain = buildAuthenticators(config, platform, { routes, providers, terms });
   letKeysAsk(platform, plain);
   const { authenticators, endpoints } = delegating(config, platform, plain, cleanup);
   const approvals = buildApprovals(config, platform, cleanup);
@@ -138,7 +139,7 @@ export async function assemble(config: Config, platform: Platform): Promise<Gene
     classify,
     facts,
     engine,
-    performing: performingBy(protocols, platform),
+    performing: performingBy(protocols, platform, scopes),
     forwarding: forwardingTo(config, platform, { upstreams, identities, protocols }),
     running: platform.running,
     approvals,
@@ -155,6 +156,25 @@ export async function assemble(config: Config, platform: Platform): Promise<Gene
     providers,
     [Symbol.asyncDispose]: () => kept.disposeAsync(),
   };
+}
+
+function buildAuthenticators(
+  config: Config,
+  platform: Platform,
+  {
+    routes,
+    providers,
+    terms,
+  }: { routes: readonly Route[]; providers: ReadonlyMap<string, IdentityProvider>; terms: TermsOf },
+): Map<Route, Authenticator> {
+  const guard = failureGuard(config, platform);
+  const oauth = routeOAuth(config, routes, providers);
+  return new Map(
+    routes.map((route) => {
+      const authenticator = buildAuthenticator(route, providers, platform, terms(route), oauth.get(route.match));
+      return [route, guard(authenticator)];
+    }),
+  );
 }
 
 function forwardingTo(
@@ -200,11 +220,13 @@ function buildAdmission({ rate_limit }: Config, { counters, switches }: Platform
 function performingBy(
   protocols: Readonly<Record<ProtocolName, Protocol>>,
   { counters: shared, metrics, switches }: Platform,
+  scopes: ToolScopes | null,
 ): PipelineParts['performing'] {
   const of = (protocol: Protocol): Performing => ({
     protocol,
     shared,
     switches,
+    toolScopes: scopes,
     onFailure: metrics.decisionFailed,
   });
   const { mcp, llm, http, tools, api } = protocols;

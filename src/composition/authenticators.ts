@@ -8,6 +8,7 @@ import { createIdentityChain } from '../identity/chain.ts';
 import { certificateCredential } from '../identity/client-certificate.ts';
 import { readCredentials } from '../identity/credentials.ts';
 import { metered } from '../identity/metered.ts';
+import type { ScopeTerms } from '../identity/oauth/protected-resource.ts';
 import type { SessionCookie } from '../identity/oauth/session-cookie.ts';
 import type { Credential, IdentityFacts, IdentityProvider } from '../identity/provider.ts';
 import { createFailureGuard, guarded } from '../pipeline/failure-guard.ts';
@@ -29,6 +30,7 @@ export function buildAuthenticator(
   route: Route,
   providers: ReadonlyMap<string, IdentityProvider>,
   platform: Platform,
+  terms: ScopeTerms,
   { challenge, cookie }: RouteOAuth = { challenge: null, cookie: null },
 ): Authenticator {
   if (route.protocol === 'api' && route.match === OAUTH_PATH) return ANYONE;
@@ -59,7 +61,7 @@ export function buildAuthenticator(
       return chain.authenticate(credentials, facts, signal);
     },
   };
-  return withScopes(authenticator, route, challenge);
+  return withScopes(authenticator, route, terms);
 }
 
 /** What was presented by a header; the cookie of a session counts only where nothing was. */

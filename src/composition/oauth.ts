@@ -1,20 +1,24 @@
 /** Puts OAuth together for one generation: what routes say of themselves as protected resources, and what they require. */
 import { originOf } from '../accounts/api.ts';
+import { SCOPE } from '../accounts/authorization-server/engine-options.ts';
 import type { Sessions } from '../accounts/sessions.ts';
 import type { Config } from '../config/schema.ts';
 import { GatewayError } from '../core/errors.ts';
+import type { Principal } from '../core/principal.ts';
 import type { Route } from '../core/route.ts';
 import { isAccountCookie } from '../identity/account-tokens.ts';
 import { isFetchable } from '../identity/key-fetch.ts';
 import { type BrowserLogin, type EndSession, loginEndpoints } from '../identity/oauth/login-endpoints.ts';
-import type { ProtectedRoute } from '../identity/oauth/protected-resource.ts';
+import type { ProtectedRoute, ScopeTerms } from '../identity/oauth/protected-resource.ts';
 import { challengeOf, metadataEndpoints, requireScopes } from '../identity/oauth/protected-resource.ts';
+import { metadataUrl } from '../identity/oauth/resource.ts';
 import { SessionCookie } from '../identity/oauth/session-cookie.ts';
 import type { IdentityProvider } from '../identity/provider.ts';
 import { browserLogin } from '../identity/providers/oidc.ts';
 import type { Authenticator } from '../pipeline/stages/authenticate.ts';
 import type { Endpoint } from '../protocols/endpoint.ts';
 import { agentIssuer } from './agent-logins.ts';
+import { scopesOfTools, type TermsOf } from './tool-scope-rules.ts';
 
 const OAUTH_KINDS = new Set(['jwt', 'oidc', 'introspection']);
 
@@ -31,9 +35,38 @@ export function protectedRoutes(config: Config, routes: readonly Route[]): Prote
   return routes.flatMap((route) => {
     const known = new Set(route.identity.flatMap((name) => issuers.get(name) ?? []));
     if (route.protocol === 'api' || known.size === 0) return [];
-    return [{ match: route.match, issuers: [...known], scopes: route.scopes ?? [] }];
+    const optional = scopesOfTools(config, route);
+    const own = agentIssuer(config);
+    const isOurs = optional.length > 0 && known.size === 1 && own !== null && known.has(own);
+    const { scopes = [] } = route;
+    // Clients that are told nothing ask for everything there is: those of ours begin with the least.
+    const least = isOurs && scopes.length === 0 ? [SCOPE] : scopes;
+    return [{ match: route.match, issuers: [...known], scopes: least, optional }];
   });
 }
+
+/** How it is told on a route that scopes are missing. */
+export function scopeTerms(config: Config, routes: readonly Route[]): TermsOf {
+  const { public_url: publicUrl, identity } = config;
+  const described = new Set(publicUrl === undefined ? [] : protectedRoutes(config, routes).map(({ match }) => match));
+  const canStepUp = ({ auth: { provider, method }, parties, metadata }: Principal): boolean => {
+    const kind = Object.hasOwn(identity, provider) ? identity[provider]?.kind : undefined;
+    if (method !== 'bearer' || parties !== undefined || kind === undefined) return false;
+    // Tokens that accounts get for themselves have no scopes; what is lent to agents has.
+    return OAUTH_KINDS.has(kind) || (kind === 'local' && metadata.client_id !== undefined);
+  };
+  const known = new Map<string, ScopeTerms>();
+  for (const route of routes) {
+    const isDescribed = publicUrl !== undefined && described.has(route.match);
+    const metadata = isDescribed ? metadataUrl(publicUrl, route.match) : null;
+    const { match, scopes = [] } = route;
+    known.set(match, { scopes, optional: scopesOfTools(config, route), metadata, canStepUp });
+  }
+  return ({ match }) => known.get(match) ?? NO_TERMS;
+}
+
+/** Of a route that another generation has. */
+const NO_TERMS: ScopeTerms = { scopes: [], optional: [], metadata: null, canStepUp: () => false };
 
 /** What OAuth adds to the reading of credentials on a route. */
 export interface RouteOAuth {
@@ -96,11 +129,11 @@ export function oauthEndpoints(
 }
 
 /** The same authenticator where nothing is required; else one that lets in who was granted every scope of the route. */
-export function withScopes(authenticator: Authenticator, route: Route, challenge: string | null): Authenticator {
+export function withScopes(authenticator: Authenticator, route: Route, terms: ScopeTerms): Authenticator {
   const scopes = route.scopes ?? [];
   if (scopes.length === 0) return authenticator;
   const check = (identified: Awaited<ReturnType<Authenticator['authenticate']>>) =>
-    identified instanceof GatewayError ? identified : requireScopes(identified, scopes, challenge);
+    identified instanceof GatewayError ? identified : requireScopes(identified, scopes, terms);
   return {
     authenticate(received, facts) {
       const identified = authenticator.authenticate(received, facts);

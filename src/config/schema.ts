@@ -12,7 +12,8 @@ import { bundleFileSchema, bundleServiceSchema } from './bundle-schema.ts';
 import { decisionLogSchema, shadowSchema, statusReportsSchema } from './decision-log-schema.ts';
 import { identityTokenSchema } from './identity-token-schema.ts';
 import { keyServiceSchema } from './key-service-schema.ts';
-import { toolSchema } from './tool-schema.ts';
+import { scopesSchema } from './scope-schema.ts';
+import { toolsSchema } from './tool-schema.ts';
 
 const name = z
   .string()
@@ -139,7 +140,7 @@ const server = z.strictObject({
     .default([])
     .describe('requests this server may send back to clients'),
   credential: credential.optional().describe('sent upstream; the caller never sees it'),
-  tools: z.record(z.string(), toolSchema).default({}),
+  tools: toolsSchema,
   ...upstreamOptions,
 });
 
@@ -172,12 +173,7 @@ const routeBase = {
   tenant_header: z.boolean().default(false).describe('tells the upstream the caller’s tenant in X-Tenant-Id'),
   user_header: z.boolean().default(false).describe('tells the upstream the caller’s id in X-User-Id as well'),
   body_bytes: z.int().min(1).optional().describe('instead of limits.body_bytes'),
-  scopes: z
-    .array(z.string().regex(/^[\x21\x23-\x5b\x5d-\x7e]{1,128}$/, 'one scope, without spaces and quotes'))
-    .max(50)
-    .refine((scopes) => !scopes.includes('offline_access'), 'offline_access is between clients and their issuer')
-    .default([])
-    .describe('OAuth scopes that every caller must have been granted'),
+  scopes: scopesSchema.describe('OAuth scopes that every caller must have been granted'),
 };
 
 /** Not for what the gateway answers itself: who may approve is nothing to try out. */

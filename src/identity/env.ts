@@ -21,6 +21,8 @@ export interface LocalAccounts {
   needsSecondFactor(role: string): boolean;
   /** Null for a role that does not exist. */
   permissionsOf(role: string): readonly string[] | null;
+  /** Those of the scopes that an account with this role may lend to an agent: what a tool needs, only who may do it. */
+  lendable(role: string, scopes: readonly string[]): readonly string[];
   /** Changes when another process has written; null when the backend cannot tell. */
   externalVersion(): number | null;
 }

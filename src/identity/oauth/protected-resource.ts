@@ -12,8 +12,10 @@ export interface ProtectedRoute {
   readonly match: string;
   /** Issuers whose tokens are accepted there; never empty. */
   readonly issuers: readonly string[];
-  /** All of these must be granted. */
+  /** What everybody asks for: all of these must be granted. */
   readonly scopes: readonly string[];
+  /** What single tools there need besides. */
+  readonly optional: readonly string[];
 }
 
 /** RFC 9728 2. */
@@ -36,8 +38,8 @@ const OPEN = { 'cache-control': 'public, max-age=60' };
 export function metadataEndpoints(routes: readonly ProtectedRoute[], publicUrl: string): readonly Endpoint[] {
   if (routes.length === 0) return [];
   const issuers = [...new Set(routes.flatMap((route) => route.issuers))];
-  const scopes = [...new Set(routes.flatMap((route) => route.scopes))];
-  const whole = { match: '', issuers, scopes };
+  const all = (of: (route: ProtectedRoute) => readonly string[]) => [...new Set(routes.flatMap(of))];
+  const whole = { match: '', issuers, scopes: all(({ scopes }) => scopes), optional: all(({ optional }) => optional) };
   const byPath = new Map<string, Endpoint>();
   for (const route of [whole, ...routes]) {
     const metadata = metadataOf(route, publicUrl);
@@ -59,12 +61,13 @@ export function metadataEndpoints(routes: readonly ProtectedRoute[], publicUrl: 
 }
 
 /** What is said of one route. */
-export function metadataOf({ match, issuers, scopes }: ProtectedRoute, publicUrl: string): ResourceMetadata {
+export function metadataOf({ match, issuers, scopes, optional }: ProtectedRoute, publicUrl: string): ResourceMetadata {
+  const supported = [...new Set([...scopes, ...optional])];
   return {
     resource: resourceUri(publicUrl, match),
     authorization_servers: issuers,
     bearer_methods_supported: ['header'],
-    ...(scopes.length === 0 ? {} : { scopes_supported: scopes }),
+    ...(supported.length === 0 ? {} : { scopes_supported: supported }),
   };
 }
 
@@ -74,25 +77,47 @@ export function challengeOf({ match, scopes }: Pick<ProtectedRoute, 'match' | 's
   return `resource_metadata="${metadataUrl(publicUrl, match)}"${scope}`;
 }
 
-/**
- * The principal when everything was granted, compared word by word; else FORBIDDEN with the challenge of RFC 6750 3.1.
- * @param challenge parameters besides `error`, or null
- */
+/** What it takes to tell somebody which scopes are missing on a route. */
+export interface ScopeTerms extends Pick<ProtectedRoute, 'scopes' | 'optional'> {
+  /** Address of the route's metadata; null where nothing is said of it. */
+  readonly metadata: string | null;
+  /** Whether whoever shows this credential can come back with one of the same kind that covers more. */
+  canStepUp(principal: Principal): boolean;
+}
+
+/** The principal when everything was granted, compared word by word; else how that is refused. */
 export function requireScopes(
   principal: Principal,
   scopes: readonly string[],
-  challenge: string | null,
+  terms: ScopeTerms,
 ): Principal | GatewayError {
-  if (principal.type === 'anonymous')
-    return new GatewayError('MISSING_CREDENTIALS', { challenge: bearer(challenge, '') });
-  if (scopes.every((scope) => principal.scopes.includes(scope))) return principal;
-  const more = challenge ?? `scope="${scopes.join(' ')}"`;
-  const error = ', error="insufficient_scope", error_description="The credentials do not cover this"';
-  return new GatewayError('FORBIDDEN', {
-    message: `The credentials need the scope ${scopes.join(' ')}`,
-    challenge: bearer(more, error),
-  });
+  if (principal.type !== 'anonymous' && scopes.every((scope) => principal.scopes.includes(scope))) return principal;
+  return scopesLacking(principal, scopes, terms);
 }
 
-const bearer = (parameters: string | null, error: string): string =>
-  `Bearer realm="portcullis"${parameters === null ? '' : `, ${parameters}`}${error}`;
+/**
+ * The refusal of somebody who lacks scopes. One challenge names all that is needed and what is held already, so that a
+ * client that asks for just this loses nothing. Source: RFC 6750 3 and 3.1, MCP authorization (2026-07-28).
+ * @param needed for this request, whatever of it is held
+ */
+export function scopesLacking(principal: Principal, needed: readonly string[], terms: ScopeTerms): GatewayError {
+  const wanted = new Set([...terms.scopes, ...needed]);
+  const known = [...new Set([...terms.scopes, ...terms.optional, ...needed])];
+  const scope = known.filter((one) => wanted.has(one) || principal.scopes.includes(one)).join(' ');
+  const where = terms.metadata === null ? '' : `resource_metadata="${terms.metadata}", `;
+  if (principal.type === 'anonymous')
+    return new GatewayError('MISSING_CREDENTIALS', { challenge: bearer(`${where}scope="${scope}"`) });
+  const message = `The credentials need the scope ${needed.join(' ')}`;
+  const data = { scopes: needed };
+  if (!terms.canStepUp(principal)) {
+    const why = principal.parties === undefined ? NOT_THESE : NOT_ALL;
+    return new GatewayError('INSUFFICIENT_SCOPE', { message: `${message}${why}`, data });
+  }
+  const error = `error="insufficient_scope", ${where}scope="${scope}", error_description="${message}"`;
+  return new GatewayError('INSUFFICIENT_SCOPE', { message, data, challenge: bearer(error) });
+}
+
+const NOT_THESE = ', which credentials of this kind have from the beginning or never';
+const NOT_ALL = ', each party of the delegation by itself';
+
+const bearer = (parameters: string): string => `Bearer realm="portcullis", ${parameters}`;

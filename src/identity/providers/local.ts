@@ -169,7 +169,7 @@ class LocalProvider implements IdentityProvider {
         ...{ id: account_id, tenant_id, type: 'user', username, email },
         roles: permissions === null ? [] : [role],
         permissions: permissions === null ? [] : [...permissions],
-        ...(agent === null ? {} : lentTo(agent)),
+        ...(agent === null ? {} : this.#lentTo(agent, role)),
         auth: {
           ...{ session_id, token_id, expires_at: Math.floor(expires / 1000) },
           ...{ mfa_verified: mfa_at !== null, mfa_at: mfa_at === null ? null : Math.floor(mfa_at / 1000) },
@@ -178,6 +178,12 @@ class LocalProvider implements IdentityProvider {
       this.#name,
       kind,
     );
+  }
+
+  /** What the owner lent to an agent, as far as the owner may still do it, and to which: policies may tell it apart. */
+  #lentTo({ scope = '', client_id }: AgentClaims, role: string): Pick<Principal, 'scopes' | 'metadata'> {
+    const scopes = scope.split(' ').filter((one) => one !== '');
+    return { scopes: [...this.#accounts.lendable(role, scopes)], metadata: { client_id } };
   }
 
   async health(): Promise<ProviderHealth> {
@@ -194,12 +200,6 @@ class LocalProvider implements IdentityProvider {
     this.#cache.clear();
   }
 }
-
-/** What the owner lent to an agent, and to which: policies may tell it from the owner's own calls. */
-const lentTo = ({ scope = '', client_id }: AgentClaims) => ({
-  scopes: scope.split(' ').filter((one) => one !== ''),
-  metadata: { client_id },
-});
 
 /** Exactly two dots; refresh tokens and API keys have none. */
 function looksLikeJwt(token: string): boolean {

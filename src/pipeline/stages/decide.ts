@@ -14,6 +14,7 @@ import type { Exceeded } from '../obligations.ts';
 import { amended, canPerform, countLimits, hasObligations } from '../obligations.ts';
 import { isReportOnly, waived } from '../report-only.ts';
 import type { Switchboard } from '../switchboard.ts';
+import type { ToolScopes } from '../tool-scopes.ts';
 
 /** A refusal by policy. It carries the decisions, so that the audit can tell what was asked and why it was refused. */
 export class Refusal extends GatewayError {
@@ -31,6 +32,8 @@ export interface Performing {
   readonly protocol: Protocol;
   readonly shared: Counters;
   readonly switches: Switchboard;
+  /** Null or absent: no tool needs scopes of its own. */
+  readonly toolScopes?: ToolScopes | null;
   /** Counts an obligation that could not be performed. */
   onFailure(failure: DecisionFailure): void;
 }
@@ -53,6 +56,7 @@ export function decide(
       : askEach(engine, classified);
   const decisions = isApproved ? made.map(whenApproved) : made;
   if (message.mode === 'all') {
+    refuseUncovered(performing, classified, decisions);
     const isGranted = isApproved ? isApprovedPermission : isPermission;
     const refused = decisions.find((decision) => !isGranted(decision));
     if (refused !== undefined) {
@@ -82,12 +86,34 @@ function report(engine: PolicyEngine, performing: Performing, classified: Classi
   const made = isList ? engine.decideMany(requests) : requests.map((request) => engine.decide(request));
   const effective = made.map((decision) => waived(decision, isPermission(decision) ? null : refusalCode(decision)));
   if (isList) return permit(classified, message, performing.switches.withhold(message.calls, effective));
+  refuseUncovered(performing, classified, effective);
   const refused = effective.find((decision) => !isPermission(decision));
   if (refused !== undefined) throw refusal(refused, effective, classified);
   if (effective.length === 0 || effective.length !== classified.calls.length) {
     throw new Refusal('POLICY_EVALUATION_ERROR', {}, effective);
   }
   return permit(classified, message, effective);
+}
+
+/** Throws where scopes are all that is missing; an approval or a second factor is asked for afterwards. */
+function refuseUncovered(
+  { toolScopes = null }: Performing,
+  classified: Classified,
+  decisions: readonly Decision[],
+): void {
+  if (toolScopes === null) return;
+  const { principal, calls } = classified;
+  const needed = toolScopes.lacking(principal, calls);
+  // Nobody is sent for scopes that would not help.
+  if (needed === null || decisions.some(isRefusedAnyway)) return;
+  const { code, message, extras } = toolScopes.tell(classified, needed);
+  const denied = toolScopes.withhold(principal, calls, decisions);
+  const data = { ...extras.data, decision_id: denied[0]?.decision_id ?? null };
+  throw new Refusal(code, { ...extras, message, reasons: [{ code, message }], data }, denied);
+}
+
+function isRefusedAnyway(decision: Decision): boolean {
+  return decision.failure !== null || (!decision.allow && refusalCode(decision) !== 'APPROVAL_REQUIRED');
 }
 
 /** The rest is done first: a call that is refused anyway does not count. */
@@ -188,12 +214,16 @@ export function isApprovedPermission(decision: Decision): boolean {
 
 function askEach(engine: PolicyEngine, classified: Classified): readonly Decision[] {
   const { facts, principal, route } = classified;
-  return classified.calls.map((call) => engine.decide({ facts, principal, call, entrypoint: route.entrypoint }));
+  return classified.calls.map((call) =>
+    engine.decide({ facts, principal, call, entrypoint: route.entrypoint }),
+  );
 }
 
 function askMany(engine: PolicyEngine, classified: Classified): readonly Decision[] {
   const { facts, principal, route } = classified;
-  return engine.decideMany(classified.calls.map((call) => ({ facts, principal, call, entrypoint: route.entrypoint })));
+  return engine.decideMany(
+    classified.calls.map((call) => ({ facts, principal, call, entrypoint: route.entrypoint })),
+  );
 }
 
 function permit(classified: Classified, message: Message, decisions: readonly Decision[]): Permitted {
