@@ -3,22 +3,24 @@
  * the decision, and burns it after the decision and before anything is forwarded. Source: design 2.4, contracts 7.
  */
 import { randomBytes } from 'node:crypto';
+import type { Call } from '../core/call.ts';
 import type { Clock } from '../core/clock.ts';
 import type { ApprovalFacts, Decision } from '../core/decision.ts';
-import type { ErrorCode, ErrorExtras, PublicReason } from '../core/errors.ts';
+import type { ErrorCode, ErrorExtras } from '../core/errors.ts';
 import { GatewayError } from '../core/errors.ts';
 import type { Classified, Permitted } from '../core/exchange.ts';
 import { makeId } from '../core/ids.ts';
 import type { Logger } from '../core/module.ts';
 import type { Principal } from '../core/principal.ts';
 import { scrubText } from '../core/redaction.ts';
+import type { Route } from '../core/route.ts';
 import type { ApprovalGate } from '../pipeline/stages/approve.ts';
 import type { EVERY_TENANT } from '../stores/api-keys.ts';
-import type { ApprovalPage, ApprovalRecord, ApprovalStore, Approver } from '../stores/approvals.ts';
+import type { ApprovalCall, ApprovalPage, ApprovalRecord, ApprovalStore, Approver } from '../stores/approvals.ts';
+import { answerOf, reasonsOf } from './answers.ts';
 import type { ApprovalEvent, Origin } from './approval.ts';
-import { linksOf, timeText } from './approval.ts';
 import { argumentsOf, digestOf } from './digest.ts';
-import { closed, decided, invalid } from './refusals.ts';
+import { closed, decided, invalid, unaskable } from './refusals.ts';
 import { actorsOf, callOf, isSamePerson, mismatch, requesterOf, requireFit } from './rules.ts';
 import type { ApprovalTokens, TokenClaims } from './token.ts';
 
@@ -36,6 +38,10 @@ export interface ApprovalsOptions {
   /** Open requests of one caller. */
   readonly maxPending: number;
   readonly retentionMs: number;
+  /** Tools that their server does not list may be approved: the yes is bound to the server then. */
+  readonly allowUnlisted: boolean;
+  /** What a call is bound to that no server defines. */
+  definitionOf(call: Call, route: Route): string;
   /** The symbol of the stores: the sweep goes over all tenants. */
   readonly everyTenant: typeof EVERY_TENANT;
   /** Base of the links, or null for relative ones. */
@@ -52,7 +58,9 @@ export interface ApprovalsOptions {
   onEvent(event: ApprovalEvent): void;
 }
 
-const ASKED = 'This call needs the approval of another person';
+const WHOLE = 'it has no caller or cannot be shown whole';
+const UNLISTED = 'its server does not list such a tool, so nobody could tell what is approved';
+const UNTOLD = 'its server does not say now how it defines the tool: try again';
 const MAX_REASON = 2000;
 
 export class Approvals implements ApprovalGate {
@@ -71,7 +79,12 @@ export class Approvals implements ApprovalGate {
     return claims !== null && isFor(claims, principal);
   }
 
-  async verify(classified: Classified, token: string, revision: string | null): Promise<ApprovalFacts> {
+  async verify(
+    classified: Classified,
+    token: string,
+    revision: string | null,
+    isDescribed: boolean,
+  ): Promise<ApprovalFacts> {
     const { principal } = classified;
     const claims = this.#options.tokens.read(token);
     if (claims === null) throw invalid('not_ours', 'The approval token is not valid');
@@ -79,7 +92,7 @@ export class Approvals implements ApprovalGate {
     const record = await this.find(principal.tenant_id, claims.approval_id);
     if (record === null) throw invalid('unknown', 'The approval is not known');
     const asked = argumentsOf(classified);
-    const call = asked === null ? null : callOf(classified, asked.digest, revision ?? '');
+    const call = asked === null ? null : this.#callOf(classified, asked.digest, revision ?? '', isDescribed);
     const wrong =
       call === null
         ? { why: 'other_call', message: 'The approval is for one call, and this is not one that can be approved' }
@@ -117,41 +130,15 @@ export class Approvals implements ApprovalGate {
   async request(
     classified: Classified,
     decision: Decision,
+    isDescribed: boolean,
   ): Promise<{ readonly code: ErrorCode; readonly extras: ErrorExtras }> {
-    const record = await this.#open(classified, decision);
-    const { id, expires_at, state } = record;
-    const links = linksOf(this.#options.publicUrl, id);
-    const data = { approval_id: id, state, ...links, expires_at: timeText(expires_at), ...toolCalls(record) };
-    const request_id = classified.received.id;
-    if (state === 'rejected') {
-      const why = record.decision_reason;
-      return {
-        code: 'APPROVAL_INVALID',
-        extras: {
-          message: `The call was rejected by an approver${why === null ? '' : `: ${why}`}`,
-          reasons: [{ code: 'APPROVAL_INVALID', message: 'The call was rejected' }],
-          data: { ...data, why: 'rejected', rejection_reason: why, decision_id: decision.decision_id, request_id },
-        },
-      };
-    }
-    const next =
-      state === 'approved'
-        ? `Another person approved this call (approval ${id})`
-        : `Another person has to approve this call (approval ${id})`;
-    const message =
-      `Human intervention required. ${next}. Read ${links.status_url} until its state is "approved"; then repeat the ` +
-      'very same call with the token given there, as _meta["portcullis/approval"] or in the header X-Approval-Token, ' +
-      `before ${timeText(expires_at)}.`;
-    const reasons = reasonsOf(decision);
-    return {
-      code: 'APPROVAL_REQUIRED',
-      extras: { message, reasons, data: { ...data, decision_id: decision.decision_id, request_id } },
-    };
+    const record = await this.#open(classified, decision, isDescribed);
+    return answerOf(record, decision, { publicUrl: this.#options.publicUrl, request_id: classified.received.id });
   }
 
-  async #open(classified: Classified, decision: Decision): Promise<ApprovalRecord> {
+  async #open(classified: Classified, decision: Decision, isDescribed: boolean): Promise<ApprovalRecord> {
     const { store, maxPending } = this.#options;
-    const draft = this.#draft(classified, decision);
+    const draft = this.#draft(classified, decision, isDescribed);
     const { tenant_id } = draft;
     return this.#stored(async () => {
       const known = await this.#current(tenant_id, draft.open_key);
@@ -182,16 +169,26 @@ export class Approvals implements ApprovalGate {
     return null;
   }
 
-  #draft(classified: Classified, decision: Decision): ApprovalRecord & { readonly open_key: string } {
+  #callOf(classified: Classified, digest: string, revision: string, isDescribed: boolean): ApprovalCall | null {
+    const { definitionOf, allowUnlisted } = this.#options;
+    const [call] = classified.calls;
+    if (call === undefined) return null;
+    const definition = definitionOf(call, classified.route);
+    return callOf(classified, { digest, revision, definition, isDescribed, allowUnlisted });
+  }
+
+  #draft(
+    classified: Classified,
+    decision: Decision,
+    isDescribed: boolean,
+  ): ApprovalRecord & { readonly open_key: string } {
     const { principal, received, calls } = classified;
     const asked = argumentsOf(classified);
-    const call = asked === null ? null : callOf(classified, asked.digest, decision.revision);
+    const call = asked === null ? null : this.#callOf(classified, asked.digest, decision.revision, isDescribed);
     const [first] = calls;
-    if (asked === null || call === null || first === undefined || principal.type === 'anonymous') {
-      const message =
-        'This call would need an approval, and nobody can approve it: it has no caller or cannot be shown whole';
-      throw new GatewayError('POLICY_DENIED', { message, reasons: [{ code: 'POLICY_DENIED', message }] });
-    }
+    if (asked === null || call === null || first === undefined || principal.type === 'anonymous')
+      throw unaskable(WHOLE);
+    if (call.schema_hash === null) throw unaskable(isDescribed ? UNLISTED : UNTOLD);
     const now = this.#options.clock.now();
     const requester = requesterOf(principal);
     const { tenant_id } = principal;
@@ -368,18 +365,4 @@ export function isRequester({ tenant_id, requester }: ApprovalRecord, principal:
 function originOf(received: Classified['received']): Origin {
   const user_agent = received.headers['user-agent'] ?? null;
   return { request_id: received.id, source_ip: received.peer.address, user_agent };
-}
-
-function toolCalls({ call }: ApprovalRecord): { readonly tool_calls?: readonly object[] } {
-  return call.tool === null ? {} : { tool_calls: [{ server_name: call.server, tool_name: call.tool }] };
-}
-
-/** The words of the rule that asks for it, where it has some. */
-function reasonsOf({ deny, obligations }: Decision): readonly PublicReason[] {
-  for (const obligation of obligations) {
-    if (obligation.type !== 'require_approval' || obligation.reason === undefined) continue;
-    return [{ code: 'APPROVAL_REQUIRED', message: obligation.reason }];
-  }
-  if (deny.length > 0) return deny.map(({ code, message }) => ({ code, message }));
-  return [{ code: 'APPROVAL_REQUIRED', message: ASKED }];
 }

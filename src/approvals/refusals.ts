@@ -32,3 +32,9 @@ export function decided({ id, state }: ApprovalRecord): GatewayError {
     details: { approval_id: id, state },
   });
 }
+
+/** A call that lacks nothing but a yes, which nobody can give; `why` goes on with the sentence. */
+export function unaskable(why: string): GatewayError {
+  const message = `This call would need an approval, and nobody can approve it: ${why}`;
+  return new GatewayError('POLICY_DENIED', { message, reasons: [{ code: 'POLICY_DENIED', message }] });
+}

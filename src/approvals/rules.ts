@@ -1,4 +1,5 @@
 /** Who may decide, and which call an approval is for. Source: design 2.4, security 2.9. */
+import type { Call } from '../core/call.ts';
 import { GatewayError } from '../core/errors.ts';
 import type { Classified } from '../core/exchange.ts';
 import type { Actor, Principal } from '../core/principal.ts';
@@ -69,8 +70,20 @@ export function requireFit(principal: Principal, { requireMfa, allowPrograms }: 
   throw new GatewayError('MFA_REQUIRED', { message });
 }
 
-/** What is asked for now, in the words of what was approved. */
-export function callOf(classified: Classified, digest: string, revision: string): ApprovalCall | null {
+/** What is called, in the words of what was approved. */
+export interface Asked {
+  readonly digest: string;
+  readonly revision: string;
+  /** Where the call goes: what it is bound to if no server defines what is called. */
+  readonly definition: string;
+  /** False where a server could not say just now what its tools are. */
+  readonly isDescribed: boolean;
+  /** Tools that their server does not list are bound to the server. */
+  readonly allowUnlisted: boolean;
+}
+
+/** What is asked for now, in the words of what was approved; null where it is not one call. */
+export function callOf(classified: Classified, asked: Asked): ApprovalCall | null {
   const [call, ...others] = classified.calls;
   if (call === undefined || others.length > 0 || classified.message.mode !== 'all') return null;
   return {
@@ -78,12 +91,18 @@ export function callOf(classified: Classified, digest: string, revision: string)
     server: call.server,
     tool: call.tool,
     resource: `${call.resource.type}:${call.resource.id}`,
-    arguments_digest: digest,
-    schema_hash: call.schema_hash,
+    arguments_digest: asked.digest,
+    schema_hash: boundTo(call, asked),
     tool_type: call.classification.tool_type,
     sensitivity_level: call.classification.sensitivity_level,
-    policy_revision: revision,
+    policy_revision: asked.revision,
   };
+}
+
+/** Null: a tool of which nobody says now what it is. */
+function boundTo({ action, schema_hash }: Call, { definition, isDescribed, allowUnlisted }: Asked): string | null {
+  if (action !== 'gateway:tool:invoke') return definition;
+  return schema_hash ?? (isDescribed && allowUnlisted ? definition : null);
 }
 
 /** Why an approval is not for this call, in the order a requester would look: a code and a sentence; null when it is. */
@@ -117,7 +136,7 @@ export function mismatch(
   return null;
 }
 
-/** A server that cannot be asked for its tools now may be asked again: the approval is still good. */
+/** A server that does not name the tool now may be asked again: the approval is still good. */
 function otherDefinition(approved: ApprovalCall, call: ApprovalCall) {
   if (call.schema_hash === null) {
     const message = 'The server does not say now how the tool is defined, so it may be another one: try again';

@@ -13,6 +13,7 @@ import type { Admitted } from '../core/exchange.ts';
 import { makePrincipal, type Principal } from '../core/principal.ts';
 import { scrubText } from '../core/redaction.ts';
 import { EVERY_TENANT } from '../stores/api-keys.ts';
+import { definitions } from './approval-definitions.ts';
 import type { Platform } from './assembly.ts';
 
 const DAY_MS = 86_400_000;
@@ -42,6 +43,8 @@ export function buildApprovals(config: Config, platform: Platform, cleanup: Asyn
     ttlMs: approvals.ttl_seconds * 1000,
     requireMfa: approvals.require_mfa,
     allowPrograms: approvals.allow_programs,
+    allowUnlisted: approvals.allow_unlisted_tools,
+    definitionOf: definitions(config),
     maxPending: approvals.max_pending,
     retentionMs: approvals.retention_days * DAY_MS,
     publicUrl,

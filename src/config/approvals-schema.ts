@@ -32,6 +32,12 @@ export function approvalsSchema(secret: z.ZodType<Secret, string | Secret>) {
       .describe(
         'services may decide too, and a second factor that an API key was made with counts; without it only people who log in decide',
       ),
+    allow_unlisted_tools: z
+      .boolean()
+      .default(false)
+      .describe(
+        'calls of tools that their server does not list may be approved; without it they are denied, for nobody could tell what is approved',
+      ),
     max_pending: z.int().min(1).max(10_000).default(50).describe('requests of one caller that wait at the same time'),
     retention_days: z
       .int()

@@ -491,6 +491,43 @@ test('an approval is for the tool as it is, whoever has listed it', async () => 
   await refused(token, 'used');
 });
 
+test('a tool that its server does not list is approved only where the configuration says so', async () => {
+  verifies('SF-32');
+  const ghost = { type: 'mutation', sensitivity: 'high', requires_hitl: true } as const;
+  const config = (approvals: PartialConfig['approvals']): PartialConfig => ({
+    ...partial('low'),
+    servers: { orders: { ...SERVER, url: upstream.url, tools: { ghost } } },
+    approvals,
+  });
+  await using other = await startGateway(config({}));
+  const key = await other.key('admin');
+  const json = { server_name: 'orders', tool_name: 'ghost', parameters: { who: 'you gonna call' } };
+  const use = (token?: string) =>
+    call(`${other.url}/tools/invoke`, { key, json, ...(token ? { headers: { 'x-approval-token': token } } : {}) });
+  expect((await use()).body).toMatchObject({
+    error: { code: 'POLICY_DENIED', message: expect.stringContaining('its server does not list such a tool') },
+  });
+  expect((await call(`${other.url}/approvals`, { key })).body).toMatchObject({ items: [] });
+  await other.reload(config({ allow_unlisted_tools: true }));
+  const approved = async () => {
+    const { status_url } = detailsOf(await use());
+    const yes = personToken(DECIDER, Date.now());
+    expect((await call(`${other.url}${status_url}/approve`, { key: yes, json: {} })).status).toBe(200);
+    return ((await call(`${other.url}${status_url}`, { key })).body as { token: string }).token;
+  };
+  const first = await approved();
+  expect(upstream.sent()).not.toContain('you gonna call');
+  // Somewhere else is another server, whatever it is called here.
+  await other.reload({
+    ...config({ allow_unlisted_tools: true }),
+    servers: { orders: { ...SERVER, url: orders.url, tools: { ghost } } },
+  });
+  expect((await use(first)).body).toMatchObject({ error: { details: { why: 'changed_definition' } } });
+  await other.reload(config({ allow_unlisted_tools: true }));
+  await use(first);
+  expect(upstream.sent().split('you gonna call')).toHaveLength(2);
+});
+
 test('programs decide only where the configuration says so, agents nowhere', async () => {
   const decider = { roles: [], permissions: ['approvals:decide'], mfa_verified: true };
   await using other = await startGateway({ ...partial('low'), approvals: { allow_programs: true } });

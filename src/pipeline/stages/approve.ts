@@ -20,9 +20,10 @@ export interface ApprovalGate {
   isOwn(principal: Principal, token: string): boolean;
   /**
    * The facts of the approval that this token stands for, if it is for this very call.
+   * @param isDescribed false where a server could not say what its tools are now
    * @throws GatewayError APPROVAL_INVALID, STORE_UNAVAILABLE
    */
-  verify(classified: Classified, token: string, revision: string | null): Promise<ApprovalFacts>;
+  verify(classified: Classified, token: string, revision: string | null, isDescribed: boolean): Promise<ApprovalFacts>;
   /**
    * Burns the verified approval of a permitted call: resolves for exactly one call in all processes.
    * @throws GatewayError APPROVAL_INVALID, STORE_UNAVAILABLE
@@ -30,11 +31,13 @@ export interface ApprovalGate {
   use(permitted: Permitted): Promise<void>;
   /**
    * Asks people for an approval, once per call and caller, and says what the caller is told.
-   * @throws GatewayError RATE_LIMIT_EXCEEDED, STORE_UNAVAILABLE
+   * @param isDescribed false where a server could not say what its tools are now
+   * @throws GatewayError POLICY_DENIED where nobody can be asked, RATE_LIMIT_EXCEEDED, STORE_UNAVAILABLE
    */
   request(
     classified: Classified,
     decision: Decision,
+    isDescribed: boolean,
   ): Promise<{ readonly code: ErrorCode; readonly extras: ErrorExtras }>;
 }
 
@@ -80,8 +83,9 @@ async function present(approving: Approving, performing: Performing, classified:
   // No server is asked anything for a text that nobody gave out.
   const isOwn = gate.isOwn(classified.principal, token);
   if (isOwn) await refuseAnyway(engine, performing, classified);
-  const today = isOwn ? ((await asOfNow(approving, performing, classified)) ?? undescribed(classified)) : classified;
-  const approval = await gate.verify(today, token, engine.revision);
+  const described = isOwn ? await asOfNow(approving, performing, classified) : classified;
+  const today = described ?? undescribed(classified);
+  const approval = await gate.verify(today, token, engine.revision, described !== null);
   const approved: Classified = { ...today, facts: { ...today.facts, approval } };
   const permitted = await decideApproved(engine, performing, approved);
   await gate.use(permitted);
@@ -164,7 +168,9 @@ const SUPPOSED: ApprovalFacts = {
 function whenSupposed(engine: PolicyEngine, classified: Classified, call: ClassifiedCall): Decision {
   const { facts, principal, route } = classified;
   const supposed = { ...facts, approval: SUPPOSED };
-  return whenApproved(engine.weigh({ facts: supposed, principal, call, entrypoint: route.entrypoint }));
+  return whenApproved(
+    engine.weigh({ facts: supposed, principal, call, entrypoint: route.entrypoint, place: route.place }),
+  );
 }
 
 /** Asks only where a yes would help: people must not be asked for what is denied anyway. */
@@ -179,13 +185,13 @@ async function ask(
   refuseInVain(engine, classified, refused);
   // What a person says yes to is bound to what the server says of the tool now.
   const today = await asOfNow(approving, performing, classified);
-  if (today === null || today === classified) return await request(gate, classified, refused);
+  if (today === null || today === classified) return await request(gate, classified, refused, today !== null);
   try {
     return await decide(engine, performing, today);
   } catch (thrown) {
     if (!(thrown instanceof Refusal) || !asksForApproval(thrown)) throw thrown;
     refuseInVain(engine, today, thrown);
-    return await request(gate, today, thrown);
+    return await request(gate, today, thrown, true);
   }
 }
 
@@ -202,11 +208,16 @@ function refuseInVain(engine: PolicyEngine, classified: Classified, refused: Ref
   if (!isApprovedPermission(then)) throw refusalOf(then, decision, classified);
 }
 
-async function request(gate: ApprovalGate, classified: Classified, { decisions }: Refusal): Promise<never> {
+async function request(
+  gate: ApprovalGate,
+  classified: Classified,
+  { decisions }: Refusal,
+  isDescribed: boolean,
+): Promise<never> {
   const [decision] = decisions;
   if (decision === undefined) throw new Refusal('POLICY_DENIED', {}, decisions);
   try {
-    const { code, extras } = await gate.request(classified, decision);
+    const { code, extras } = await gate.request(classified, decision, isDescribed);
     throw new Refusal(code, extras, decisions);
   } catch (thrown) {
     // Whatever came of asking, the decision was made and belongs into the records.
