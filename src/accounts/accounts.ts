@@ -13,7 +13,7 @@ import type { Guard } from './guard.ts';
 import { requireGoodPassword, weakPassword } from './password-rules.ts';
 import type { Passwords } from './passwords.ts';
 import type { Roles } from './roles.ts';
-import type { Proof, ProofResult, SecondFactor } from './second-factor.ts';
+import { factorLock, type Proof, type ProofResult, type SecondFactor } from './second-factor.ts';
 import type { BegunCookie, BegunSession, Sessions } from './sessions.ts';
 
 /** Milliseconds a one-time token for the first administrator is good. */
@@ -234,17 +234,25 @@ export class Accounts {
     session_id: string | null,
   ): Promise<ProofResult> {
     const { factor, reports, sessions } = this.#options;
-    const result = await factor.check(account.id, proof, origin.now);
+    const lock = await this.#factorLock(account.id, origin);
+    const result = await factor.check(account.id, proof, lock, origin.now);
     if (result === 'none' || result === 'missing') return result;
     const type = result === 'wrong' ? 'mfa_failed' : 'mfa_verified';
     const details = { by: proof.otp === undefined ? 'recovery_code' : 'otp' };
     reports.event({ type, origin, account, session_id, key_id: null, details });
-    if (result === 'wrong' && (await factor.isLocked(account.id, origin.now))) {
+    if (result === 'wrong' && (await factor.isLocked(lock, origin.now))) {
       reports.suspicious('account_locked', { origin, account, session_id, details: { second_factor: true } });
       // Whoever found a session open must not be able to lock its owner out again and again.
       if (session_id !== null) await sessions.end(session_id, account.id, origin, 'too many wrong codes');
     }
     return result;
+  }
+
+  /** From where its owner has come before, a second factor has a lock of its own, as the password has. */
+  async #factorLock(accountId: string, { source_ip }: Origin): Promise<string> {
+    const { guard, sessionStore } = this.#options;
+    const source = guard.digest('source', networkOf(source_ip));
+    return factorLock(guard, accountId, (await sessionStore.isKnownSource(accountId, source)) ? source : null);
   }
 
   /**

@@ -8,7 +8,7 @@ import type { AccountsConfig } from '../config/accounts-schema.ts';
 import { GatewayError } from '../core/errors.ts';
 import { networkOf } from '../core/network.ts';
 import type { Secret } from '../core/secret.ts';
-import type { AccountLock, AccountStore } from '../stores/accounts.ts';
+import type { AccountStore, LockRule } from '../stores/accounts.ts';
 import type { Shared, WindowCount } from '../stores/shared.ts';
 
 /** As the store compares names. */
@@ -104,10 +104,23 @@ export class Guard {
 
   /** One wrong guess. True when it locked the name. */
   async fail(name: string, now: number): Promise<boolean> {
+    const lock = await this.#options.store.fail(name, this.#rule(), now);
+    return lock.failures >= this.#options.lockout.failures;
+  }
+
+  /**
+   * Counts an attempt before it is made; `succeed` takes that back. Null when it may be made, else until when it may not:
+   * another process has locked the name since somebody looked.
+   */
+  async reserve(name: string, now: number): Promise<number | null> {
+    const lock = await this.#options.store.fail(name, this.#rule(), now);
+    const isLast = lock.failures >= this.#options.lockout.failures;
+    return !isLast && lock.locked_until > now ? lock.locked_until : null;
+  }
+
+  #rule(): LockRule {
     const { failures, seconds, max_seconds } = this.#options.lockout;
-    const rule = { failures, lockMs: seconds * 1000, maxLockMs: max_seconds * 1000 };
-    const lock: AccountLock = await this.#options.store.fail(name, rule, now);
-    return lock.failures >= failures;
+    return { failures, lockMs: seconds * 1000, maxLockMs: max_seconds * 1000 };
   }
 
   async succeed(name: string): Promise<void> {

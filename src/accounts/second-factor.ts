@@ -1,7 +1,8 @@
 /**
  * The second factor of an account: one-time codes of an app (RFC 6238), and ten recovery codes for the day the phone is
  * gone. A code is good once over all gateways; wrong ones count under a lock of the account's own, which nobody reaches
- * without the password or a session, so that strangers cannot lock an owner out by it. Source: acceptance VW-06.
+ * without the password or a session, and under another one from where its owner has come before, so that a thief of either
+ * cannot keep the owner out by it. Source: acceptance VW-06.
  */
 import { randomBytes } from 'node:crypto';
 import { GatewayError } from '../core/errors.ts';
@@ -60,12 +61,12 @@ export class SecondFactor {
    * UNPROCESSABLE for a wrong code, CONFLICT where no enrolment is under way, ACCOUNT_LOCKED.
    */
   async confirm(accountId: string, code: string, now: number): Promise<readonly string[]> {
-    const { store } = this.#options;
-    return this.#guarded(accountId, now, async () => {
-      const record = await store.find(accountId);
-      if (record === null || record.confirmed_at !== null || record.created_at + ENROLMENT_MS <= now) {
-        throw new GatewayError('CONFLICT', { message: 'No enrolment is under way: begin one' });
-      }
+    const { store, guard } = this.#options;
+    const record = await store.find(accountId);
+    if (record === null || record.confirmed_at !== null || record.created_at + ENROLMENT_MS <= now) {
+      throw new GatewayError('CONFLICT', { message: 'No enrolment is under way: begin one' });
+    }
+    return this.#guarded(factorLock(guard, accountId, null), now, async () => {
       const step = stepOf(this.#keyOf(record), tidy(code), now);
       if (step === null) return null;
       const codes = newCodes();
@@ -77,13 +78,16 @@ export class SecondFactor {
     });
   }
 
-  /** What was shown for this account is. Rejects with ACCOUNT_LOCKED after too many wrong ones. */
-  async check(accountId: string, proof: Proof, now: number): Promise<ProofResult> {
+  /**
+   * What was shown for this account is. Rejects with ACCOUNT_LOCKED after too many wrong ones.
+   * @param lock of `factorLock`
+   */
+  async check(accountId: string, proof: Proof, lock: string, now: number): Promise<ProofResult> {
     const record = await this.#options.store.find(accountId);
     if (record?.confirmed_at == null) return 'none';
     const { otp, recovery_code } = proof;
     if (otp === undefined && recovery_code === undefined) return 'missing';
-    const shown = await this.#guarded(accountId, now, async () => {
+    const shown = await this.#guarded(lock, now, async () => {
       if (otp !== undefined) return (await this.#takeOtp(record, otp, now)) ? ('otp' as const) : null;
       const digest = this.#digest(accountId, recovery_code ?? '');
       return (await this.#options.store.takeCode(accountId, digest, now)) ? ('recovery_code' as const) : null;
@@ -96,28 +100,26 @@ export class SecondFactor {
     return step !== null && (await this.#options.store.takeStep(record.account_id, step));
   }
 
-  /** One attempt after the other. Null is a wrong one, and counts. */
-  #guarded<T>(accountId: string, now: number, attempt: () => Promise<T | null>): Promise<T | null> {
+  /**
+   * One attempt after the other. Null is a wrong one. It counts before it is looked at: two gateways that looked at the same
+   * moment would both let one pass that is too many.
+   */
+  #guarded<T>(lock: string, now: number, attempt: () => Promise<T | null>): Promise<T | null> {
     const { guard } = this.#options;
-    const lock = this.#lockOf(accountId);
     return guard.inTurn(lock, async () => {
-      const until = await guard.lockedUntil(lock, now);
+      const until = (await guard.lockedUntil(lock, now)) ?? (await guard.reserve(lock, now));
       if (until !== null) {
         throw new GatewayError('ACCOUNT_LOCKED', { retryAfter: Math.max(1, Math.ceil((until - now) / 1000)) });
       }
       const result = await attempt();
-      await (result === null ? guard.fail(lock, now) : guard.succeed(lock));
+      if (result !== null) await guard.succeed(lock);
       return result;
     });
   }
 
   /** True after too many wrong codes. */
-  async isLocked(accountId: string, now: number): Promise<boolean> {
-    return (await this.#options.guard.lockedUntil(this.#lockOf(accountId), now)) !== null;
-  }
-
-  #lockOf(accountId: string): string {
-    return factorLock(this.#options.guard, accountId);
+  async isLocked(lock: string, now: number): Promise<boolean> {
+    return (await this.#options.guard.lockedUntil(lock, now)) !== null;
   }
 
   #keyOf({ account_id, secret_box }: TotpRecord): Buffer {
@@ -143,7 +145,8 @@ export class SecondFactor {
   }
 
   async remove(accountId: string): Promise<boolean> {
-    await this.#options.guard.succeed(this.#lockOf(accountId));
+    const { guard } = this.#options;
+    await guard.succeed(factorLock(guard, accountId, null));
     return this.#options.store.remove(accountId);
   }
 
@@ -156,9 +159,12 @@ export class SecondFactor {
   }
 }
 
-/** Under what wrong codes of an account count. */
-export const factorLock = (guard: Pick<Guard, 'digest'>, accountId: string): string =>
-  guard.digest('second-factor', accountId);
+/**
+ * Under what wrong codes of an account count.
+ * @param source digest of the address, where the account has come from there before
+ */
+export const factorLock = (guard: Pick<Guard, 'digest'>, accountId: string, source: string | null): string =>
+  guard.digest('second-factor', accountId, ...(source === null ? [] : [source]));
 
 /** The right password of an account with a second factor, and no code with it. */
 export const secondFactorRequired = (): GatewayError =>

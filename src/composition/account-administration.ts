@@ -158,7 +158,7 @@ export class AccountAdministration {
   async resetFactor(account: AccountRecord): Promise<boolean> {
     const now = this.#options.clock.now();
     const had = await this.#factors.remove(account.id);
-    await this.#guard.succeed(factorLock(this.#guard, account.id));
+    await this.#store.clearLocks(await this.#factorLocks(account.id));
     // Logins that are under way end without a session as well.
     await this.#store.update(account.id, {}, now);
     await this.#told(await this.#sessions.revokeAll(account.id, null, now));
@@ -170,8 +170,13 @@ export class AccountAdministration {
     const name = this.#guard.nameDigest(username);
     const account = await this.#store.findByName(username);
     const sources = account === null ? [] : await this.#sessions.sources(account.id);
-    const own = account === null ? [] : [this.#guard.digest('change', account.id), factorLock(this.#guard, account.id)];
+    const own =
+      account === null ? [] : [this.#guard.digest('change', account.id), ...(await this.#factorLocks(account.id))];
     await this.#store.clearLocks([name, ...sources.map((source) => this.#guard.digest(name, source)), ...own]);
+  }
+
+  async #factorLocks(id: string): Promise<string[]> {
+    return [null, ...(await this.#sessions.sources(id))].map((source) => factorLock(this.#guard, id, source));
   }
 
   async delete(account: AccountRecord): Promise<void> {

@@ -213,6 +213,56 @@ describe('the lock', () => {
   });
 });
 
+/** An account with a second factor whose owner has come from 198.51.100.7, known to two gateways of one database. */
+async function withFactor(failures = 5) {
+  const lockout = { failures, seconds: 900, max_seconds: 3600 };
+  const more = { trusted_proxies: ['127.0.0.0/8'], stores: { database: 'sqlite:./a.db', pepper: 'p'.repeat(43) } };
+  const place = await start({ lockout }, more);
+  const { auth, user, clock, gateway } = place;
+  const database = `sqlite:${join(gateway.home, 'a.db')}`;
+  const other = await startGateway({ ...place.config, stores: { ...more.stores, database } }, { clock });
+  gateways.push(other);
+  const home = { 'x-forwarded-for': '198.51.100.7' };
+  await auth('POST', '/auth/register', user, home);
+  const words = { username: 'maria', password: PASSWORD };
+  const { body } = await auth('POST', '/auth/login', words, home);
+  const headers = bearer(body.access_token);
+  const begun = await auth('POST', '/auth/mfa/totp', { current_password: PASSWORD }, { ...headers, ...home });
+  const code = () => appCode(begun.body.secret, clock.now());
+  await auth('POST', '/auth/mfa/totp/confirm', { code: code() }, { ...headers, ...home });
+  clock.advance(MINUTE);
+  return { ...place, other: authClient(other.url), headers, home, words, code };
+}
+
+describe('the lock of the second factor', () => {
+  const guess = { recovery_code: 'AAAA-BBBB-CCCC-DDDD' };
+  const away = { 'x-forwarded-for': '203.0.113.9' };
+
+  test('is not one that a thief of session or password can close for the owner', async () => {
+    const { auth, headers, home, words, code, clock } = await withFactor();
+    for (let i = 0; i < 5; i++) {
+      expect((await auth('POST', '/auth/mfa/verify', guess, { ...headers, ...away })).status).toBe(401);
+    }
+    const thief = await auth('POST', '/auth/login', { ...words, ...guess }, away);
+    expect([thief.status, thief.body.error.code]).toEqual([423, 'ACCOUNT_LOCKED']);
+    expect((await auth('POST', '/auth/login', { ...words, otp: code() }, home)).status).toBe(200);
+    // It opens for others with its time.
+    clock.advance(15 * MINUTE);
+    expect((await auth('POST', '/auth/login', { ...words, otp: code() }, away)).status).toBe(200);
+  });
+
+  test('counts the guesses of all networks and gateways together', async () => {
+    const { auth, other, words } = await withFactor();
+    const ask = (n: number) => {
+      const from = { 'x-forwarded-for': `203.0.113.${n}` };
+      return (n % 2 === 0 ? auth : other)('POST', '/auth/login', { ...words, ...guess }, from);
+    };
+    const statuses = (await Promise.all(Array.from({ length: 12 }, (_, n) => ask(n)))).map(({ status }) => status);
+    expect(statuses.filter((status) => status === 401)).toHaveLength(5);
+    expect(statuses.filter((status) => status === 423)).toHaveLength(7);
+  });
+});
+
 test('who has to enrol first reaches no service, whatever its path begins with', async () => {
   verifies('VW-06');
   const route = { protocol: 'http' as const, url: 'http://127.0.0.1:9', identity: ['accounts'] };

@@ -38,10 +38,12 @@ test('what the database keeps of a second factor makes no code, and none for ano
   // A row moved to another account opens nothing there.
   await database.queries.updateTable('account_totp').set({ account_id: 'usr_b' }).execute();
   const later = { otp: appCode(secret, NOW + 60_000) };
-  await expect(factor.check('usr_b', later, NOW + 60_000)).rejects.toThrow(/another pepper/);
+  await expect(factor.check('usr_b', later, 'lock', NOW + 60_000)).rejects.toThrow(/another pepper/);
   await database.queries.updateTable('account_totp').set({ account_id: 'usr_a' }).execute();
-  await expect(factorOf(new Secret('q'.repeat(43))).check('usr_a', later, NOW + 60_000)).rejects.toThrow(/pepper/);
-  expect(await factor.check('usr_a', later, NOW + 60_000)).toBe('otp');
+  await expect(factorOf(new Secret('q'.repeat(43))).check('usr_a', later, 'lock', NOW + 60_000)).rejects.toThrow(
+    /pepper/,
+  );
+  expect(await factor.check('usr_a', later, 'lock', NOW + 60_000)).toBe('otp');
 });
 
 test('an enrolment that is not confirmed within a quarter of an hour is none', async () => {
