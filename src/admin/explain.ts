@@ -6,22 +6,36 @@ import type { AdminAction, AdminHono } from './app.ts';
 import { readBody } from './body.ts';
 
 /** What is to be explained: a document, or a decision of the log by its id or by that of its request. */
-export type ExplainQuestion =
+export type ExplainQuestion = (
   | { readonly input: JsonObject; readonly entrypoint?: string | undefined; readonly clock?: string | undefined }
-  | { readonly id: string };
+  | { readonly id: string }
+) & {
+  /** How often the rules are to be timed; 0: no profile. */
+  readonly repeat: number;
+  readonly coverage: boolean;
+};
 
 /** Explains, or rejects with a GatewayError: NOT_FOUND, CONFLICT (another policy decided it), UNPROCESSABLE. */
 export type ExplainAdmin = (question: ExplainQuestion) => Promise<Explanation>;
 
+const DEFAULT_REPEATS = 5;
+const MAX_REPEATS = 100;
+
 const id = z.string().min(1).max(256);
+const measures = {
+  profile: z.boolean().optional(),
+  repeat: z.int().min(1).max(MAX_REPEATS).optional(),
+  coverage: z.boolean().optional(),
+};
 const body = z.union([
   z.strictObject({
     input: z.record(z.string(), z.json()),
     entrypoint: z.string().min(1).max(256).optional(),
     clock: z.iso.datetime({ offset: true }).optional(),
+    ...measures,
   }),
-  z.strictObject({ request_id: id }),
-  z.strictObject({ decision_id: id }),
+  z.strictObject({ request_id: id, ...measures }),
+  z.strictObject({ decision_id: id, ...measures }),
 ]);
 
 /** Reading decisions is an act of the operator's that leaves a trace. */
@@ -32,11 +46,12 @@ export function explainRoutes(
 ): void {
   app.post('/policy/explain', async (c) => {
     const { received } = c.env;
-    const asked = await readBody(c, body);
+    const { profile = false, repeat = DEFAULT_REPEATS, coverage = false, ...asked } = await readBody(c, body);
+    const wanted = { repeat: profile ? repeat : 0, coverage };
     const question: ExplainQuestion =
       'input' in asked
-        ? { ...asked, input: asked.input as JsonObject }
-        : { id: 'request_id' in asked ? asked.request_id : asked.decision_id };
+        ? { ...asked, input: asked.input as JsonObject, ...wanted }
+        : { id: 'request_id' in asked ? asked.request_id : asked.decision_id, ...wanted };
     const details = 'id' in question ? { id: question.id } : { input: true };
     const record = (outcome: AdminAction['outcome']): void =>
       events.onAction({ received, operation: 'policy:explain', outcome, details });

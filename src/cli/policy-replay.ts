@@ -1,5 +1,4 @@
 /** `portcullis policy replay`: what would a policy have decided on what is in the decision log? Source: policy-engine 5. */
-import { existsSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { loadBundle } from '../policy/bundle.ts';
@@ -8,8 +7,10 @@ import { replay } from '../policy/replay/replay.ts';
 import { differs, type ReplayTally } from '../policy/replay/tally.ts';
 import { replayOnThreads } from '../policy/replay/threads.ts';
 import { DIFFERENCES } from '../policy/shadow-compare.ts';
+import { requireReadable } from './input-file.ts';
 import type { Io } from './io.ts';
-import { CommandError, EXIT, line, UnreachableError, UsageError } from './io.ts';
+import { CommandError, EXIT, line, UsageError } from './io.ts';
+import { profileCommand } from './policy-profile.ts';
 
 export interface ReplayArguments {
   /** Directory or archive of the candidate. */
@@ -17,11 +18,17 @@ export interface ReplayArguments {
   readonly data?: string | undefined;
   readonly sample?: string | undefined;
   readonly jobs?: string | undefined;
+  /** What the rules cost, instead of what changes. */
+  readonly profile?: boolean | undefined;
+  readonly repeat?: string | undefined;
   readonly json?: boolean | undefined;
 }
 
 const REPORT_EVERY_MS = 2000;
 const MAX_JOBS = 64;
+/** So many that one interruption of the process is not taken for the cost of a rule. */
+const DEFAULT_REPEATS = '3';
+const MAX_REPEATS = 1000;
 
 /** Exit 0: nothing would be decided differently; 1: something would, or nothing could be replayed. */
 export async function replayCommand(rest: readonly string[], options: ReplayArguments, io: Io): Promise<number> {
@@ -30,10 +37,15 @@ export async function replayCommand(rest: readonly string[], options: ReplayArgu
   if (extra !== undefined) throw new UsageError(`unexpected argument ${extra}`);
   const sample = count('--sample', options.sample, Number.MAX_SAFE_INTEGER);
   const jobs = count('--jobs', options.jobs, MAX_JOBS);
+  const repeat = count('--repeat', options.repeat ?? DEFAULT_REPEATS, MAX_REPEATS);
+  const { profile = false } = options;
+  if (profile ? options.jobs !== undefined : options.repeat !== undefined) {
+    throw new UsageError(profile ? '--profile reads with one thread, without --jobs' : '--repeat goes with --profile');
+  }
   const file = resolve(io.cwd, name);
   const dataFile = options.data === undefined ? null : resolve(io.cwd, options.data);
   for (const path of [file, options.bundle, dataFile]) {
-    if (path !== null && !existsSync(path)) throw new UnreachableError(`there is no ${path}`);
+    if (path !== null) requireReadable(path, path === options.bundle ? 'any' : 'file');
   }
   const location = { bundleDir: options.bundle, dataFile };
   const started = performance.now();
@@ -43,6 +55,10 @@ export async function replayCommand(rest: readonly string[], options: ReplayArgu
   const bundle = await loadBundle(location).catch(failed);
   const form = await formOf(file).catch(failed);
   const say = reporter(io, (await stat(file)).size, started);
+  if (profile) {
+    const asked = { bundleDir: options.bundle, log: { file, form }, sample, repeat, json: options.json === true };
+    return profileCommand(bundle, asked, say, io).catch(failed);
+  }
   const { signal } = io;
   let tally: ReplayTally;
   if (jobs === 1 || form !== 'lines') {

@@ -32,7 +32,9 @@ export function explainAdmin(generation: () => Generation, platform: OpenPlatfor
           };
     const { bundle: place } = config.policy;
     try {
-      return explain(bundle, typeof place === 'string' ? at(place) : platform.baseDir, { ...request, timeMs: TIME_MS });
+      const { repeat, coverage } = question;
+      const bounds = { timeMs: TIME_MS, repeat, coverage };
+      return explain(bundle, typeof place === 'string' ? at(place) : platform.baseDir, { ...request, ...bounds });
     } catch (fault) {
       if (!(fault instanceof PlanFault) && !(fault instanceof PolicyLoadError)) throw fault;
       throw new GatewayError('UNPROCESSABLE', { message: fault.message });

@@ -1,4 +1,5 @@
 /** Which lines of the rules the tests beside them reach, as the compiler's test runner counts them. */
+import { asRanges, type LineRange } from './explain/line-coverage.ts';
 import { findOpa, run } from './opa-command.ts';
 
 /** Lines that hold something to evaluate. */
@@ -7,7 +8,7 @@ export interface FileCoverage {
   readonly covered: number;
   readonly lines: number;
   /** Uncovered lines as ranges, first and last included. */
-  readonly uncovered: readonly (readonly [number, number])[];
+  readonly uncovered: readonly LineRange[];
 }
 
 export interface Coverage {
@@ -68,14 +69,4 @@ function fileCoverage(file: string, covered: ReadonlySet<number>, missing: Reado
   const uncovered = [...missing].sort((a, b) => a - b);
   const whole = [...covered].filter((row) => !missing.has(row)).length;
   return { file, covered: whole, lines: whole + uncovered.length, uncovered: asRanges(uncovered) };
-}
-
-function asRanges(sorted: readonly number[]): readonly (readonly [number, number])[] {
-  const out: [number, number][] = [];
-  for (const row of sorted) {
-    const last = out.at(-1);
-    if (last !== undefined && last[1] === row - 1) last[1] = row;
-    else out.push([row, row]);
-  }
-  return out;
 }

@@ -7,6 +7,8 @@ import { type Place, type Plan, readPlan } from '../plan/plan.ts';
 import { readVerdict } from '../result.ts';
 import { PolicyLoadError } from '../wasm/program.ts';
 import { fromJson, type Rego, toJson } from '../wasm/values.ts';
+import type { LineCoverage } from './line-coverage.ts';
+import { type Profile, Profiler } from './profile.ts';
 import { type SourceTexts, sourceTexts } from './sources.ts';
 import { TraceCollector, type TracedBody, type TracedCall } from './trace.ts';
 
@@ -58,6 +60,10 @@ export interface Explanation {
   readonly masked: readonly string[];
   /** Sources are at hand. */
   readonly sources: boolean;
+  /** Where it was asked for: what each rule costs. */
+  readonly profile?: Profile;
+  /** Where it was asked for: the lines this decision reached, file by file. */
+  readonly coverage?: LineCoverage;
 }
 
 export interface ExplainRequest {
@@ -66,8 +72,11 @@ export interface ExplainRequest {
   /** Epoch milliseconds. */
   readonly now: number;
   readonly masked?: readonly string[];
-  /** Milliseconds the evaluation may take; no limit where nobody waits for anything else. */
+  /** Milliseconds all of it may take; no limit where nobody waits for anything else. */
   readonly timeMs?: number;
+  /** Count and time rules: how often the clock is to run over them, at most (from 1). */
+  readonly repeat?: number;
+  readonly coverage?: boolean;
 }
 
 const MAX_FIRED = 60;
@@ -87,8 +96,10 @@ export function explain(bundle: Bundle, dir: string, request: ExplainRequest): E
   }
   const plan = readPlan(bundle.plan);
   const trace = new TraceCollector();
-  const { entrypoint, input, now, timeMs } = request;
-  const { value } = interpret(plan, entrypoint, fromJson(input), fromJson(bundle.data), now, trace, timeMs);
+  const { entrypoint, now, timeMs = Number.POSITIVE_INFINITY } = request;
+  const until = performance.now() + timeMs;
+  const [input, data] = [fromJson(request.input), fromJson(bundle.data)];
+  const { value } = interpret(plan, entrypoint, input, data, now, trace, timeMs);
   const view = new View(plan, sourceTexts(plan, dir, bundle));
   const result = value === undefined ? null : toJson(value);
   const allow = verdictOf(result);
@@ -102,6 +113,22 @@ export function explain(bundle: Bundle, dir: string, request: ExplainRequest): E
     missed: allow === true ? [] : view.missed(trace.root),
     masked: request.masked ?? [],
     sources: trace.root.calls.some((call) => call.bodies.some(({ head }) => view.texts.line(head) !== null)),
+    ...measured(new Profiler(plan, data, until), input, request, view.texts),
+  };
+}
+
+/** Evaluates again, where counts are wanted. */
+function measured(
+  profiler: Profiler,
+  input: Rego,
+  { entrypoint, now, repeat = 0, coverage = false }: ExplainRequest,
+  texts: SourceTexts,
+): Pick<Explanation, 'profile' | 'coverage'> {
+  if (repeat === 0 && !coverage) return {};
+  profiler.add(entrypoint, input, now, repeat);
+  return {
+    ...(repeat === 0 ? {} : { profile: profiler.profile(texts) }),
+    ...(coverage ? { coverage: profiler.coverage() } : {}),
   };
 }
 

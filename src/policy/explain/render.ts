@@ -10,10 +10,15 @@ function short(value: unknown): string {
   return text.length > MAX_VALUE ? `${text.slice(0, MAX_VALUE)}…` : text;
 }
 
+/** What was decided, when and by which policy, in two lines. */
+export function renderHeading({ allow, entrypoint, clock, revision }: Explanation): readonly string[] {
+  const word = allow === null ? 'VALUE' : allow ? 'ALLOW' : 'DENY';
+  return [`${word}  ${entrypoint}  at ${clock}`, `policy ${revision}`];
+}
+
 /** Lines, without a newline at their ends. Control characters are left to the caller. */
 export function renderExplanation(one: Explanation): readonly string[] {
-  const word = one.allow === null ? 'VALUE' : one.allow ? 'ALLOW' : 'DENY';
-  const out = [`${word}  ${one.entrypoint}  at ${one.clock}`, `policy ${one.revision}`];
+  const out = [...renderHeading(one)];
   const { result } = one;
   if (isJsonObject(result) && Array.isArray(result.deny)) {
     for (const each of result.deny)

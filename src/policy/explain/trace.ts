@@ -133,7 +133,7 @@ export class TraceCollector implements Tracer {
 }
 
 /** Where a body begins: some of what the compiler puts first has no place of its own. */
-function firstPlace(stmts: readonly Statement[]): Place | null {
+export function firstPlace(stmts: readonly Statement[]): Place | null {
   for (const { stmt } of stmts) {
     if (stmt.row > 0) return stmt;
     for (const block of stmt.blocks ?? []) {

@@ -34,6 +34,8 @@ export interface PlanOutcome {
   readonly value: Rego | undefined;
   /** A builtin was called whose answer changes with time or chance. */
   readonly volatile: boolean;
+  /** Statements that were executed. */
+  readonly steps: number;
 }
 
 const DONE = -1;
@@ -83,7 +85,7 @@ class Evaluation {
     const locals: Locals = [input, data];
     for (const block of blocks) if (this.#block(block, locals) === RETURN) break;
     const [first] = this.#results;
-    return { value: memberOf(first, 'result'), volatile: this.#state.volatile };
+    return { value: memberOf(first, 'result'), volatile: this.#state.volatile, steps: this.#steps };
   }
 
   #block(block: Block, locals: Locals): number {

@@ -87,7 +87,7 @@ class Replayer implements RecordSink {
   /** Null, or why it cannot be decided again. */
   #take(event: LoggedEvent): Unreplayable | null {
     const { tally } = this;
-    if (this.#sample > 1 && hash(event.batch?.id ?? event.decision_id) % this.#sample !== 0) {
+    if (!isSampled(event, this.#sample)) {
       tally.left_out++;
       return null;
     }
@@ -100,7 +100,7 @@ class Replayer implements RecordSink {
   }
 
   #single(event: LoggedEvent): Verdict | 'masked' {
-    if (this.#isHidden(event.hidden)) return 'masked';
+    if (hides(this.#readSet, event.hidden)) return 'masked';
     const shape = event.input.version === OWN_VERSION ? this.#shape : null;
     return readVerdict(this.#host.evaluate(event.entrypoint, event.input, event.now, shape));
   }
@@ -123,7 +123,7 @@ class Replayer implements RecordSink {
     const shape = event.input.version === OWN_VERSION ? this.#listShape : null;
     this.#lists.set(
       id,
-      this.#isHidden(event.hidden)
+      hides(this.#readSet, event.hidden)
         ? null
         : readVerdicts(this.#host.evaluate(event.entrypoint, event.input, event.now, shape), calls.length),
     );
@@ -134,19 +134,25 @@ class Replayer implements RecordSink {
     if (logged.failure !== null && verdict.failure === null) this.tally.cured++;
     countComparison(this.tally, comparison, comparison.kind === 'same' ? [] : extra(logged, verdict), decision_id);
   }
-
-  /** Whether the candidate reads something that the log does not hold. */
-  #isHidden(pointers: readonly string[]): boolean {
-    return pointers.some((pointer) => {
-      const segments = pointer.split('/').slice(1);
-      if (segments[0] !== 'input') return false;
-      const path = segments.slice(1).map((one) => one.replaceAll('~1', '/').replaceAll('~0', '~'));
-      return reads(this.#readSet, ...(path[0] === 'calls' ? path.slice(2) : path));
-    });
-  }
 }
 
-function isList({ input }: LoggedEvent): boolean {
+/** Whether a policy reads something that the log does not hold: `pointers` are those of the event. */
+export function hides(readSet: ReadSet, pointers: readonly string[]): boolean {
+  return pointers.some((pointer) => {
+    const segments = pointer.split('/').slice(1);
+    if (segments[0] !== 'input') return false;
+    const path = segments.slice(1).map((one) => one.replaceAll('~1', '/').replaceAll('~0', '~'));
+    return reads(readSet, ...(path[0] === 'calls' ? path.slice(2) : path));
+  });
+}
+
+/** Whether an event is the one in `sample` that is taken; the events of one list stay together. */
+export function isSampled({ batch, decision_id }: LoggedEvent, sample: number): boolean {
+  return sample <= 1 || hash(batch?.id ?? decision_id) % sample === 0;
+}
+
+/** The event that holds the document of a list of calls. */
+export function isList({ input }: LoggedEvent): boolean {
   return Array.isArray(input.calls);
 }
 
