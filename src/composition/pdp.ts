@@ -1,6 +1,9 @@
 /** Makes the decision API of one generation: the same classification, policy and counters as the data path. */
 import { adviceDraft, reportDraft } from '../audit/advice.ts';
+import type { Config } from '../config/schema.ts';
+import type { Route } from '../core/route.ts';
 import { keyOwners } from '../identity/directory.ts';
+import type { AdvisorParts } from '../pipeline/advise.ts';
 import { createAdvisor } from '../pipeline/advise.ts';
 import { identityHeaders } from '../pipeline/stages/forward.ts';
 import { authZenEndpoints } from '../protocols/authzen.ts';
@@ -14,6 +17,7 @@ import type { PdpOptions } from '../protocols/pdp-api.ts';
 import { pdpEndpoints } from '../protocols/pdp-api.ts';
 import { listingEndpoints } from '../protocols/pdp-lists.ts';
 import type { ProtocolParts } from './protocol-set.ts';
+import { buildRoutes } from './routes.ts';
 
 /** What the protocols of the generation share. */
 export interface SharedParts {
@@ -23,18 +27,24 @@ export interface SharedParts {
   readonly models: ReadonlyMap<string, ModelEntry>;
 }
 
+/** The route that leads to the server or the model that a call is about. */
+function routesByTarget(config: Config): AdvisorParts['routeOf'] {
+  const servers = new Map<string, Route>();
+  const models = new Map<string, Route>();
+  for (const route of buildRoutes(config)) {
+    if (route.server !== null) servers.set(route.server, route);
+    for (const model of route.models) models.set(model, route);
+  }
+  return ({ server, resource }) => {
+    if (server !== null) return servers.get(server) ?? null;
+    return resource.type === 'model' ? (models.get(resource.id) ?? null) : null;
+  };
+}
+
 export function decisionEndpoints(parts: ProtocolParts, shared: SharedParts): readonly Endpoint[] {
   const { config, judge, classify, admission, platform } = parts;
   const { servers, catalog, client } = shared;
-  const entrypoints = new Map(
-    config.routes.flatMap((route) => (route.protocol === 'mcp' ? [[route.server, route.entrypoint ?? null]] : [])),
-  );
-  const advisor = createAdvisor({
-    classify,
-    judge,
-    admission,
-    entrypointOf: (server) => (server === null ? null : (entrypoints.get(server) ?? null)),
-  });
+  const advisor = createAdvisor({ classify, judge, admission, routeOf: routesByTarget(config) });
   const options: PdpOptions = {
     advisor,
     servers,
@@ -48,7 +58,7 @@ export function decisionEndpoints(parts: ProtocolParts, shared: SharedParts): re
   return [
     ...pdpEndpoints(options),
     ...listingEndpoints({
-      ...{ advisor, judge, servers, catalog, client, identityHeaders },
+      ...{ advisor, servers, catalog, client, identityHeaders },
       find: (tenant, id, now) => directory.find(tenant, id, now),
     }),
     ...authZenEndpoints({

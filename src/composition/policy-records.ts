@@ -9,6 +9,7 @@ import type { Shadow } from '../policy/shadow.ts';
 import { startShadow } from '../policy/shadow.ts';
 import { startStatusReports } from '../policy/status-reports.ts';
 import type { Platform } from './assembly.ts';
+import { bindableRoutes } from './routes.ts';
 
 /** Null when decisions are not logged. */
 export function decisionLogOptions(config: Config, platform: Platform): DecisionLogOptions | null {
@@ -63,6 +64,7 @@ export function buildShadow(config: Config, platform: Platform, cleanup: AsyncDi
   const { metrics } = platform;
   const shadow = startShadow({
     ...{ bundleDir, dataFile, entrypoint, sample: wanted.sample, timeLimitMs: wanted.time_limit_ms, logger },
+    routes: bindableRoutes(config),
     ...{ compared: metrics.shadow, violation: metrics.shadowViolation, dropped: metrics.shadowDropped },
   });
   cleanup.defer(() => shadow.close());

@@ -8,7 +8,7 @@ import { BundleStore } from '../policy/bundle-store.ts';
 import { keyProblem } from '../policy/jws.ts';
 import type { PolicyEngineOptions } from '../policy/opa-engine.ts';
 import type { Platform } from './assembly.ts';
-import { credentialHeaders } from './routes.ts';
+import { bindableRoutes, credentialHeaders } from './routes.ts';
 
 type Bundle = Config['policy']['bundle'];
 
@@ -36,7 +36,7 @@ export function signingRules(bundle: Bundle): SigningRules | null {
 
 type SourceOptions = Pick<
   PolicyEngineOptions,
-  'bundleDir' | 'source' | 'signing' | 'required' | 'maxAgeMs' | 'onDelivery'
+  'bundleDir' | 'source' | 'signing' | 'required' | 'routes' | 'maxAgeMs' | 'onDelivery'
 >;
 
 /** Rejects when a key or certificate authority cannot be used. */
@@ -45,11 +45,11 @@ export async function policySource(config: Config, platform: Platform): Promise<
   const path = bundlePath(bundle);
   const required = config.routes.flatMap(({ entrypoint }) => (entrypoint === undefined ? [] : [entrypoint]));
   const signing = signingRules(bundle);
-  const common = { required: [...new Set(required)], signing };
+  const common = { required: [...new Set(required)], routes: bindableRoutes(config), signing };
   if (typeof bundle === 'string' || 'file' in bundle) {
     return { ...common, bundleDir: resolve(platform.baseDir, path ?? ''), source: null };
   }
-  const { url, resource, credential, ca, polling, persist, max_bytes, max_unpacked_bytes } = bundle;
+  const { url, resource, credential, ca, polling, persist, require_newer, max_bytes, max_unpacked_bytes } = bundle;
   const source = await openBundleService({
     url: resource === undefined ? url : `${url.replace(/\/+$/, '')}/${resource.replace(/^\/+/, '')}`,
     headers: { ...credentialHeaders(credential) },
@@ -61,6 +61,7 @@ export async function policySource(config: Config, platform: Platform): Promise<
     maxBytes: max_bytes,
     maxUnpackedBytes: max_unpacked_bytes ?? max_bytes * 4,
     store: persist === undefined ? null : new BundleStore(join(resolve(platform.baseDir, persist))),
+    requireNewer: require_newer,
     now: () => platform.clock.now(),
     logger: platform.logging.component('policy'),
   });

@@ -4,6 +4,7 @@ import type { Config, CredentialConfig, RouteConfig, ServerConfig } from '../con
 import type { PermissionRule, Route } from '../core/route.ts';
 import { Secret } from '../core/secret.ts';
 import { VALIDATE_PATH } from '../identity/key-validation.ts';
+import type { BindableRoute } from '../policy/bindings.ts';
 
 /** Paths of the tools API; one route each, present unless the configuration serves the path itself. */
 const TOOLS_PATHS = ['/tools', '/servers'] as const;
@@ -32,7 +33,15 @@ export function buildRoutes(config: Config): Route[] {
   // Credentials there are those of clients, which no provider of ours knows.
   if (config.accounts.authorization_server.enabled) add(OAUTH_PATH, 'api', true);
   if (config.key_service.enabled && isOurs(config, '/api/v1')) add(VALIDATE_PATH, 'api', true);
-  return routes;
+  // A route is built before its place in the list is known, and nobody has seen it yet.
+  return routes.map((route, place) => Object.assign(route, { place }));
+}
+
+/** The routes at their places, as far as a policy may bind them to its entrypoints. */
+export function bindableRoutes(config: Config): readonly BindableRoute[] {
+  return buildRoutes(config).map(({ match, entrypoint }, at) => {
+    return { match, entrypoint, isConfigured: at < config.routes.length };
+  });
 }
 
 /** Whether what is below this path is answered here, and not by an upstream that the configuration names. */

@@ -41,8 +41,10 @@ export interface DecisionRequest {
   readonly facts: RequestFacts;
   readonly principal: Principal;
   readonly call: ClassifiedCall;
-  /** Policy entrypoint, e.g. `portcullis/main/decision`; the route's or the default. */
+  /** Policy entrypoint, e.g. `portcullis/main/decision`, where the configuration names one; else null. */
   readonly entrypoint: string | null;
+  /** Place of the route, for which the policy itself may name its entrypoint. Absent: the default one decides. */
+  readonly place?: number | undefined;
   /** Present on routes that only report: the decision is recorded as one that nobody has to obey. */
   readonly mode?: 'report';
 }

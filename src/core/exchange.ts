@@ -151,5 +151,15 @@ export interface Permitted extends Classified {
   readonly [permitted]: true;
 }
 
-/** Asks classify + decide again for calls found on the way (list filtering, tool calls in a stream). */
-export type Judge = (exchange: Admitted, calls: readonly Call[]) => readonly Decision[];
+/** What of a route says which entrypoint of the policy decides on it. */
+export type AskedRoute = Pick<Route, 'entrypoint' | 'place'>;
+
+/**
+ * Asks classify + decide again for calls found on the way (list filtering, tool calls in a stream). `routeOf`: for calls
+ * that would be made on another route than this request.
+ */
+export type Judge = (
+  exchange: Admitted,
+  calls: readonly Call[],
+  routeOf?: (call: Call) => AskedRoute,
+) => readonly Decision[];

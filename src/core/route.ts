@@ -26,8 +26,10 @@ export interface Route {
   readonly identity: readonly string[];
   /** Only with this line may a request without any credential pass, as `anonymous`. */
   readonly anonymous: boolean;
-  /** Policy entrypoint of this route, or null for the default one. */
+  /** Policy entrypoint that the configuration names for this route; null: the policy's own word, or the default one. */
   readonly entrypoint: string | null;
+  /** Place among the routes that a policy may bind to an entrypoint. Absent: none of them. */
+  readonly place?: number | undefined;
   /** Server of an MCP route; null for others. */
   readonly server: string | null;
   /** Model entries of an LLM route, in order of preference. */

@@ -2,7 +2,7 @@
 import type { Call, ClassifiedCall } from '../core/call.ts';
 import type { Decision, Violation } from '../core/decision.ts';
 import type { GatewayError } from '../core/errors.ts';
-import type { Judge } from '../core/exchange.ts';
+import type { AskedRoute, Judge } from '../core/exchange.ts';
 import type { JsonObject } from '../core/json.ts';
 import type { Advice, Advisor } from '../protocols/pdp/advisor.ts';
 import { clampMembers, foldNames, withoutMembers } from '../protocols/redaction.ts';
@@ -12,12 +12,15 @@ import type { Classify } from './stages/classify.ts';
 import { isPermission, refusalCode } from './stages/decide.ts';
 import { Switchboard } from './switchboard.ts';
 
+/** Where no route leads, the default entrypoint decides. */
+const NOWHERE: AskedRoute = { entrypoint: null, place: undefined };
+
 export interface AdvisorParts {
   readonly classify: Classify;
   readonly judge: Judge;
   readonly admission: Admission;
-  /** Policy entrypoint of the route that leads to a server; null for the default one. */
-  entrypointOf(server: string | null): string | null;
+  /** The route on which the call would be made; null where none leads to what it asks for. */
+  routeOf(call: Call): AskedRoute | null;
 }
 
 const UNLIMITED = { take: () => undefined };
@@ -26,12 +29,14 @@ export function createAdvisor(parts: AdvisorParts): Advisor {
   // Somebody who is switched off is asked about like everybody else; the answer is no.
   // Tokens were taken from the asker, whose request it is; the subject's window is the figure the policy reads.
   const counting = { ...parts.admission, switches: new Switchboard(), limits: UNLIMITED };
+  const routeOf = (call: Call) => parts.routeOf(call) ?? NOWHERE;
+  const judge: Advisor['judge'] = (exchange, calls) => parts.judge(exchange, calls, routeOf);
   return {
     as: ({ received, route }, principal) => admit(counting, { received, route, principal }),
     isOff: (principal) => parts.admission.switches.refusalOf(principal) !== null,
+    judge,
     advise(exchange, call) {
-      const route = { ...exchange.route, entrypoint: parts.entrypointOf(call.server) };
-      const [decision] = parts.judge({ ...exchange, route }, [call]);
+      const [decision] = judge(exchange, [call]);
       if (decision === undefined) throw new Error('one call has one decision');
       const off = parts.admission.switches.refusalOf(exchange.principal);
       return adviceOf(parts.classify(call), off === null ? decision : withheld(decision, off));

@@ -22,18 +22,13 @@ export function createJudge(
     const left = switches.withhold(calls, decisions);
     return toolScopes === null ? left : toolScopes.withhold(principal, calls, left);
   };
-  return (exchange, calls) => {
+  return (exchange, calls, routeOf) => {
     const facts = requestFacts(sources, exchange, calls[0]?.server ?? null);
     const { principal, route } = exchange;
     if (isReportOnly(route)) {
       const requests = calls.map((call) => {
-        return {
-          facts,
-          principal,
-          call: run(call),
-          entrypoint: route.entrypoint,
-          mode: 'report',
-        } as const;
+        const { entrypoint, place } = routeOf?.(call) ?? route;
+        return { facts, principal, call: run(call), entrypoint, place, mode: 'report' } as const;
       });
       const made = engine.decideMany(requests);
       return withhold(
@@ -43,7 +38,10 @@ export function createJudge(
       );
     }
     const decisions = engine.decideMany(
-      calls.map((call) => ({ facts, principal, call: run(call), entrypoint: route.entrypoint })),
+      calls.map((call) => {
+        const { entrypoint, place } = routeOf?.(call) ?? route;
+        return { facts, principal, call: run(call), entrypoint, place };
+      }),
     );
     return withhold(principal, calls, decisions);
   };

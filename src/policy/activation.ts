@@ -7,6 +7,7 @@ import { setImmediate } from 'node:timers/promises';
 import type { ClassifiedCall } from '../core/call.ts';
 import { type DecisionRequest, NO_APPROVAL } from '../core/decision.ts';
 import { makePrincipal } from '../core/principal.ts';
+import { type BindableRoute, bindRoutes, type RouteBinding, type RouteClaim } from './bindings.ts';
 import { type Bundle, type BundleLocation, loadBundle, staleSources } from './bundle.ts';
 import type { SigningRules } from './bundle-signing.ts';
 import type { CompileProblem } from './compiler.ts';
@@ -15,7 +16,7 @@ import { KeyMaker } from './decision-key.ts';
 import { buildBatchInput, buildInput } from './input.ts';
 import { type ReadSet, shapeFor } from './input-shape.ts';
 import { LogRules } from './log-rules.ts';
-import { readVerdict, readVerdicts } from './result.ts';
+import { readVerdict, readVerdicts, type Verdict } from './result.ts';
 import { runSmoke } from './smoke.ts';
 import { BUILTINS } from './wasm/builtins.ts';
 import { PolicyHost } from './wasm/host.ts';
@@ -36,6 +37,8 @@ export interface ActivationOptions extends BundleLocation {
   readonly listEntrypoint: string;
   /** Entrypoints that routes name: a bundle without one of them is refused. */
   readonly required?: readonly string[] | undefined;
+  /** Routes that the metadata of a bundle may bind to its entrypoints, at their places. */
+  readonly routes?: readonly BindableRoute[] | undefined;
   /** Whose signature a bundle file needs; null: nobody's. */
   readonly signing?: SigningRules | null | undefined;
   readonly compile?: PolicyCompiler | undefined;
@@ -58,6 +61,18 @@ export interface ActivePolicy {
   readonly listShape: ShapeSpec;
   readonly keys: KeyMaker;
   readonly logRules: LogRules | null;
+  /** Who decides on each route, at their places; it comes and goes with the policy. */
+  readonly bindings: readonly RouteBinding[];
+}
+
+/** Who decides on the route of a request. `standard` decides where neither configuration nor policy names anybody. */
+export function entrypointOf(
+  { entrypoint, place }: Pick<DecisionRequest, 'entrypoint' | 'place'>,
+  { bindings }: Pick<ActivePolicy, 'bindings'>,
+  standard: string,
+): string {
+  if (entrypoint !== null) return entrypoint;
+  return place === undefined ? standard : (bindings[place]?.entrypoint ?? standard);
 }
 
 /** Throws PolicyLoadError: then nothing has changed. */
@@ -80,6 +95,7 @@ export async function activateBundle(bundle: Bundle, options: ActivationOptions)
     listShape: shapeFor(bundle.readSet, true),
     keys: new KeyMaker(bundle.readSet, bundle.data),
     logRules: options.logged === true ? await LogRules.load(host.entrypoints, bundle.wasm, bundle.dataText) : null,
+    bindings: bindRoutes(options.routes ?? [], bundle.claims, options.entrypoint),
   };
   tryOut(policy, options);
   await warmUp(policy, options);
@@ -170,17 +186,30 @@ export function tryOut(policy: ActivePolicy, options: ActivationOptions): void {
     if (!host.entrypoints.has(name)) throw new PolicyLoadError(`the policy has no entrypoint ${name}`);
   }
   const { now } = SAMPLE.facts;
-  const single = readVerdict(host.evaluate(entrypoint, buildInput(SAMPLE, null), now, policy.shape));
-  if (single.failure !== null) throw refused(entrypoint, single.failure, single.detail);
+  const claimed = policy.bundle.claims;
+  const absent = claimed.find((claim) => !host.entrypoints.has(claim.entrypoint));
+  if (absent !== undefined) throw new PolicyLoadError(`${claimText(absent)}, which is no entrypoint of the policy`);
+  // What is bound to a route decides on it as the default one does on the others: it must be able to.
+  const input = buildInput(SAMPLE, null);
+  for (const name of new Set([entrypoint, ...claimed.map((claim) => claim.entrypoint)])) {
+    const single = readVerdict(host.evaluate(name, input, now, policy.shape));
+    if (single.failure === null) continue;
+    const claim = claimed.find((one) => one.entrypoint === name);
+    throw refused(name === entrypoint || claim === undefined ? name : `${claimText(claim)}, which`, single);
+  }
   const batch = buildBatchInput([SAMPLE, SAMPLE], () => null);
   for (const one of readVerdicts(host.evaluate(listEntrypoint, batch, now, policy.listShape), 2)) {
-    if (one.failure !== null) throw refused(listEntrypoint, one.failure, one.detail);
+    if (one.failure !== null) throw refused(listEntrypoint, one);
   }
   runSmoke(policy.bundle.smoke, host, entrypoint, now);
 }
 
-function refused(entrypoint: string, failure: string, detail: string | null): PolicyLoadError {
-  return new PolicyLoadError(`${entrypoint} gives no decision on a sample request (${failure}): ${detail ?? ''}`);
+function refused(who: string, { failure, detail }: Pick<Verdict, 'failure' | 'detail'>): PolicyLoadError {
+  return new PolicyLoadError(`${who} gives no decision on a sample request (${failure}): ${detail ?? ''}`);
+}
+
+function claimText({ route, entrypoint, at }: RouteClaim): string {
+  return `${at === null ? '' : `${at}: `}the policy binds ${route} to ${entrypoint}`;
 }
 
 const WARM_EVALUATIONS = 1000;

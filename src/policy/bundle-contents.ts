@@ -4,9 +4,11 @@
  */
 import { createHash } from 'node:crypto';
 import { isJsonObject, type JsonObject, type JsonValue } from '../core/json.ts';
+import { claimsOfManifest, claimsOfModules, claimsText, type RouteClaim, settleClaims } from './bindings.ts';
 import type { Bundle, PlanBytes } from './bundle.ts';
 import type { ArchiveLimits } from './bundle-archive.ts';
 import { openBundle } from './bundle-open.ts';
+import { sequenceOf } from './bundle-order.ts';
 import { isStructured, type SigningRules } from './bundle-signing.ts';
 import { yamlToJson } from './bundle-yaml.ts';
 import type { PatchOperation } from './data-document.ts';
@@ -28,8 +30,11 @@ export interface Delta {
   /** What it says of the snapshot it belongs to; null where it says nothing. */
   readonly roots: readonly string[] | null;
   readonly modules: string | null;
+  readonly claims: readonly RouteClaim[];
   /** Name or revision of what it is to be made to (`metadata.base` of the manifest); null where it does not say. */
   readonly base: string | null;
+  /** The place of what comes of it in the order of bundles; null where it does not say. */
+  readonly sequence: number | null;
 }
 
 type Files = ReadonlyMap<string, Buffer>;
@@ -65,7 +70,10 @@ interface OpaManifest {
   readonly roots: readonly string[];
   /** The list of modules and their entrypoints as text, to compare. */
   readonly modules: string;
+  /** Routes that the metadata of the entrypoints names. */
+  readonly claims: readonly RouteClaim[];
   readonly base: string | null;
+  readonly sequence: number | null;
 }
 
 const EVERYWHERE = [''];
@@ -75,7 +83,14 @@ function readOpaManifest(files: Files): OpaManifest | null {
   if (bytes === undefined) return null;
   const manifest = parseObject(bytes, '.manifest');
   const { revision, roots, wasm, metadata } = manifest;
-  return { label: labelOf(revision), roots: rootsOf(roots), modules: modulesOf(wasm), base: baseOf(metadata) };
+  return {
+    label: labelOf(revision),
+    roots: rootsOf(roots),
+    modules: modulesOf(wasm),
+    claims: Array.isArray(wasm) ? claimsOfModules(wasm as readonly JsonValue[]) : [],
+    base: baseOf(metadata),
+    sequence: sequenceOf(metadata),
+  };
 }
 
 function baseOf(metadata: JsonValue | undefined): string | null {
@@ -128,7 +143,7 @@ function readSnapshot(files: Files): Bundle {
   const data = readData(files);
   checkRoots(data, roots);
   const packed = files.get('plan.json.gz');
-  return assembleBundle({
+  const bundle = assembleBundle({
     wasm,
     data,
     manifest: files.get('manifest.json') ?? null,
@@ -138,7 +153,9 @@ function readSnapshot(files: Files): Bundle {
     label: manifest?.label ?? null,
     roots,
     modules: manifest?.modules ?? '[]',
+    claims: manifest?.claims ?? [],
   });
+  return { ...bundle, sequence: manifest?.sequence ?? null };
 }
 
 /** All data files, each at the place its folder says. */
@@ -219,7 +236,9 @@ function readDelta(files: Files, isSigned: boolean): Delta {
     label: manifest?.label ?? null,
     roots: manifest?.roots ?? null,
     modules: manifest === null ? null : manifest.modules,
+    claims: manifest?.claims ?? [],
     base: manifest?.base ?? null,
+    sequence: manifest?.sequence ?? null,
   };
 }
 
@@ -259,6 +278,8 @@ export interface BundleParts {
   readonly label: string | null;
   readonly roots: readonly string[];
   readonly modules: string;
+  /** Of OPA's own manifest; those of `manifest` are added. */
+  readonly claims: readonly RouteClaim[];
 }
 
 /** Puts a bundle together from its files. Throws PolicyLoadError. */
@@ -270,7 +291,9 @@ export function assembleBundle(parts: BundleParts): Bundle {
   if (typeof described.wasm === 'string' && described.wasm !== createHash('sha256').update(wasm).digest('hex')) {
     throw new PolicyLoadError('policy.wasm and manifest.json are not of one build: run "portcullis policy build"');
   }
-  const beside = besideOf(described.input_paths, parts.smoke);
+  const claims = settleClaims([...claimsOfManifest(described.bindings), ...parts.claims]);
+  checkClaims(claims, parts.roots);
+  const beside = besideOf(described.input_paths, parts.smoke, claims);
   const plan: PlanBytes | null =
     parts.plan === null
       ? null
@@ -287,6 +310,7 @@ export function assembleBundle(parts: BundleParts): Bundle {
     label: parts.label,
     roots: parts.roots,
     modules: parts.modules,
+    claims,
     smoke: parts.smoke === null ? [] : readSmoke(parseJson(parts.smoke, 'smoke.json')),
   };
 }
@@ -305,9 +329,17 @@ function unreadable(name: string, language: 'JSON' | 'YAML', cause: unknown): Po
   return new PolicyLoadError(`${name} ${why}`, { cause });
 }
 
-/** Digest of what else decides: what of the input is read, and what has to come out of the smoke decisions. */
-function besideOf(inputPaths: JsonValue | undefined, smoke: Buffer | null): string {
+/** What a bundle may have no rules for, it decides on no route with. */
+function checkClaims(claims: readonly RouteClaim[], roots: readonly string[]): void {
+  const outside = claims.find(({ entrypoint }) => !roots.some((root) => contains(root, entrypoint)));
+  if (outside === undefined) return;
+  throw refused(`binds ${outside.route} to ${outside.entrypoint.slice(0, 120)}, which is outside its roots`);
+}
+
+/** Digest of what else decides: what of the input is read, who decides where, and what the smoke decisions have to be. */
+function besideOf(inputPaths: JsonValue | undefined, smoke: Buffer | null, claims: readonly RouteClaim[]): string {
   const hash = createHash('sha256').update(JSON.stringify(inputPaths ?? null));
+  if (claims.length > 0) hash.update('\0routes\0').update(claimsText(claims));
   return (smoke === null ? hash : hash.update('\0').update(smoke)).digest('hex');
 }
 

@@ -3,6 +3,7 @@
  * (openpolicyagent.org/docs/latest/management-bundles), contracts 3.
  */
 import { gunzipSync } from 'node:zlib';
+import type { RouteClaim } from './bindings.ts';
 import { untar } from './bundle-archive.ts';
 
 /** `policies/bundle/manifest.json`, beside `policy.wasm`. */
@@ -17,6 +18,8 @@ export interface BundleManifest {
   readonly plan?: string;
   /** Entrypoint path to the number the module knows it by. */
   readonly entrypoints: Readonly<Record<string, number>>;
+  /** Routes that the metadata of entrypoints names; absent where it names none. */
+  readonly bindings?: readonly RouteClaim[];
   /** Version of the compiler, e.g. `1.22.0`. */
   readonly opa: string;
   /**

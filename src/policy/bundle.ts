@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join, relative, sep } from 'node:path';
 import type { JsonObject } from '../core/json.ts';
+import type { RouteClaim } from './bindings.ts';
 import { assembleBundle, parseObject, readContents, revisionOf } from './bundle-contents.ts';
 import type { SigningRules } from './bundle-signing.ts';
 import type { ReadSet } from './input-shape.ts';
@@ -17,7 +18,7 @@ export interface Bundle {
   readonly readSet: ReadSet;
   /** `sha256:` over module, data and `beside`. */
   readonly revision: string;
-  /** Hex digest of what the manifest says of the input and of the smoke decisions. */
+  /** Hex digest of what the manifest says of the input, of the routes and of the smoke decisions. */
   readonly beside: string;
   /** Digests of the sources the module was compiled from; null when the manifest names none. */
   readonly sources: Readonly<Record<string, string>> | null;
@@ -25,10 +26,14 @@ export interface Bundle {
   readonly plan: PlanBytes | null;
   /** The name its author gave it (`revision` of the manifest), or null. */
   readonly label: string | null;
+  /** Its place in the order of its author's bundles, a larger number being newer; absent or null: not said. */
+  readonly sequence?: number | null;
   /** Where below `data` it may have data and rules; the empty path is everywhere. */
   readonly roots: readonly string[];
   /** Entrypoints the manifest lists, as text to compare. */
   readonly modules: string;
+  /** Routes that its entrypoints want to decide on; no two contradict each other. */
+  readonly claims: readonly RouteClaim[];
   /** Decisions it must make before it may decide anything else. */
   readonly smoke: readonly SmokeCase[];
 }
@@ -74,6 +79,7 @@ export async function loadBundle(location: BundleLocation, signing: SigningRules
     label: null,
     roots: [''],
     modules: '[]',
+    claims: [],
   });
 }
 

@@ -8,6 +8,8 @@ import { tmpdir } from 'node:os';
 import { join, relative, resolve, sep } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { makeDirectory } from '../config/directories.ts';
+import { findBindings } from './binding-sources.ts';
+import type { RouteClaim } from './bindings.ts';
 import type { BundleManifest } from './bundle-format.ts';
 import { readTarGz } from './bundle-format.ts';
 import { findLogSources } from './log-sources.ts';
@@ -58,7 +60,9 @@ export async function compile(dir: string, options: CompileOptions = {}): Promis
   const records = await findLogSources(dir, Object.keys(sources));
   const built = await build(opa, dir, [...(options.entrypoints ?? []), ...records.entrypoints]);
   if (!('wasm' in built)) return { kind: 'rejected', problems: built.problems };
-  const manifest = await describe(opa, dir, sources, built, records.files);
+  const bound = await findBindings(opa, dir, Object.keys(sources), built.entrypoints);
+  if ('problems' in bound) return { kind: 'rejected', problems: bound.problems };
+  const manifest = await describe(opa, dir, sources, built, { ofRecords: records.files, bindings: bound.claims });
   const out = options.out ?? null;
   if (out !== null) await writeBundle(out, built, manifest);
   return { kind: 'compiled', manifest, wasm: built.wasm, plan: built.plan, out };
@@ -222,7 +226,7 @@ async function describe(
   dir: string,
   sources: Readonly<Record<string, string>>,
   built: Built,
-  ofRecords: readonly string[],
+  { ofRecords, bindings }: { readonly ofRecords: readonly string[]; readonly bindings: readonly RouteClaim[] },
 ): Promise<BundleManifest> {
   const wasm = sha256(built.wasm);
   return {
@@ -231,6 +235,7 @@ async function describe(
     wasm,
     plan: sha256(built.plan),
     entrypoints: Object.fromEntries(built.entrypoints.map((name, id) => [name, id])),
+    ...(bindings.length === 0 ? {} : { bindings }),
     opa: opa.version,
     input_paths: await readSet(
       opa,

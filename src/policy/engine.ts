@@ -1,5 +1,6 @@
 /** The PDP as the pipeline sees it. Source: architecture 3. */
 import type { Decision, DecisionRequest } from '../core/decision.ts';
+import type { RouteBinding, RouteClaim } from './bindings.ts';
 import type { SourceStatus } from './sources.ts';
 
 export interface PolicyStatus {
@@ -9,6 +10,10 @@ export interface PolicyStatus {
   /** Why the last candidate was refused, or null. */
   readonly last_error: string | null;
   readonly entrypoints: readonly string[];
+  /** Who decides on which route, and who says so; none without a policy. */
+  readonly routes?: readonly RouteBinding[];
+  /** What the policy binds to routes that there are none of. */
+  readonly unknown_routes?: readonly RouteClaim[];
   /** What the bundle calls itself, or null. */
   readonly bundle_revision?: string | null;
   /** What a rollback would return to. */

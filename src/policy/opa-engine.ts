@@ -5,7 +5,8 @@ import type { Clock } from '../core/clock.ts';
 import type { Decision, DecisionFailure, DecisionRequest } from '../core/decision.ts';
 import { makeId } from '../core/ids.ts';
 import type { Logger } from '../core/module.ts';
-import type { ActivationOptions, ActivePolicy, PolicyCompiler } from './activation.ts';
+import { type ActivationOptions, type ActivePolicy, entrypointOf, type PolicyCompiler } from './activation.ts';
+import type { BindableRoute } from './bindings.ts';
 import type { Bundle } from './bundle.ts';
 import type { SigningRules } from './bundle-signing.ts';
 import { type CacheOptions, DecisionCache, type Invalidation } from './cache.ts';
@@ -32,6 +33,8 @@ export interface PolicyEngineOptions {
   readonly entrypoint: string;
   /** Entrypoints that routes name: a bundle has to have them all. */
   readonly required?: readonly string[];
+  /** Routes that a bundle may bind to its entrypoints, at the places that requests name. */
+  readonly routes?: readonly BindableRoute[];
   /** Milliseconds without a word of the bundle service after which the policy counts as stale. */
   readonly maxAgeMs?: number | null;
   /** Hears of each bundle that a service offered. */
@@ -128,6 +131,7 @@ class Engine implements OpaEngine {
       limits: options.limits,
       logged: options.decisionLog !== null,
       required: options.required,
+      routes: options.routes,
       signing: options.signing,
     };
     this.#source = options.source ?? createLocalSource(this.#activation, () => options.clock.now());
@@ -158,9 +162,12 @@ class Engine implements OpaEngine {
     const { parties } = request.principal;
     if (parties !== undefined) return decideJointly(this, request, parties);
     const policy = this.#active;
-    const entrypoint = request.entrypoint ?? this.#options.entrypoint;
-    if (policy === null)
-      return this.#answer(request, entrypoint, null, failedVerdict('no_bundle', this.#slot.lastError), 0);
+    const standard = this.#options.entrypoint;
+    if (policy === null) {
+      const verdict = failedVerdict('no_bundle', this.#slot.lastError);
+      return this.#answer(request, request.entrypoint ?? standard, null, verdict, 0);
+    }
+    const entrypoint = entrypointOf(request, policy, standard);
     const server = this.#server(request.call.server);
     const key = this.#cache.accepts(request) ? policy.keys.key(entrypoint, request, server) : null;
     const known = key === null ? null : this.#cache.get(key, request.facts.now);
@@ -200,7 +207,7 @@ class Engine implements OpaEngine {
     const policy = this.#active;
     const id = makeId('dec_', facts.now);
     if (policy === null) return makeDecision(id, '', failedVerdict('no_bundle', this.#slot.lastError), false, 0);
-    const entrypoint = request.entrypoint ?? this.#options.entrypoint;
+    const entrypoint = entrypointOf(request, policy, this.#options.entrypoint);
     const input = buildInput(request, this.#server(call.server));
     const verdict = readVerdict(policy.host.evaluate(entrypoint, input, facts.now, policy.shape));
     return makeDecision(id, policy.revision, verdict, false, 0);
@@ -229,7 +236,7 @@ class Engine implements OpaEngine {
     const first = requests[0];
     const entrypoint = this.#activation.listEntrypoint;
     // A route with an entrypoint of its own has no list form, and mixed callers share no document.
-    if (policy === null || first === undefined || !belongTogether(requests, first, this.#options.entrypoint)) {
+    if (policy === null || first === undefined || !this.#belongTogether(requests, first, policy)) {
       return requests.map((request) => this.decide(request));
     }
     const started = performance.now();
@@ -245,6 +252,16 @@ class Engine implements OpaEngine {
     });
     if (this.#observer?.wants() === true) this.#observer.observe({ entrypoint, input, decisions, requests });
     return decisions;
+  }
+
+  #belongTogether(requests: readonly DecisionRequest[], first: DecisionRequest, policy: ActivePolicy): boolean {
+    const standard = this.#options.entrypoint;
+    return requests.every(
+      (request) =>
+        request.facts === first.facts &&
+        request.principal === first.principal &&
+        entrypointOf(request, policy, standard) === standard,
+    );
   }
 
   #server(name: string | null): ServerFacts | null {
@@ -328,14 +345,6 @@ class Engine implements OpaEngine {
     await this.#slot.idle();
     await this.#log?.close();
   }
-}
-
-function belongTogether(requests: readonly DecisionRequest[], first: DecisionRequest, standard: string): boolean {
-  if ((first.entrypoint ?? standard) !== standard) return false;
-  return requests.every(
-    (request) =>
-      request.facts === first.facts && request.principal === first.principal && request.entrypoint === first.entrypoint,
-  );
 }
 
 function makeDecision(

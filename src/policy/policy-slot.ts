@@ -6,6 +6,7 @@ import { createHash } from 'node:crypto';
 import type { Clock } from '../core/clock.ts';
 import type { Logger } from '../core/module.ts';
 import { type ActivationOptions, type ActivePolicy, activateBundle, tryOut } from './activation.ts';
+import { claimsOnNothing, claimsText, nothingText, settleClaims } from './bindings.ts';
 import { checkDeltaRoots, type Delta } from './bundle-contents.ts';
 import { canonicalJson } from './canonical-json.ts';
 import { dataOperations, type PatchOperation, PatchRefused } from './data-document.ts';
@@ -65,6 +66,8 @@ export class PolicySlot {
       activated_at: this.#activatedAt,
       last_error: this.#lastError,
       entrypoints: active === null ? [] : [...active.host.entrypoints.keys()].sort(),
+      routes: active?.bindings ?? [],
+      unknown_routes: claimsOnNothing(this.#options.activation.routes ?? [], active?.bundle.claims ?? []),
       previous_revision: this.#previous?.policy.revision ?? null,
       pinned: this.#pinned !== null,
       stale: maxAgeMs !== null && this.#isOlder(source, maxAgeMs),
@@ -124,8 +127,8 @@ export class PolicySlot {
       this.#swap(next, null);
     } else {
       // The same content under another name: nothing to make ready.
-      const { label, roots, modules, plan, sources } = bundle;
-      this.#active = { ...active, bundle: { ...active.bundle, label, roots, modules, plan, sources } };
+      const { label, roots, modules, plan, sources, sequence = null } = bundle;
+      this.#active = { ...active, bundle: { ...active.bundle, label, roots, modules, plan, sources, sequence } };
     }
     await this.#unpin();
     this.#succeed();
@@ -140,7 +143,7 @@ export class PolicySlot {
     const undo = patch(active, delta.operations);
     const next = changed(active, delta);
     // After a restart a service may send the changes again that were taken back.
-    if (this.#pinned !== null && this.#pinned === contentOf(next.bundle.wasm, next.document.text())) {
+    if (this.#pinned !== null && this.#pinned === contentOf(next.bundle, next.document.text())) {
       patch(active, undo);
       return this.#stayed(next.revision);
     }
@@ -170,6 +173,15 @@ export class PolicySlot {
     this.#isRolledBack = false;
     this.#activatedAt = this.#options.clock.now();
     this.#options.onSwap();
+    this.#tellOfNothing(next);
+  }
+
+  /** What is bound to a route that is not there decides nowhere: a name was mistyped, or the route is yet to come. */
+  #tellOfNothing({ bundle, revision }: ActivePolicy): void {
+    if (bundle.claims.length === 0) return;
+    for (const claim of claimsOnNothing(this.#options.activation.routes ?? [], bundle.claims)) {
+      this.#options.logger.warn({ revision, ...claim }, nothingText(claim));
+    }
   }
 
   /**
@@ -182,21 +194,21 @@ export class PolicySlot {
     if (this.#previous === null || this.#active === null || this.#isRolledBack) return false;
     const from = this.#active;
     const { policy, undo } = this.#previous;
-    this.#pinned = contentOf(from.bundle.wasm, from.document.text());
+    this.#pinned = contentOf(from.bundle, from.document.text());
     const redo = undo === null ? null : patch(from, undo);
     this.#swap(policy, redo);
     this.#isRolledBack = true;
     this.#lastError = null;
     logger.warn({ revision: policy.revision, from: from.revision }, 'policy rolled back');
     void source
-      .pin(this.#pinned, policy.bundle.revision)
+      .pin(this.#pinned, policy.bundle)
       .catch((error: unknown) => logger.error({ err: error }, 'policy_pin_not_kept'));
     return true;
   }
 
   #isPinned(bundle: ActivePolicy['bundle']): boolean {
     // Without a policy there is nothing else to decide by.
-    return this.#pinned !== null && this.#active !== null && this.#pinned === contentOf(bundle.wasm, bundle.dataText);
+    return this.#pinned !== null && this.#active !== null && this.#pinned === contentOf(bundle, bundle.dataText);
   }
 
   async #stayed(revision: string): Promise<Delivered> {
@@ -250,7 +262,7 @@ export class PolicySlot {
   }
 }
 
-function checkDelta({ operations, roots, modules, base }: Delta, { revision, bundle }: ActivePolicy): void {
+function checkDelta({ operations, roots, modules, claims, base }: Delta, { revision, bundle }: ActivePolicy): void {
   if (base !== null && base !== revision && base !== bundle.label) {
     throw new PolicyLoadError(
       `the delta is for another base (${base.slice(0, 100)}) than what is in force (${bundle.label ?? revision})`,
@@ -262,6 +274,9 @@ function checkDelta({ operations, roots, modules, base }: Delta, { revision, bun
   // A delta that says nothing of modules changes none.
   if (modules !== null && modules !== '[]' && modules !== bundle.modules) {
     throw new PolicyLoadError('the delta has other modules than its snapshot');
+  }
+  if (claims.length > 0 && claimsText(settleClaims(claims)) !== claimsText(bundle.claims)) {
+    throw new PolicyLoadError('the delta binds other routes than its snapshot');
   }
   checkDeltaRoots(operations, bundle.roots);
 }
@@ -293,12 +308,14 @@ function changed(active: ActivePolicy, delta: Delta): ActivePolicy {
   return {
     ...active,
     revision: `sha256:${digest}`,
-    bundle: { ...bundle, label: delta.label ?? bundle.label },
+    bundle: { ...bundle, label: delta.label ?? bundle.label, sequence: delta.sequence ?? bundle.sequence ?? null },
     keys: touched ? new KeyMaker(bundle.readSet, document.root) : active.keys,
   };
 }
 
-/** The same for the same module and data, in whatever order the members stand. */
-function contentOf(wasm: Uint8Array, dataText: string): string {
-  return createHash('sha256').update(wasm).update('\0').update(canonicalJson(dataText)).digest('hex');
+/** The same for the same module, data and bound routes, in whatever order the members stand. */
+function contentOf({ wasm, claims }: ActivePolicy['bundle'], dataText: string): string {
+  const hash = createHash('sha256').update(wasm).update('\0').update(canonicalJson(dataText));
+  if (claims.length > 0) hash.update('\0').update(claimsText(claims));
+  return hash.digest('hex');
 }

@@ -1,4 +1,5 @@
 /** What the gateway and the thread of a candidate policy tell each other. Everything here can be copied between threads. */
+import type { BindableRoute } from './bindings.ts';
 import type { Compared, Comparison } from './shadow-compare.ts';
 import type { HostLimits } from './wasm/program.ts';
 
@@ -7,13 +8,19 @@ export interface ShadowStart {
   readonly dataFile: string | null;
   readonly entrypoint: string;
   readonly listEntrypoint: string;
+  /** Routes that the candidate may bind to entrypoints of its own, at their places. */
+  readonly routes: readonly BindableRoute[];
   readonly limits: HostLimits;
 }
 
 /** One evaluation; `live` holds what the policy in force said, one per call. */
 export interface ShadowQuestion {
   readonly id: number;
-  readonly entrypoint: string;
+  /** True when the document holds the calls of a list. */
+  readonly isList: boolean;
+  /** What the configuration names for the route; null: nothing. */
+  readonly entrypoint: string | null;
+  readonly place: number | undefined;
   readonly input: unknown;
   /** Epoch milliseconds: the time of the decision. */
   readonly now: number;

@@ -3,10 +3,11 @@
  * it. Started by `shadow.ts`, to which it answers with differences alone.
  */
 import { parentPort, workerData } from 'node:worker_threads';
-import { type ActivationOptions, type ActivePolicy, activate } from './activation.ts';
+import { isJsonObject, type JsonObject } from '../core/json.ts';
+import { type ActivationOptions, type ActivePolicy, activate, entrypointOf } from './activation.ts';
 import { stepBack } from './background.ts';
 import { compile } from './compiler.ts';
-import { readVerdict, readVerdicts } from './result.ts';
+import { readVerdict, readVerdicts, type Verdict } from './result.ts';
 import { compare } from './shadow-compare.ts';
 import type {
   ShadowAnswer,
@@ -25,6 +26,7 @@ const options: ActivationOptions = {
   dataFile: start.dataFile,
   entrypoint: start.entrypoint,
   listEntrypoint: start.listEntrypoint,
+  routes: start.routes,
   limits: start.limits,
   compile: async (dir, { out }) => {
     const result = await compile(dir, { out });
@@ -46,10 +48,9 @@ async function load(): Promise<void> {
   send({ kind: 'loaded', revision: active?.revision ?? null, error });
 }
 
-function evaluate(policy: ActivePolicy, { entrypoint, input, now, live }: ShadowQuestion): ShadowFinding[] {
-  const isList = live.length > 1;
-  const outcome = policy.host.evaluate(entrypoint, input, now, isList ? policy.listShape : policy.shape);
-  const verdicts = isList ? readVerdicts(outcome, live.length) : [readVerdict(outcome)];
+function evaluate(policy: ActivePolicy, question: ShadowQuestion): ShadowFinding[] {
+  const { live } = question;
+  const verdicts = verdictsOf(policy, question);
   return live.map((one, at) => {
     const verdict = verdicts[at];
     if (verdict === undefined) return { kind: 'failure', added: [], removed: [], candidate: null };
@@ -58,6 +59,29 @@ function evaluate(policy: ActivePolicy, { entrypoint, input, now, live }: Shadow
     const { allow, deny, obligations, failure, detail } = verdict;
     return { ...found, candidate: { allow, deny, obligations, failure, detail } };
   });
+}
+
+/** As the candidate would decide: a route that it binds to an entrypoint of its own has no list form. */
+function verdictsOf(policy: ActivePolicy, question: ShadowQuestion): readonly (Verdict | undefined)[] {
+  const { host, shape, listShape } = policy;
+  const { isList, input, now, live } = question;
+  const entrypoint = entrypointOf(question, policy, start.entrypoint);
+  if (!isList) return [readVerdict(host.evaluate(entrypoint, input, now, shape))];
+  if (entrypoint === start.entrypoint) {
+    return readVerdicts(host.evaluate(start.listEntrypoint, input, now, listShape), live.length);
+  }
+  const { calls, ...document } = input as JsonObject & { readonly calls: readonly JsonObject[] };
+  return calls.map((call) => readVerdict(host.evaluate(entrypoint, joined(document, call), now)));
+}
+
+/** The document of one call of a list: its members replace those of the list's, but metadata is added up. */
+function joined(document: JsonObject, call: JsonObject): JsonObject {
+  const [shared, own] = [document.gateway_metadata, call.gateway_metadata];
+  const metadata =
+    isJsonObject(shared ?? null) && isJsonObject(own ?? null)
+      ? { ...(shared as JsonObject), ...(own as JsonObject) }
+      : (own ?? shared ?? null);
+  return { ...document, ...call, gateway_metadata: metadata };
 }
 
 function work({ questions }: ShadowBatch): void {

@@ -5,6 +5,7 @@
  */
 import { Worker } from 'node:worker_threads';
 import type { Logger } from '../core/module.ts';
+import type { BindableRoute } from './bindings.ts';
 import { Latency, type LatencyFigures } from './latency.ts';
 import type { DecisionObserver, ObservedDecision } from './opa-engine.ts';
 import { DIFFERENCES, type Difference } from './shadow-compare.ts';
@@ -32,6 +33,8 @@ export interface ShadowOptions extends ShadowEvents {
   readonly dataFile: string | null;
   readonly entrypoint: string;
   readonly listEntrypoint?: string;
+  /** Routes that the candidate may bind to entrypoints of its own, at their places. */
+  readonly routes?: readonly BindableRoute[];
   /** Share of the decisions, above 0 and at most 1. */
   readonly sample: number;
   /** Steps of one evaluation, in what a fast core does in a millisecond. */
@@ -150,11 +153,8 @@ class CandidateThread implements Shadow {
       dataFile: options.dataFile,
       entrypoint: options.entrypoint,
       listEntrypoint: options.listEntrypoint ?? 'portcullis/main/decisions',
-      limits: {
-        fuel: options.timeLimitMs * FUEL_PER_MS,
-        memoryBytes: MEMORY_BYTES,
-        highWaterBytes: 8 * 1024 * 1024,
-      },
+      routes: options.routes ?? [],
+      limits: { fuel: options.timeLimitMs * FUEL_PER_MS, memoryBytes: MEMORY_BYTES, highWaterBytes: 8 * 1024 * 1024 },
     };
     this.#open();
   }
@@ -186,8 +186,12 @@ class CandidateThread implements Shadow {
     const id = this.#nextId++;
     const { entrypoint, input, decisions, requests } = observed;
     const live = decisions.map(({ allow, deny, obligations, failure }) => ({ allow, deny, obligations, failure }));
-    const now = requests[0]?.facts.now ?? 0;
-    const waiting: Waiting = { observed, question: { id, entrypoint, input, now, live }, size: 0 };
+    const [first] = requests;
+    const question = {
+      ...{ id, input, now: first?.facts.now ?? 0, live, isList: entrypoint === this.#start.listEntrypoint },
+      ...{ entrypoint: first?.entrypoint ?? null, place: first?.place },
+    };
+    const waiting: Waiting = { observed, question, size: 0 };
     this.#waiting.set(id, waiting);
     this.#queue.push(waiting);
     // After the answer: what copies the input has no place between a decision and its request.
@@ -280,12 +284,8 @@ class CandidateThread implements Shadow {
     }
   }
 
-  #note(
-    { entrypoint, decisions, requests }: ObservedDecision,
-    at: number,
-    found: ShadowFinding,
-    kind: Difference,
-  ): void {
+  #note(observed: ObservedDecision, at: number, found: ShadowFinding, kind: Difference): void {
+    const { entrypoint, decisions, requests } = observed;
     this.#differences[kind]++;
     for (const change of ['added', 'removed'] as const) {
       for (const code of found[change]) {
@@ -295,10 +295,9 @@ class CandidateThread implements Shadow {
         this.#options.violation?.(code, change, 1);
       }
     }
-    const [decision, request] = [decisions[at], requests[at]];
-    if (decision === undefined || request === undefined || found.candidate === null) return;
+    const [decision, request, { candidate }] = [decisions[at], requests[at], found];
+    if (decision === undefined || request === undefined || candidate === null) return;
     const { call, principal, facts } = request;
-    const { candidate } = found;
     this.#recent.unshift({
       decision_id: decision.decision_id,
       timestamp: new Date(facts.now).toISOString(),

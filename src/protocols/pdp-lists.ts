@@ -4,7 +4,7 @@
  */
 import type { Call } from '../core/call.ts';
 import { GatewayError } from '../core/errors.ts';
-import type { Admitted, Judge } from '../core/exchange.ts';
+import type { Admitted } from '../core/exchange.ts';
 import type { Principal } from '../core/principal.ts';
 import { endpointCall } from './api.ts';
 import type { Endpoint, EndpointReply, EndpointRequest } from './endpoint.ts';
@@ -22,7 +22,6 @@ import { describeServer, describeTool } from './tools-api.ts';
 
 export interface ListingOptions {
   readonly advisor: Advisor;
-  readonly judge: Judge;
   readonly servers: ReadonlyMap<string, McpServer>;
   readonly catalog: ToolCatalog;
   readonly client: McpClient;
@@ -147,13 +146,13 @@ async function toolsOf(
 
 /** The things the policy lets the subject see. */
 function seen<T>(
-  { advisor, judge }: Pick<ListingOptions, 'advisor' | 'judge'>,
+  { advisor }: Pick<ListingOptions, 'advisor'>,
   as: Admitted,
   things: readonly T[],
   callOf: (thing: T) => Call,
 ): readonly T[] {
   if (things.length === 0) return things;
   if (advisor.isOff(as.principal)) return [];
-  const decisions = judge(as, things.map(callOf));
+  const decisions = advisor.judge(as, things.map(callOf));
   return things.filter((_, at) => decisions[at]?.allow === true && decisions[at]?.failure === null);
 }

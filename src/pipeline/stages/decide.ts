@@ -80,7 +80,7 @@ export function decide(
 function report(engine: PolicyEngine, performing: Performing, classified: Classified): Permitted {
   const { facts, principal, route, message } = classified;
   const requests = classified.calls.map((call) => {
-    return { facts, principal, call, entrypoint: route.entrypoint, mode: 'report' } as const;
+    return { facts, principal, call, entrypoint: route.entrypoint, place: route.place, mode: 'report' } as const;
   });
   const isList = message.mode === 'filter';
   const made = isList ? engine.decideMany(requests) : requests.map((request) => engine.decide(request));
@@ -215,14 +215,14 @@ export function isApprovedPermission(decision: Decision): boolean {
 function askEach(engine: PolicyEngine, classified: Classified): readonly Decision[] {
   const { facts, principal, route } = classified;
   return classified.calls.map((call) =>
-    engine.decide({ facts, principal, call, entrypoint: route.entrypoint }),
+    engine.decide({ facts, principal, call, entrypoint: route.entrypoint, place: route.place }),
   );
 }
 
 function askMany(engine: PolicyEngine, classified: Classified): readonly Decision[] {
   const { facts, principal, route } = classified;
   return engine.decideMany(
-    classified.calls.map((call) => ({ facts, principal, call, entrypoint: route.entrypoint })),
+    classified.calls.map((call) => ({ facts, principal, call, entrypoint: route.entrypoint, place: route.place })),
   );
 }
 

@@ -26,6 +26,8 @@ export interface Advisor {
   as(exchange: Admitted, principal: Principal): Admitted | Promise<Admitted>;
   /** Whether somebody is switched off, and so can see and do nothing. */
   isOff(principal: Principal): boolean;
+  /** What the policy says of each call where it would be made. Never throws. */
+  judge(exchange: Admitted, calls: readonly Call[]): readonly Decision[];
   /** Classifies and decides one call. Never throws. */
   advise(exchange: Admitted, call: Call): Advice;
 }
