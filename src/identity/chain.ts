@@ -71,19 +71,32 @@ class Chain implements IdentityChain {
   readonly #options: ChainOptions;
   readonly #timeoutMs: number;
   readonly #challenge: string;
+  /** Whether the challenge is that of bearer tokens, for which RFC 6750 has words of its own. */
+  readonly #isBearer: boolean;
+  readonly #askFor: ErrorExtras;
 
   constructor(providers: readonly NamedProvider[], options: ChainOptions) {
     this.#providers = providers;
     this.#options = options;
     this.#timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS;
-    this.#challenge = `Bearer realm="portcullis"${options.challenge === undefined ? '' : `, ${options.challenge}`}`;
+    const asked = providers.map(({ provider }) => provider.asksFor);
+    const bearer = `Bearer realm="portcullis"${options.challenge === undefined ? '' : `, ${options.challenge}`}`;
+    const others = [...new Set(asked.flatMap((one) => one?.challenge ?? []))];
+    // RFC 9110 11.6.1: a 401 has a challenge, and no certificate has a scheme.
+    this.#isBearer = others.length === 0 || asked.includes(undefined);
+    this.#challenge = this.#isBearer ? bearer : others.join(', ');
+    const words = asked[0]?.words;
+    this.#askFor = {
+      challenge: this.#isBearer ? [bearer, ...others].join(', ') : this.#challenge,
+      ...(words !== undefined && asked.every((one) => one?.words === words) ? { message: words } : {}),
+    };
   }
 
   authenticate(credentials: readonly Credential[], facts: IdentityFacts, signal: AbortSignal) {
     const first = credentials[0];
     if (first === undefined) {
       if (this.#options.anonymous === true) return ANONYMOUS;
-      return new GatewayError('MISSING_CREDENTIALS', { challenge: this.#challenge });
+      return new GatewayError('MISSING_CREDENTIALS', this.#askFor);
     }
     if (credentials.length === 1) return this.#one(first, facts, signal, 0);
     return this.#all(credentials, facts, signal);
@@ -100,7 +113,7 @@ class Chain implements IdentityChain {
       }
       agreed ??= one;
     }
-    return agreed ?? new GatewayError('MISSING_CREDENTIALS', { challenge: this.#challenge });
+    return agreed ?? new GatewayError('MISSING_CREDENTIALS', this.#askFor);
   }
 
   #one(
@@ -181,7 +194,7 @@ class Chain implements IdentityChain {
     const extras: { -readonly [K in keyof ErrorExtras]: ErrorExtras[K] } = {};
     if (code === 'INVALID_CREDENTIALS' || code === 'TOKEN_EXPIRED') {
       // RFC 6750 3.1: one error word for every bad token; the text does not say why.
-      extras.challenge = challenge ?? `${this.#challenge}, error="invalid_token"`;
+      extras.challenge = challenge ?? (this.#isBearer ? `${this.#challenge}, error="invalid_token"` : this.#challenge);
     }
     const retryAfter = told ?? (reason === 'unavailable' ? RETRY_AFTER : undefined);
     if (retryAfter !== undefined) extras.retryAfter = Math.ceil(retryAfter);

@@ -13,6 +13,7 @@ export function metered(name: string, provider: IdentityProvider, figures: AuthF
   const count = ({ kind }: AuthResult) =>
     figures.auth(name, kind === 'authenticated' || kind === 'rejected' ? kind : 'not_applicable');
   return {
+    ...(provider.asksFor === undefined ? {} : { asksFor: provider.asksFor }),
     authenticate(credential, facts, signal) {
       const started = performance.now();
       const result = provider.authenticate(credential, facts, signal);

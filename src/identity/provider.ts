@@ -54,9 +54,18 @@ export interface ProviderHealth {
   readonly detail?: string;
 }
 
+export interface Asked {
+  /** Value for `WWW-Authenticate`; null where no scheme of HTTP says it. */
+  readonly challenge: string | null;
+  /** Said where everybody who is asked on the route wants the same. */
+  readonly words: string;
+}
+
 export interface IdentityProvider {
   /** True: the client certificate of a request counts as a credential on routes with this provider. */
   readonly takesCertificates?: boolean;
+  /** Where it takes no bearer token: what is asked for of who shows nothing. */
+  readonly asksFor?: Asked;
   /** Answering at once (a cached result) spares the request a promise and a timer. */
   authenticate(credential: Credential, facts: IdentityFacts, signal: AbortSignal): AuthResult | Promise<AuthResult>;
   health?(): Promise<ProviderHealth>;

@@ -38,6 +38,7 @@ export const ldap: Module<LdapOptions, PasswordProvider, IdentityEnv> = {
 };
 
 class LdapProvider implements PasswordProvider {
+  readonly asksFor = { challenge: CHALLENGE, words: 'Username and password required' };
   readonly #options: LdapOptions;
   readonly #env: IdentityEnv;
   readonly #directory: LdapDirectory;

@@ -40,6 +40,7 @@ export const mtls: Module<MtlsOptions, IdentityProvider, IdentityEnv> = {
 
 class MtlsProvider implements IdentityProvider {
   readonly takesCertificates = true;
+  readonly asksFor = { challenge: null, words: 'Client certificate required' };
   readonly #options: MtlsOptions;
   readonly #env: IdentityEnv;
   readonly #trust: Trust;

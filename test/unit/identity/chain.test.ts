@@ -25,6 +25,7 @@ const fails = (message: string): never => {
 const says = (result: unknown): IdentityProvider => ({ authenticate: async () => result as AuthResult });
 const knows = (id: string, tenant_id = 'acme') => says({ kind: 'authenticated', principal: { id, tenant_id } });
 const notMine = says({ kind: 'not-applicable' });
+const BEARER = 'Bearer realm="portcullis", resource_metadata="r"';
 
 async function ask(
   providers: IdentityProvider[],
@@ -78,6 +79,24 @@ describe('the chain of providers', () => {
     const error = await refusal([knows('alice')], []);
     expect(error).toMatchObject({ code: 'MISSING_CREDENTIALS', status: 401 });
     expect(error.extras.challenge).toBe('Bearer realm="portcullis"');
+  });
+
+  const PASSWORDS = { ...notMine, asksFor: { challenge: 'Basic realm="x"', words: 'Username and password required' } };
+  const CERTIFICATES = { ...notMine, asksFor: { challenge: null, words: 'Client certificate required' } };
+  test.each([
+    ['passwords', [PASSWORDS], 'Username and password required', 'Basic realm="x"', 'Basic realm="x"'],
+    ['certificates', [CERTIFICATES], 'Client certificate required', BEARER, `${BEARER}, error="invalid_token"`],
+    ['both', [CERTIFICATES, PASSWORDS], 'Credentials are required', 'Basic realm="x"', 'Basic realm="x"'],
+    [
+      ...['passwords and tokens', [PASSWORDS, notMine, PASSWORDS], 'Credentials are required'],
+      ...[`${BEARER}, Basic realm="x"`, `${BEARER}, error="invalid_token"`],
+    ],
+  ] as const)('asks for %s where it takes them', async (_what, providers, words, challenge, refused) => {
+    verifies('S-69', 'S-73');
+    const options = { challenge: 'resource_metadata="r"' };
+    expect(await refusal([...providers], [], options)).toMatchObject({ message: words, extras: { challenge } });
+    const unknown = await refusal([...providers], [bearer('x')], options);
+    expect(unknown).toMatchObject({ code: 'INVALID_CREDENTIALS', extras: { challenge: refused } });
   });
 
   test('lets a request without a credential pass as anonymous only where the route says so', async () => {
