@@ -37,6 +37,7 @@ import { compile } from '../policy/compiler.ts';
 import type { OpaEngine } from '../policy/opa-engine.ts';
 import { createPolicyEngine } from '../policy/opa-engine.ts';
 import type { Shadow } from '../policy/shadow.ts';
+import { isQuestion } from '../protocols/pdp/questions-path.ts';
 import { problem } from '../protocols/problem.ts';
 import type { Protocol } from '../protocols/protocol.ts';
 import type { ApiKeyStore } from '../stores/api-keys.ts';
@@ -54,6 +55,7 @@ import { oauthEndpoints, routeOAuth, scopeTerms } from './oauth.ts';
 import { buildShadow, decisionLogOptions, reportStatus } from './policy-records.ts';
 import { policyPaths, policySource } from './policy-sources.ts';
 import { buildProtocols } from './protocol-set.ts';
+import { questionLimits } from './question-limits.ts';
 import { buildRoutes, serverFacts } from './routes.ts';
 import { openSigning } from './signing.ts';
 import { type TermsOf, toolScopes } from './tool-scope-rules.ts';
@@ -209,12 +211,13 @@ function signedIdentity({ tokens, headers }: UpstreamIdentities): NonNullable<Fo
   };
 }
 
-function buildAdmission({ rate_limit }: Config, { counters, switches }: Platform): Admission {
-  const rules = rate_limit.limits.map(({ limit, window_seconds, ...rule }) => ({
+function buildAdmission({ rate_limit, decision_api }: Config, { counters, switches }: Platform): Admission {
+  const named = rate_limit.limits.map(({ limit, window_seconds, ...rule }) => ({
     ...rule,
     bucket: { limit, windowMs: window_seconds * 1000 },
   }));
-  return { shared: counters, windowMs: rate_limit.window_ms, switches, limits: createLimits(rules, counters) };
+  const limits = createLimits([...named, ...questionLimits(decision_api.limits)], counters);
+  return { shared: counters, windowMs: rate_limit.window_ms, switches, limits, isUncounted: isQuestion };
 }
 
 function performingBy(

@@ -55,8 +55,8 @@ function approvalsApi({ approvals, config, judge, platform }: ProtocolParts): Ap
 /** In the words of those who ask which parts of a gateway are on. */
 function featuresOf({ config }: ProtocolParts): Readonly<Record<string, boolean>> {
   return {
-    gateway: true,
-    a2a: true,
+    gateway: config.decision_api.gateway,
+    a2a: config.decision_api.gateway && config.decision_api.a2a,
     authzen: true,
     audit: config.audit.mode !== 'off',
     decision_cache: config.policy.cache.entries > 0,

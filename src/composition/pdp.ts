@@ -1,6 +1,7 @@
 /** Makes the decision API of one generation: the same classification, policy and counters as the data path. */
 import { adviceDraft, reportDraft } from '../audit/advice.ts';
 import type { Config } from '../config/schema.ts';
+import type { ErrorCode } from '../core/errors.ts';
 import type { Route } from '../core/route.ts';
 import { keyOwners } from '../identity/directory.ts';
 import type { AdvisorParts } from '../pipeline/advise.ts';
@@ -14,7 +15,7 @@ import type { ToolCatalog } from '../protocols/mcp/catalog.ts';
 import type { McpClient } from '../protocols/mcp/client.ts';
 import type { McpServer } from '../protocols/mcp/server.ts';
 import type { PdpOptions } from '../protocols/pdp-api.ts';
-import { pdpEndpoints } from '../protocols/pdp-api.ts';
+import { a2aEndpoint, pdpEndpoints } from '../protocols/pdp-api.ts';
 import { listingEndpoints } from '../protocols/pdp-lists.ts';
 import type { ProtocolParts } from './protocol-set.ts';
 import { buildRoutes } from './routes.ts';
@@ -53,18 +54,27 @@ export function decisionEndpoints(parts: ProtocolParts, shared: SharedParts): re
     onAdvice: (exchange, advice, askedBy) => platform.audit.record(adviceDraft(exchange, advice, askedBy)),
     onReport: (exchange, report) => platform.audit.record(reportDraft(exchange, report)),
   };
+  const { gateway, a2a } = config.decision_api;
   const directory = keyOwners(platform.keys);
   const publicUrl = config.public_url?.replace(/\/+$/, '');
   return [
-    ...pdpEndpoints(options),
-    ...listingEndpoints({
-      ...{ advisor, servers, catalog, client, identityHeaders },
-      find: (tenant, id, now) => directory.find(tenant, id, now),
-    }),
+    ...unless(gateway, 'GATEWAY_NOT_ENABLED', [
+      ...pdpEndpoints(options),
+      ...unless(a2a, 'A2A_NOT_ENABLED', [a2aEndpoint(options) as Endpoint]),
+      ...listingEndpoints({
+        ...{ advisor, servers, catalog, client, identityHeaders },
+        find: (tenant, id, now) => directory.find(tenant, id, now),
+      }),
+    ]),
     ...authZenEndpoints({
       ...options,
       baseUrl: ({ received: { peer, headers } }) =>
         publicUrl ?? `${peer.encrypted ? 'https' : 'http'}://${headers.host ?? peer.host}`,
     }),
   ];
+}
+
+/** The endpoints as they are where they are enabled; otherwise each says that it is not. */
+function unless(isEnabled: boolean, code: ErrorCode, endpoints: readonly Endpoint[]): readonly Endpoint[] {
+  return isEnabled ? endpoints : endpoints.map((endpoint) => ({ ...endpoint, off: code }));
 }

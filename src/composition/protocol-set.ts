@@ -27,6 +27,7 @@ import type { AccountService } from './account-set.ts';
 import type { Platform } from './assembly.ts';
 import { buildEndpoints } from './endpoints.ts';
 import { credentialHeaders } from './routes.ts';
+import { toolLogins } from './tool-logins.ts';
 import type { UpstreamIdentities } from './upstream-identity.ts';
 import type { Upstreams } from './upstream-set.ts';
 
@@ -82,13 +83,16 @@ export function buildProtocols(parts: ProtocolParts): Readonly<Record<ProtocolNa
 
 function mcpServers({ config, servers, upstreams, identities }: ProtocolParts): ReadonlyMap<string, McpServer> {
   const found = new Map<string, McpServer>();
+  const logins = toolLogins(config);
   for (const [name, facts] of servers) {
     const server = config.servers[name];
     const upstream = upstreams.mcp.get(name);
     if (server === undefined || upstream === undefined) continue;
+    const login = logins.get(name);
     const tokens = identities.tokens.get(`mcp:${name}`);
     found.set(name, {
       ...(tokens === undefined ? null : { identity: (who, request) => tokens.headers(who, request) }),
+      ...(login === undefined ? null : { login }),
       facts,
       upstream,
       credential: credentialHeaders(server.credential),

@@ -61,6 +61,13 @@ export function oneOf(value: string, choices: Readonly<Record<string, string>>):
   return found;
 }
 
+/** Yes or no as people write it. */
+export function flag(value: string): boolean {
+  if (/^(?:1|true|yes|on)$/i.test(value)) return true;
+  if (/^(?:0|false|no|off)$/i.test(value)) return false;
+  throw new AliasError('expected true or false');
+}
+
 /** A port number as text. */
 export function port(value: string): string {
   if (!/^\d{1,5}$/.test(value) || Number(value) > 65_535) throw new AliasError('expected a port number');

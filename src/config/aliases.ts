@@ -8,17 +8,11 @@
 import { parse } from 'yaml';
 import { isJsonObject } from '../core/json.ts';
 import { setAuthPort, setLife, setPassword, setToken, setTokenSecret } from './account-aliases.ts';
-import { type Alias, AliasError, Draft, dataAddress, hostPart, oneOf, port, type Tree } from './alias-draft.ts';
+import { type Alias, AliasError, Draft, dataAddress, flag, hostPart, oneOf, port, type Tree } from './alias-draft.ts';
 import { setStore, setStoreClass, typedPath } from './own-aliases.ts';
 import { type Path, type Place, type Places, type Problem, problem, suggestion } from './problem.ts';
 import { type Environment, readVariable, type SecretFiles, UnresolvedError } from './references.ts';
 import { UNAVAILABLE } from './unavailable.ts';
-
-function flag(value: string): boolean {
-  if (/^(?:1|true|yes|on)$/i.test(value)) return true;
-  if (/^(?:0|false|no|off)$/i.test(value)) return false;
-  throw new AliasError('expected true or false');
-}
 
 const portPart = (address: string): string => address.slice(address.lastIndexOf(':') + 1);
 
@@ -172,6 +166,11 @@ function setServers(file: string, draft: Draft): void {
   }
 }
 
+/** A part of the decision API. */
+function setDecisions(part: 'gateway' | 'a2a'): Alias['apply'] {
+  return (value, draft) => draft.set(['decision_api', part], flag(value));
+}
+
 function refuseOff(what: string): Alias['apply'] {
   return (value) => {
     if (!flag(value)) throw new AliasError(`${what} cannot be switched off`);
@@ -319,7 +318,13 @@ export const ALIASES: readonly Alias[] = [
     'a YAML file with a list "servers"; entries are added to those of the file',
     setServers,
   ),
-  row('GATEWAY_ENABLED', '-', 'only true: a gateway that is off is not started', refuseOff('the gateway')),
+  row(
+    'GATEWAY_ENABLED',
+    'decision_api.gateway',
+    'the decision API for gateways; traffic goes on',
+    setDecisions('gateway'),
+  ),
+  row('A2A_ENABLED', 'decision_api.a2a', 'questions about calls between agents', setDecisions('a2a')),
   row('GATEWAY_AUDIT_ENABLED', 'audit', 'only true: every end of a request is recorded', refuseOff('the audit')),
   row(
     'GATEWAY_METRICS_ENABLED',

@@ -9,6 +9,7 @@ import { Secret } from '../core/secret.ts';
 import { accountsSchema } from './accounts-schema.ts';
 import { approvalsSchema } from './approvals-schema.ts';
 import { bundleFileSchema, bundleServiceSchema } from './bundle-schema.ts';
+import { decisionApiSchema } from './decision-api-schema.ts';
 import { decisionLogSchema, shadowSchema, statusReportsSchema } from './decision-log-schema.ts';
 import { identityTokenSchema } from './identity-token-schema.ts';
 import { keyServiceSchema } from './key-service-schema.ts';
@@ -368,6 +369,7 @@ export function configSchema<P extends z.ZodType<{ kind: string }>>(providers: P
     classification: classification.prefault({}),
     policy: policy.prefault({}),
     rate_limit: rateLimit.prefault({}),
+    decision_api: decisionApiSchema.prefault({}),
     approvals: approvalsSchema(secret).prefault({}),
     key_service: keyServiceSchema.prefault({}),
     accounts: accountsSchema(secret).prefault({}),

@@ -61,6 +61,5 @@ export const UNAVAILABLE: readonly Unavailable[] = [
       'TA_OAUTH_BASE_URL',
     ],
   ),
-  ...family('agent-to-agent calls are not routed', OFF, ['A2A_ENABLED']),
   ...family('decisions are made in this process, no policy service is asked', [], ['SARK_URL', 'SARK_TIMEOUT']),
 ];

@@ -28,7 +28,8 @@ const UNLIMITED = { take: () => undefined };
 export function createAdvisor(parts: AdvisorParts): Advisor {
   // Somebody who is switched off is asked about like everybody else; the answer is no.
   // Tokens were taken from the asker, whose request it is; the subject's window is the figure the policy reads.
-  const counting = { ...parts.admission, switches: new Switchboard(), limits: UNLIMITED };
+  // A question is no call of the asker's, but stands for one of the subject's.
+  const counting = { ...parts.admission, switches: new Switchboard(), limits: UNLIMITED, isUncounted: () => false };
   const routeOf = (call: Call) => parts.routeOf(call) ?? NOWHERE;
   const judge: Advisor['judge'] = (exchange, calls) => parts.judge(exchange, calls, routeOf);
   return {

@@ -14,12 +14,15 @@ import type { Bucket, Taken } from '../stores/shared.ts';
 export interface LimitRule {
   readonly name: string;
   readonly bucket: Bucket;
-  readonly per: 'principal' | 'key' | 'address' | 'tenant';
+  /** `credential`: the key that was shown, else the principal; of a delegated call everyone's. */
+  readonly per: 'principal' | 'key' | 'credential' | 'address' | 'tenant';
   /** Matches of routes; empty: all, counted together. With routes each is counted apart. */
   readonly routes: readonly string[];
   readonly roles: readonly string[];
   readonly types: readonly PrincipalType[];
   readonly methods: readonly CredentialKind[];
+  /** Only these requests. Absent: all. */
+  isMeantFor?(authenticated: Authenticated): boolean;
 }
 
 /** One bucket a request takes from. */
@@ -84,8 +87,10 @@ function ownLimit({ auth, metadata }: Principal): Claim | null {
   return { rule: 'key', key: `key:${auth.provider}:${auth.key_id}`, bucket };
 }
 
-function applies(rule: LimitRule, { route, principal }: Authenticated): boolean {
+function applies(rule: LimitRule, authenticated: Authenticated): boolean {
+  const { route, principal } = authenticated;
   if (rule.routes.length > 0 && !rule.routes.includes(route.match)) return false;
+  if (rule.isMeantFor?.(authenticated) === false) return false;
   // A rule that holds for one who takes part in a delegated call holds for the call: none is shaken off by lending.
   return principal.parties === undefined
     ? isMeant(rule, principal)
@@ -101,7 +106,8 @@ function isMeant(rule: LimitRule, { type, auth, roles }: Principal): boolean {
 }
 
 /** Whose buckets this request takes from; nobody's when the rule counts something that it has not. */
-function everyoneOf(per: LimitRule['per'], { principal, received }: Authenticated): readonly string[] {
+function everyoneOf(per: LimitRule['per'], authenticated: Authenticated): readonly string[] {
+  const { principal, received } = authenticated;
   const { tenant_id, type, actor, id } = principal;
   switch (per) {
     case 'address':
@@ -110,6 +116,11 @@ function everyoneOf(per: LimitRule['per'], { principal, received }: Authenticate
       return [tenant_id];
     case 'key':
       return keysOf(principal);
+    case 'credential':
+      // Where somebody in the chain showed no key, the key of another is not all that pays.
+      return everyAuth(principal).every(({ key_id }) => key_id !== null)
+        ? keysOf(principal)
+        : [...keysOf(principal), ...everyoneOf('principal', authenticated)];
     case 'principal':
       // Anonymous callers share no identity, so they are told apart by where they come from.
       if (type === 'anonymous') return [networkOf(received.peer.address)];

@@ -5,13 +5,14 @@
  */
 import type { Call } from '../core/call.ts';
 import { GatewayError } from '../core/errors.ts';
-import type { Admitted, Amendment, Decoded, Message, Permitted, Reply } from '../core/exchange.ts';
+import type { Admitted, Amendment, Decoded, Message, Permitted, Reply, Routed } from '../core/exchange.ts';
 import type { JsonObject } from '../core/json.ts';
 import type { PermissionRule } from '../core/route.ts';
 import type { Endpoint, EndpointReply, EndpointRequest } from './endpoint.ts';
 import { readEndpointBody } from './endpoint-body.ts';
 import type { EndpointMatch } from './endpoint-table.ts';
 import { allowedMethods, EndpointTable } from './endpoint-table.ts';
+import { versionHeader } from './pdp/questions-path.ts';
 import type { Protocol } from './protocol.ts';
 import { hideInReply } from './redaction.ts';
 
@@ -25,7 +26,7 @@ export function createApiProtocol(options: ApiProtocolOptions): Protocol {
   const table = new EndpointTable(options.endpoints);
   return {
     decode: (exchange) => decodeApi(table, exchange),
-    encodeError: options.problem,
+    encodeError: (error, context, exchange) => versioned(options.problem(error, context, exchange), exchange),
     amend: amendApi,
     serves: (path) => table.find(path) !== null,
   };
@@ -44,12 +45,19 @@ async function decodeApi(table: EndpointTable, exchange: Admitted): Promise<Mess
   if (endpoint.access !== 'anyone' && exchange.principal.type === 'anonymous') {
     throw new GatewayError('MISSING_CREDENTIALS', { challenge: 'Bearer realm="portcullis"' });
   }
+  if (endpoint.off !== undefined) throw new GatewayError(endpoint.off);
   const body: unknown = endpoint.body === null ? undefined : await readEndpointBody(endpoint.body, exchange);
   const query = new URLSearchParams(received.query);
   const request: EndpointRequest<unknown> = { exchange, params: found.params, query, body };
   const asked = endpoint.call?.(request) ?? endpointCall(exchange, found.template, permissionsOf(endpoint));
   const call = asked instanceof Promise ? await asked : asked;
-  return local(call, async (permitted) => written(await endpoint.answer(request, permitted)));
+  return local(call, async (permitted) => versioned(written(await endpoint.answer(request, permitted)), exchange));
+}
+
+/** Which version of the API answered. */
+function versioned(reply: Reply, exchange: Routed | null): Reply {
+  if (exchange === null) return reply;
+  return { ...reply, headers: { ...versionHeader(exchange.received.path), ...reply.headers } };
 }
 
 /** What of this path can be asked for: no secret, and nothing is done. */

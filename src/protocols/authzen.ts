@@ -60,7 +60,7 @@ async function evaluate(
   const call = callAbout(options, question);
   const caller = exchange.principal;
   const subject = subjectOf(caller, personOf(asked.subject));
-  const as = subject === caller ? exchange : await countedOnce(options, exchange, subject, counted);
+  const as = await countedOnce(options, exchange, subject, counted);
   const advice = options.advisor.advise(as, call);
   options.onAdvice(as, advice, caller.id);
   refuseFailure(advice);

@@ -1,6 +1,7 @@
 /** What the gateway answers itself on the data listener, one endpoint each, under the same pipeline as everything else. */
 import type { z } from 'zod';
 import type { Call } from '../core/call.ts';
+import type { ErrorCode } from '../core/errors.ts';
 import type { Admitted, Permitted } from '../core/exchange.ts';
 import type { PermissionRule } from '../core/route.ts';
 
@@ -47,6 +48,8 @@ export interface Endpoint<Body = unknown> {
    * on `http:<method>` with these permissions, as on any plain HTTP route.
    */
   readonly access: 'anyone' | 'authenticated' | PermissionRule;
+  /** The operator turned it off: what whoever has a credential is told, whatever it sends. Absent: it answers. */
+  readonly off?: ErrorCode;
   /** Null: no body is read. */
   readonly body: EndpointBody<Body> | null;
   /** What the policy is asked instead of `http:<method>`, e.g. `approvals:decide` on one approval. */

@@ -12,6 +12,7 @@ import type { Advice, Advisor } from './pdp/advisor.ts';
 import { decisionDocumentOf } from './pdp/document.ts';
 import type { KnownTargets } from './pdp/questions.ts';
 import { atDepth, callAbout, callBetween } from './pdp/questions.ts';
+import { GATEWAY_API } from './pdp/questions-path.ts';
 import type { AuditRequest, AuthorizeA2aRequest, AuthorizeRequest } from './pdp/schemas.ts';
 import { auditRequest, authorizeA2aRequest, authorizeRequest } from './pdp/schemas.ts';
 import { isSelf, subjectOf } from './pdp/subjects.ts';
@@ -32,11 +33,11 @@ export const needs = (permission: string, isNeeded: boolean): PermissionRule | n
   isNeeded ? { allOf: [permission] } : null;
 
 export function pdpEndpoints(options: PdpOptions): readonly Endpoint[] {
-  return [authorizeEndpoint(options), a2aEndpoint(options), auditEndpoint(options)] as readonly Endpoint[];
+  return [authorizeEndpoint(options), auditEndpoint(options)] as readonly Endpoint[];
 }
 
 function authorizeEndpoint(options: PdpOptions): Endpoint<AuthorizeRequest> {
-  const path = '/api/v1/gateway/authorize';
+  const path = `${GATEWAY_API}/authorize`;
   return {
     method: 'POST',
     path,
@@ -47,19 +48,19 @@ function authorizeEndpoint(options: PdpOptions): Endpoint<AuthorizeRequest> {
     async answer({ exchange, body }) {
       const call = callAbout(options, body);
       const caller = exchange.principal;
-      const subject = subjectOf(caller, body.user);
-      const asked = subject === caller ? exchange : await options.advisor.as(exchange, subject);
+      const asked = await options.advisor.as(exchange, subjectOf(caller, body.user));
       const advice = options.advisor.advise(asked, call);
       options.onAdvice(asked, advice, caller.id);
-      return versioned({ status: 200, body: decisionDocumentOf(exchange, advice) });
+      return { status: 200, body: decisionDocumentOf(exchange, advice) };
     },
   };
 }
 
-function a2aEndpoint(options: PdpOptions): Endpoint<AuthorizeA2aRequest> {
+/** What is asked about agents. */
+export function a2aEndpoint(options: PdpOptions): Endpoint<AuthorizeA2aRequest> {
   return {
     method: 'POST',
-    path: '/api/v1/gateway/authorize-a2a',
+    path: `${GATEWAY_API}/authorize-a2a`,
     // Nothing about agents is known here: trust and capabilities are the caller's word, so it always takes the right to.
     access: { allOf: ['gateway:authorize-a2a'] },
     body: { schema: authorizeA2aRequest, limit: QUESTION_LIMIT, misfit: 'INVALID_REQUEST' },
@@ -82,12 +83,12 @@ async function answerA2a(
   const target = body.target_user ? subjectOf(caller, body.target_user) : null;
   const subject = isDelegation && source !== null ? source : subjectOf(caller, { id: from.id }, 'agent');
   const call = callBetween(body, { source, target });
-  const asked = subject === caller ? exchange : await options.advisor.as(exchange, subject);
+  const asked = await options.advisor.as(exchange, subject);
   const advice = options.advisor.advise(asked, call);
   options.onAdvice(asked, advice, caller.id);
   const document = decisionDocumentOf(exchange, advice);
   const max_delegation_depth = advice.allowed ? depthOfRefusal(options.advisor, asked, call) : 0;
-  return versioned({ status: 200, body: { ...document, max_delegation_depth } });
+  return { status: 200, body: { ...document, max_delegation_depth } };
 }
 
 /** Asks the policy itself how many hands further the call may go: its data, not ours, say where it ends. */
@@ -100,18 +101,13 @@ function depthOfRefusal(advisor: Advisor, exchange: Admitted, call: Call): numbe
 function auditEndpoint(options: PdpOptions): Endpoint<AuditRequest> {
   return {
     method: 'POST',
-    path: '/api/v1/gateway/audit',
+    path: `${GATEWAY_API}/audit`,
     access: { allOf: ['gateway:audit'] },
     body: { schema: auditRequest, misfit: 'INVALID_REQUEST' },
     answer({ exchange, body }) {
       options.onReport(exchange, body);
       const { id } = exchange.received;
-      return versioned({ status: 201, body: { audit_id: id, request_id: id, recorded: true } });
+      return { status: 201, body: { audit_id: id, request_id: id, recorded: true } };
     },
   };
-}
-
-/** Which version of the API answered. Source: acceptance SW-06. */
-export function versioned(reply: EndpointReply): EndpointReply {
-  return { ...reply, headers: { 'x-api-version': '1', ...reply.headers } };
 }

@@ -14,10 +14,11 @@ import type { ToolCatalog } from './mcp/catalog.ts';
 import type { McpClient } from './mcp/client.ts';
 import type { McpServer } from './mcp/server.ts';
 import type { Advisor } from './pdp/advisor.ts';
+import { GATEWAY_API } from './pdp/questions-path.ts';
 import type { Person } from './pdp/schemas.ts';
 import { person } from './pdp/schemas.ts';
 import { isSelf, subjectOf } from './pdp/subjects.ts';
-import { needs, versioned } from './pdp-api.ts';
+import { needs } from './pdp-api.ts';
 import { describeServer, describeTool } from './tools-api.ts';
 
 export interface ListingOptions {
@@ -35,8 +36,8 @@ type Request = EndpointRequest<undefined>;
 
 export function listingEndpoints(options: ListingOptions): readonly Endpoint[] {
   return [
-    listing('/api/v1/gateway/servers', 'gateway:servers:read', (request) => answerServers(options, request)),
-    listing('/api/v1/gateway/tools', 'gateway:tools:read', (request) => answerTools(options, request)),
+    listing(`${GATEWAY_API}/servers`, 'gateway:servers:read', (request) => answerServers(options, request)),
+    listing(`${GATEWAY_API}/tools`, 'gateway:tools:read', (request) => answerTools(options, request)),
   ];
 }
 
@@ -64,7 +65,7 @@ async function asSubject(options: ListingOptions, { exchange, query }: Request):
   const { principal: caller, received } = exchange;
   const person = personIn(query);
   const stated = subjectOf(caller, person);
-  if (stated === caller) return exchange;
+  if (stated === caller) return await options.advisor.as(exchange, caller);
   // Who is only named is taken for what the gateway knows of that name; nobody known sees what nobody may see.
   const known = query.has('roles') ? null : await found(options, caller.tenant_id, stated.id, received.receivedAt);
   return await options.advisor.as(exchange, known ?? stated);
@@ -92,7 +93,7 @@ async function answerServers(options: ListingOptions, request: Request): Promise
     const tools = found.byServer.get(server);
     return tools === undefined ? { ...known, tools: [], tools_available: false } : { ...known, tools };
   });
-  return versioned({ status: 200, body: { servers } });
+  return { status: 200, body: { servers } };
 }
 
 async function answerTools(options: ListingOptions, request: Request): Promise<EndpointReply> {
@@ -104,9 +105,12 @@ async function answerTools(options: ListingOptions, request: Request): Promise<E
   const visible = seen(options, as, all, ({ facts }) => serverCall('gateway:server:list', facts.name));
   // What one may not see is as if it were not there.
   if (only !== null && visible.length === 0) throw new GatewayError('SERVER_NOT_FOUND');
-  const { byServer, errors } = await toolsOf(options, request.exchange, as, visible);
+  const wanted = request.query.get('tool_name');
+  const { byServer, errors } = await toolsOf(options, request.exchange, as, visible, wanted);
   const tools = visible.flatMap((server) => byServer.get(server) ?? []);
-  return versioned({ status: 200, body: errors.length === 0 ? { tools } : { tools, errors } });
+  // Of a server that does not answer nobody knows what it has.
+  if (wanted !== null && tools.length === 0 && errors.length === 0) throw new GatewayError('TOOL_NOT_FOUND');
+  return { status: 200, body: errors.length === 0 ? { tools } : { tools, errors } };
 }
 
 interface FoundTools {
@@ -120,6 +124,7 @@ async function toolsOf(
   caller: Admitted,
   as: Admitted,
   servers: readonly McpServer[],
+  wanted: string | null = null,
 ): Promise<FoundTools> {
   const { client, identityHeaders } = options;
   const by = { principal: caller.principal, headers: identityHeaders(caller), signal: caller.received.signal };
@@ -129,11 +134,12 @@ async function toolsOf(
     if (!server.facts.enabled) return;
     const { name } = server.facts;
     try {
-      const tools = await client.listTools(server, by);
+      const all = await client.listTools(server, by);
+      const tools = wanted === null ? all : all.filter((tool) => tool.name === wanted);
       const shown = seen(options, as, tools, (tool) => toolCall(options, name, String(tool.name), null));
       byServer.set(
         server,
-        shown.map((tool) => describeTool(name, tool)),
+        shown.map((tool) => describeTool(server, tool)),
       );
     } catch (thrown) {
       if (!(thrown instanceof GatewayError)) throw thrown;

@@ -96,8 +96,24 @@ class ToolsProtocol implements Protocol {
       const caller = headers === null ? known : { ...known, headers: { ...known.headers, ...headers } };
       const { client } = this.#options;
       const outcome = await client.callTool(server, call.tool ?? '', call.parameters ?? {}, caller);
+      if (hasFailed(outcome) && (await this.#isUnknown(server, call.tool ?? '', caller))) {
+        throw new GatewayError('TOOL_NOT_FOUND');
+      }
       return json(200, invocationReply(permitted, names.size === 0 ? outcome : hiddenIn(outcome, names)));
     });
+  }
+
+  /** Servers tell in many ways that they have no such tool, so their list is asked where the tool was never seen in it. */
+  async #isUnknown(server: McpServer, tool: string, caller: Caller): Promise<boolean> {
+    const { catalog, client } = this.#options;
+    if (catalog.get(server.facts.name, tool) !== null) return false;
+    try {
+      await client.listTools(server, caller);
+    } catch (thrown) {
+      if (thrown instanceof GatewayError) return false;
+      throw thrown;
+    }
+    return catalog.get(server.facts.name, tool) === null;
   }
 
   async current(exchange: Decoded): Promise<readonly Call[] | null> {
@@ -166,7 +182,7 @@ class ToolsProtocol implements Protocol {
 
   /** A server that does not answer is named and does not hide the others. */
   async #visibleTools(exchange: Admitted, caller: Caller, servers: readonly McpServer[]): Promise<Found> {
-    const byServer = new Map<McpServer, readonly JsonObject[]>();
+    const byServer = new Map<McpServer, readonly object[]>();
     const errors: { server_name: string; code: string }[] = [];
     await Promise.all(
       servers.map(async (server) => {
@@ -183,12 +199,12 @@ class ToolsProtocol implements Protocol {
     return { byServer, errors };
   }
 
-  #discoverable(exchange: Admitted, server: McpServer, tools: readonly JsonObject[]): readonly JsonObject[] {
+  #discoverable(exchange: Admitted, server: McpServer, tools: readonly JsonObject[]): readonly object[] {
     if (tools.length === 0) return [];
     const { name } = server.facts;
     const calls = tools.map((tool) => toolCall(this.#options, name, String(tool.name), null));
     const decisions = this.#options.judge(exchange, calls);
-    return tools.filter((_, at) => isAllowed(decisions[at])).map((tool) => describeTool(name, tool));
+    return tools.filter((_, at) => isAllowed(decisions[at])).map((tool) => describeTool(server, tool));
   }
 
   #known(name: string): McpServer {
@@ -214,12 +230,14 @@ class ToolsProtocol implements Protocol {
 
 const NO_AMENDMENT = { headers: null, hidden: [] } as const;
 
+const hasFailed = (outcome: RpcOutcome): boolean => outcome.kind === 'error' || outcome.result.isError === true;
+
 function hiddenIn(outcome: RpcOutcome, names: ReadonlySet<string>): RpcOutcome {
   return outcome.kind === 'result' ? { ...outcome, result: hideMembers(outcome.result, names) } : outcome;
 }
 
 interface Found {
-  readonly byServer: ReadonlyMap<McpServer, readonly JsonObject[]>;
+  readonly byServer: ReadonlyMap<McpServer, readonly object[]>;
   readonly errors: readonly { readonly server_name: string; readonly code: string }[];
 }
 
@@ -318,13 +336,22 @@ function describe(server: McpServer, found: Found | null): object {
   return tools === undefined ? { ...known, tools: [], tools_available: false } : { ...known, tools };
 }
 
-/** A tool of a list, as the gateway's own APIs spell it. */
-export function describeTool(serverName: string, tool: JsonObject): JsonObject {
+/** A tool of a list, as the gateway's own APIs spell it. `tool_id` is for showing: names may hold dashes themselves. */
+export function describeTool({ facts, login }: McpServer, tool: JsonObject): object {
+  const name = String(tool.name);
+  const declared = Object.hasOwn(facts.tools, name) ? facts.tools[name] : undefined;
   return {
-    server_name: serverName,
-    name: tool.name ?? null,
+    tool_id: `${facts.name}-${name}`,
+    server_name: facts.name,
+    name,
     description: tool.description ?? null,
     input_schema: tool.inputSchema ?? null,
     annotations: tool.annotations ?? null,
+    governance: {
+      requires_hitl: declared?.requires_hitl ?? false,
+      cost: declared?.cost ?? null,
+      data_sensitivity: declared?.data_sensitivity ?? null,
+    },
+    auth: login?.(name) ?? null,
   };
 }

@@ -16,6 +16,8 @@ export interface Admission {
   readonly windowMs: number;
   readonly switches: Switchboard;
   readonly limits: Limits;
+  /** Requests that are no calls, so that the policy's figure says nothing of them. Absent: all are calls. */
+  isUncounted?(authenticated: Authenticated): boolean;
 }
 
 export function admit(admission: Admission, authenticated: Authenticated): Admitted | Promise<Admitted> {
@@ -27,10 +29,16 @@ export function admit(admission: Admission, authenticated: Authenticated): Admit
 }
 
 function countOnce(admission: Admission, authenticated: Authenticated): Admitted | Promise<Admitted> {
+  if (admission.isUncounted?.(authenticated)) return uncounted(admission, authenticated);
   const hit = count(admission, authenticated);
   return hit instanceof Promise
     ? orUnavailable(hit).then((window) => counted(admission, authenticated, window))
     : counted(admission, authenticated, hit);
+}
+
+function uncounted({ windowMs }: Admission, { received, route, principal }: Authenticated): Admitted {
+  const rate = { window_seconds: windowMs / 1000, count: 0 };
+  return { received, route, principal, rate, rateResetAt: received.receivedAt + windowMs };
 }
 
 function counted(admission: Admission, authenticated: Authenticated, window: WindowCount): Admitted {

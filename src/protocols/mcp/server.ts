@@ -3,6 +3,14 @@ import type { ServerFacts } from '../../classification/classifier.ts';
 import type { Principal } from '../../core/principal.ts';
 import type { Upstream } from '../../upstreams/upstream.ts';
 
+/** What a token for a tool is asked for. Source: acceptance TW-05. */
+export interface ToolLogin {
+  readonly auth_type: 'oauth2';
+  /** The issuer. */
+  readonly auth_server: string;
+  readonly scopes: readonly string[];
+}
+
 /** A configured server as this protocol needs it. */
 export interface McpServer {
   readonly facts: ServerFacts;
@@ -11,6 +19,8 @@ export interface McpServer {
   readonly credential: Readonly<Record<string, string>> | null;
   /** The header with a caller's signed identity for this server. Absent: it is sent none. */
   readonly identity?: (principal: Principal, requestId: string) => Readonly<Record<string, string>> | null;
+  /** Where a caller's token for a tool comes from. Absent: no authorization server is known for it. */
+  readonly login?: (tool: string) => ToolLogin;
   readonly headersTimeoutMs: number;
   readonly idleTimeoutMs: number;
 }

@@ -75,7 +75,11 @@ function paths(): Record<string, object> {
     '/api/v1/gateway/tools': {
       get: operation('listTools', 'Tools somebody may see', {
         answer: 'ToolList',
-        parameters: [...USER_QUERY, query('server_name', 'of this server only')],
+        parameters: [
+          ...USER_QUERY,
+          query('server_name', 'of this server only'),
+          query('tool_name', 'this tool only; 404 where there is none of that name'),
+        ],
       }),
     },
     '/api/v1/gateway/audit': {

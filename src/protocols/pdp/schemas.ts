@@ -1,6 +1,6 @@
 /** Shapes of the decision API, checked on the way in and published as OpenAPI. Source: acceptance SW-01..SW-05, design 2.5. */
 import { z } from 'zod';
-import { SENSITIVITIES } from '../../core/call.ts';
+import { DATA_SENSITIVITIES, SENSITIVITIES, TOOL_COSTS } from '../../core/call.ts';
 import type { JsonObject } from '../../core/json.ts';
 
 const LINE = /^[^\p{Cc}\p{Zl}\p{Zp}]*$/u;
@@ -178,11 +178,23 @@ export const auditReceipt = z
 
 const tool = z
   .object({
+    tool_id: z.string().describe('SERVER-TOOL, for showing'),
     server_name: z.string(),
-    name: z.unknown(),
+    name: z.string(),
     description: z.unknown(),
     input_schema: z.unknown(),
     annotations: z.unknown(),
+    governance: z
+      .object({
+        requires_hitl: z.boolean(),
+        cost: z.enum(TOOL_COSTS).nullable(),
+        data_sensitivity: z.enum(DATA_SENSITIVITIES).nullable(),
+      })
+      .describe('what the operator says of it'),
+    auth: z
+      .object({ auth_type: z.literal('oauth2'), auth_server: z.string(), scopes: z.array(z.string()) })
+      .nullable()
+      .describe('where a token for it comes from; null where no authorization server is known'),
   })
   .meta({ id: 'Tool' });
 

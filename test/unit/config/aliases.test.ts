@@ -288,7 +288,19 @@ routes: [{ match: /t, protocol: tools }]`,
     pick: (c) => (c.identity.ldap as { bind_password?: Secret }).bind_password?.reveal(),
     gives: 'a long enough password',
   },
-  GATEWAY_ENABLED: { value: 'true', pick: () => true, gives: true, bad: ['false', 'cannot be switched off'] },
+  GATEWAY_ENABLED: {
+    value: 'false',
+    file: 'version: 1\ndecision_api: { gateway: true }',
+    pick: (c) => c.decision_api.gateway,
+    gives: false,
+    bad: ['maybe', 'expected true or false'],
+  },
+  A2A_ENABLED: {
+    value: 'no',
+    pick: (c) => c.decision_api,
+    gives: expect.objectContaining({ gateway: true, a2a: false }),
+    bad: ['2', 'expected true or false'],
+  },
   GATEWAY_AUDIT_ENABLED: { value: '1', pick: () => true, gives: true, bad: ['off', 'cannot be switched off'] },
   GATEWAY_METRICS_ENABLED: { value: 'yes', pick: () => true, gives: true, bad: ['0', 'cannot be switched off'] },
   GATEWAY_CACHE_ENABLED: {
@@ -355,7 +367,7 @@ describe('environment variables', () => {
   });
 
   test('a value that asks for nothing is let through', () => {
-    good({ A2A_ENABLED: 'false', DYNAMO_ENABLE_STATEFUL_RESPONSES: '0', DYN_STORAGE_PROVIDER: 'none', REDIS_URL: '' });
+    good({ DYNAMO_ENABLE_STATEFUL_RESPONSES: '0', DYN_STORAGE_PROVIDER: 'none', REDIS_URL: '' });
   });
 
   test('a password does not replace another one that stands in the URL', () => {
