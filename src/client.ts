@@ -231,7 +231,9 @@ export class PortcullisClient {
   #plain(target: URL, init: RequestInit, timeoutMs = OWN_TIMEOUT_MS): Promise<Response> {
     const limit = AbortSignal.timeout(timeoutMs);
     const signal = init.signal === undefined || init.signal === null ? limit : AbortSignal.any([init.signal, limit]);
-    return this.#fetch(target, { ...init, signal, redirect: 'manual' });
+    return this.#fetch(target, { ...init, signal, redirect: 'manual' }).catch((error: unknown) => {
+      throw error instanceof TypeError && error.message === 'fetch failed' ? unreachable(target, error) : error;
+    });
   }
 
   /** @param ended the session that was refused; another one that came meanwhile is used instead */
@@ -295,6 +297,13 @@ export class PortcullisClient {
     const headers = { 'content-type': 'application/json' };
     return this.#plain(at(this.#authUrl, path), { method: 'POST', headers, body: JSON.stringify(body) });
   }
+}
+
+/** What `fetch` says of a gateway that is not there names neither it nor the reason. */
+function unreachable({ origin }: URL, error: TypeError): TypeError {
+  const { cause } = error;
+  const code = cause instanceof Error && 'code' in cause ? ` (${String(cause.code)})` : '';
+  return new TypeError(`No gateway answers at ${origin}${code}: is it running, and is this its address?`, { cause });
 }
 
 const at = (base: URL, path: string): URL => new URL(base.href.replace(/\/+$/, '') + path);

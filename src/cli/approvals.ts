@@ -4,6 +4,7 @@ import type { AdminAnswer } from './gateway-address.ts';
 import { callGateway, type KeyedGateway, keyedGateway } from './gateway-calls.ts';
 import { CommandError, EXIT, type Io, line, UsageError } from './io.ts';
 import { printable } from './printable.ts';
+import { table } from './table.ts';
 import { KEYED_OPTIONS, readArguments } from './usual-options.ts';
 
 export const APPROVALS_HELP = `Usage: portcullis approvals list [--state STATE] [--json]
@@ -70,24 +71,17 @@ async function list(gateway: KeyedGateway, values: Values, io: Io): Promise<numb
   const items = Array.isArray(answer.items) ? answer.items.filter(isJsonObject) : [];
   if (values.json === true) line(io, JSON.stringify({ items }));
   else if (items.length === 0) io.err(`No request${state === 'all' ? '' : ` is ${state}`} that this key may see.\n`);
-  else for (const item of items) line(io, printable(summary(item)));
+  else table([['ID', 'STATE', 'CALL', 'CLASS', 'REQUESTER', 'UNTIL'], ...items.map(summary)], io);
   return EXIT.ok;
 }
 
 const text = (value: unknown): string => (typeof value === 'string' ? value : '-');
 
-function summary(item: JsonObject): string {
+function summary(item: JsonObject): readonly string[] {
   const requester = isJsonObject(item.requester) ? text(item.requester.id) : '-';
   const target = item.tool_name === null ? text(item.resource) : `${text(item.server_name)}/${text(item.tool_name)}`;
   const level = `${text(item.tool_type)}/${text(item.sensitivity_level)}`;
-  return [
-    text(item.approval_id),
-    text(item.state),
-    target,
-    level,
-    `by ${requester}`,
-    `until ${text(item.expires_at)}`,
-  ].join('  ');
+  return [text(item.approval_id), text(item.state), target, level, requester, text(item.expires_at)].map(printable);
 }
 
 async function show(gateway: KeyedGateway, id: string, values: Values, io: Io): Promise<number> {

@@ -4,6 +4,7 @@ import { findGateway } from './gateway-address.ts';
 import { CommandError, EXIT, type Io, line, UnreachableError } from './io.ts';
 import { asCommandError, endAtIssuer, loginName, validToken } from './kept-login.ts';
 import { printable } from './printable.ts';
+import { table } from './table.ts';
 import { changeLogins, type KeptLogin, type KeptLogins, readLogins } from './token-file.ts';
 import { readOptions } from './usual-options.ts';
 
@@ -17,15 +18,16 @@ export async function authStatus(argv: readonly string[], io: Io): Promise<numbe
     .filter(([gateway]) => wanted === null || gateway === wanted)
     .map(([gateway, login]) => viewOf(gateway, login));
   if (json === true) line(io, JSON.stringify({ logins: views }));
-  for (const { gateway, issuer, subject, expires_at, renewable } of json === true ? [] : views) {
+  const rows = views.map(({ gateway, issuer, subject, expires_at, renewable }) => {
     const isOver = expires_at !== null && Date.parse(expires_at) <= Date.now();
     const state = renewable
       ? 'renewed when needed'
       : isOver
         ? 'has ended'
         : `until ${expires_at ?? 'the issuer ends it'}`;
-    line(io, printable(`${gateway}  ${subject ?? '-'}  ${state}  at ${issuer}`));
-  }
+    return [gateway, subject ?? '-', state, issuer].map(printable);
+  });
+  if (json !== true && rows.length > 0) table([['GATEWAY', 'WHO', 'STATE', 'ISSUER'], ...rows], io);
   if (views.length === 0) io.err('Nobody is logged in.\n');
   return views.length === 0 ? EXIT.failed : EXIT.ok;
 }

@@ -19,18 +19,21 @@ Without -c the token comes from $PORTCULLIS_ADMIN_TOKEN (or _FILE), or from the
 demo's file. Without a token only readiness is asked.
 `;
 
+/** Numbers of these names are epoch milliseconds. */
+const TIME = /(?:_at|\blast_\w+)$/;
+
+const timeText = (ms: number): string => (ms > 0 && ms <= 8.64e15 ? new Date(ms).toISOString() : 'never');
+const plainText = (value: unknown): string => (value === null ? '-' : String(value).replaceAll('\n', '; '));
+
 /** `a.b: value` lines of a JSON document, for people. */
 function* rows(value: unknown, name = ''): Generator<string> {
   if (isJsonObject(value)) {
     for (const [key, inner] of Object.entries(value)) yield* rows(inner, name === '' ? key : `${name}.${key}`);
   } else if (Array.isArray(value)) {
-    if (value.every((item) => typeof item !== 'object')) yield `${name}: ${value.join(', ')}`;
+    if (value.every((item) => typeof item !== 'object')) yield `${name}: ${value.join(', ') || 'none'}`;
     else for (const [index, item] of value.entries()) yield* rows(item, `${name}[${index}]`);
   } else {
-    const text =
-      typeof value === 'number' && name.endsWith('_at')
-        ? new Date(value).toISOString()
-        : String(value).replaceAll('\n', '; ');
+    const text = typeof value === 'number' && TIME.test(name) ? timeText(value) : plainText(value);
     yield name === '' ? text : `${name}: ${text}`;
   }
 }

@@ -108,7 +108,9 @@ class Reader {
       return text;
     } catch (error) {
       if (!(error instanceof UnresolvedError)) throw error;
-      return this.problem(path, place, error.message);
+      this.problem(path, place, error.message);
+      // As it is written: that something stands here is known, and counts where one of several settings is needed.
+      return value;
     }
   }
 }

@@ -95,17 +95,17 @@ export function loadConfigText(text: string, path: string, options: LoadOptions)
   });
   if (document.value === undefined) return fail();
   problems.push(...checkNames(document.value, document.places));
+  const reported = new Set(problems.filter(({ severity }) => severity === 'error').map(({ path }) => path));
+  // What could not be resolved is a text like another for what follows: one problem is enough.
+  const add = (found: readonly Problem[]) => problems.push(...found.filter(({ path }) => !reported.has(path)));
   const parsed = validate(document.value, document.referenced, options.providers);
   if (!parsed.success) {
     const schema = () => configJsonSchema(options.providers);
-    const reported = new Set(problems.map((problem) => problem.path));
-    const found = issuesToProblems(parsed.error.issues, document.places, schema, document.value);
-    // What could not be resolved is missing for zod too: one problem is enough.
-    problems.push(...found.filter((problem) => !reported.has(problem.path)));
+    add(issuesToProblems(parsed.error.issues, document.places, schema, document.value));
     return fail();
   }
-  problems.push(...checkConfig(parsed.data, document.places));
-  problems.push(...secretProblems(parsed.data, document.places, options.publicTexts));
+  add(checkConfig(parsed.data, document.places));
+  add(secretProblems(parsed.data, document.places, options.publicTexts));
   return failed() ? fail() : { config: parsed.data, problems: [], ...loaded() };
 }
 

@@ -64,7 +64,14 @@ describe('with an API key', () => {
     expect(await good.validate()).toBe(true);
     expect(await new PortcullisClient({ url: gateway.url, apiKey: 'pc_dev_bad' }).validate()).toBe(false);
     const [closed] = await freePorts(1);
-    await expect(new PortcullisClient({ url: `http://127.0.0.1:${closed}`, apiKey: 'x' }).validate()).rejects.toThrow();
+    const nobody = new PortcullisClient({ url: `http://127.0.0.1:${closed}`, apiKey: 'x' });
+    for (const ask of [() => nobody.validate(), () => nobody.fetch('/things'), () => nobody.keys.list()]) {
+      await expect(ask()).rejects.toMatchObject({
+        name: 'TypeError',
+        message: `No gateway answers at http://127.0.0.1:${closed} (ECONNREFUSED): is it running, and is this its address?`,
+        cause: { code: 'ECONNREFUSED' },
+      });
+    }
     await using down = await startService((_request, response) =>
       response.writeHead(503, { 'retry-after': '1' }).end(),
     );

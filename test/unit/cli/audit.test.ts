@@ -41,6 +41,19 @@ async function tail(file: string, ...argv: string[]) {
 }
 
 describe('portcullis audit tail', () => {
+  test('knows the types of events, and says so when there is none of one', async () => {
+    const file = write('types.jsonl', event(1));
+    const typo = await tail(file, '--type', 'tool_invocations');
+    expect(typo).toMatchObject({ code: 2, lines: [] });
+    expect(typo.err).toMatch(
+      /^portcullis audit: --type is one of tool_invocation, .*\(did you mean "tool_invocation"\?\)\n/,
+    );
+    const none = await tail(file, '--type', 'login_failed');
+    expect(none).toEqual({ code: 0, lines: [], err: `${file} holds no event of type login_failed\n` });
+    expect(await tail(file, '--type', 'tool_invocation')).toMatchObject({ code: 0, err: '' });
+    expect(await tail(file, '-n', '0')).toEqual({ code: 0, lines: [], err: '' });
+  });
+
   test('names the model of a model call and the path of a plain HTTP call', async () => {
     const none = { server_name: null, tool_name: null };
     const chat = { ...none, action: 'llm:chat:create', path: '/v1/chat/completions', model: 'small' };

@@ -11,7 +11,12 @@ import { fakeIo } from './fake-io.ts';
 
 const seen: IncomingMessage[] = [];
 let ready = true;
-const policy = { revision: 'r1', activated_at: Date.UTC(2025, 0, 15, 10, 30), last_error: 'a\nb' };
+const policy = {
+  revision: 'r1',
+  activated_at: Date.UTC(2025, 0, 15, 10, 30),
+  last_error: 'a\nb',
+  source: { last_request: Date.UTC(2025, 0, 15), last_successful_download: 0, code: null },
+};
 const server = createServer((request, response) => {
   seen.push(request);
   const detailed = request.url === '/health/detailed';
@@ -76,6 +81,9 @@ describe('how commands find a gateway', () => {
     expect(out).toContain('policy.revision: r1');
     expect(out).toContain('policy.activated_at: 2025-01-15T10:30:00.000Z');
     expect(out).toContain('policy.last_error: a; b');
+    expect(out).toContain('policy.source.last_request: 2025-01-15T00:00:00.000Z');
+    expect(out).toContain('policy.source.last_successful_download: never');
+    expect(out).toContain('policy.source.code: -');
     expect(await status({}, '-c', join(home, 'absent.yaml'))).toMatchObject({ code: 3, out: '' });
   });
 

@@ -42,6 +42,20 @@ describe('loading a configuration', () => {
     expect(config?.listen.admin.token?.reveal()).toBe(token);
   });
 
+  test('tells of a reference that cannot be resolved once, and goes on with the rest', () => {
+    const found = texts(`version: 1
+identity:
+  service: { kind: jwt, issuer: "https://auth.example.com", audience: tasks, secret: "\${env:NOT_SET}" }
+routes:
+  - { match: /x, protocol: http, url: "http://127.0.0.1:7004", identity: [keys] }
+`);
+    expect(found).toHaveLength(2);
+    expect(found[0]).toMatch(
+      /^gateway\.yaml:3:\d+: identity\.service\.secret: the environment variable NOT_SET is not set$/,
+    );
+    expect(found[1]).toMatch(/^gateway\.yaml:5:\d+: routes\[0\]\.identity\[0\]: /);
+  });
+
   test('tells every problem at once, each with file, line and column', () => {
     verifies('X-08');
     const found = texts(`version: 1
