@@ -391,7 +391,7 @@ const wrongPassword = (): GatewayError =>
   });
 
 const taken = (): GatewayError =>
-  new GatewayError('CONFLICT', { message: 'The username or the email address is taken' });
+  new GatewayError('CONFLICT', { message: 'The username, one that looks like it, or the email address is taken' });
 
 const locked = (until: number, now: number): GatewayError =>
   new GatewayError('ACCOUNT_LOCKED', { retryAfter: Math.max(1, Math.ceil((until - now) / 1000)) });

@@ -12,6 +12,7 @@ import { coversAll } from './roles.ts';
 import { type Proof, secondFactorRequired } from './second-factor.ts';
 import type { Sessions } from './sessions.ts';
 import type { RequireStanding } from './standing.ts';
+import { isUsername, USERNAME_RULE } from './username.ts';
 
 export interface AccountsApiOptions {
   readonly accounts: Accounts;
@@ -35,9 +36,7 @@ export const password = z
   .min(1)
   .max(MAX_PASSWORD * 4)
   .refine((text) => text.isWellFormed(), 'is not well-formed Unicode');
-const username = z
-  .string()
-  .regex(/^[A-Za-z0-9][A-Za-z0-9_.-]{2,49}$/, '3 to 50 letters, digits, "_", "." and "-", a letter or digit first');
+const username = z.string().refine(isUsername, USERNAME_RULE);
 
 const registerBody = z.strictObject({
   username,

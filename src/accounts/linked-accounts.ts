@@ -16,6 +16,7 @@ import type { Guard } from './guard.ts';
 import type { Passwords } from './passwords.ts';
 import type { Roles } from './roles.ts';
 import type { BegunCookie, Sessions } from './sessions.ts';
+import { suffixed, tidyName } from './username.ts';
 
 /** Somebody for whom a provider vouches, in its words as they are mapped to ours. */
 export interface Vouched {
@@ -54,7 +55,6 @@ const NO_PLACE = 'You have no account here that can be used: ask an administrato
 
 /** A domain that is nobody's (RFC 2606 2). */
 const NO_ADDRESS = 'accounts.invalid';
-const MAX_NAME = 50;
 const ADDRESS = /^[^\s@\p{C}]{1,64}@[^\s@\p{C}]{1,189}$/u;
 
 export class LinkedAccounts {
@@ -144,7 +144,7 @@ export class LinkedAccounts {
   /** Under what to try: an address that somebody has here already stays with them, and so does a name. */
   *#names({ username, email, provider }: Vouched, id: string): Generator<{ username: string; email: string }> {
     const wanted = tidyName(username ?? provider);
-    const other = () => `${wanted.slice(0, MAX_NAME - 9)}-${randomBytes(4).toString('hex')}`;
+    const other = () => suffixed(wanted, randomBytes(4).toString('hex'));
     // Who is called like a role is taken for more than they are.
     const names = () => (this.#options.roles.has(wanted.toLowerCase()) ? [other()] : [wanted, other()]);
     const address = email !== null && ADDRESS.test(email) ? [email] : [];
@@ -155,11 +155,3 @@ export class LinkedAccounts {
 }
 
 type Provision = Exclude<AuthorizationServerConfig['provision'], false>;
-
-/** A username of ours that is as near to this as may be. */
-export function tidyName(text: string): string {
-  const [local = ''] = text.normalize('NFKC').split('@', 1);
-  const tidy = local.replaceAll(/[^A-Za-z0-9_.-]+/g, '-').replace(/^[^A-Za-z0-9]+/, '');
-  const name = tidy.slice(0, MAX_NAME);
-  return name.length < 3 ? `user-${name}`.replace(/-$/, '') : name;
-}

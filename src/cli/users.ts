@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { z } from 'zod';
 import { viewOf } from '../accounts/account.ts';
+import { isUsername, USERNAME_RULE } from '../accounts/username.ts';
 import { AccountAdministration, randomPassword } from '../composition/account-administration.ts';
 import { accountIssuer } from '../composition/account-set.ts';
 import type { Config } from '../config/schema.ts';
@@ -48,7 +49,8 @@ import      reads JSON lines: username, email, role?, full_name?, is_active?
             and password or password_hash (argon2id); prints one line for each
 
 create:
-  --username NAME     3 to 50 letters, digits, "_", "." and "-"
+  --username NAME     3 to 50 letters and digits, with single "_", "." and "-"
+                      between them; none that looks like another account's
   --email ADDRESS
   --role ROLE         default: user
   --full-name TEXT
@@ -176,9 +178,7 @@ async function create({ administration, values, io }: Session): Promise<number> 
 
 /** The same shape as registration takes. */
 const factsSchema = z.strictObject({
-  username: z
-    .string()
-    .regex(/^[A-Za-z0-9][A-Za-z0-9_.-]{2,49}$/, 'username: 3 to 50 letters, digits, "_", "." and "-"'),
+  username: z.string().refine(isUsername, `username: ${USERNAME_RULE}`),
   email: z.email('email: not an address').max(254),
   full_name: z
     .string()

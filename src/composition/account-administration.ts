@@ -93,7 +93,7 @@ export class AccountAdministration {
       ...{ is_verified: false, created_at: now, updated_at: now, last_login_at: null },
     };
     if (await this.#store.insert(record)) return record;
-    throw new GatewayError('CONFLICT', { message: 'The username or the email address is taken' });
+    throw new GatewayError('CONFLICT', { message: 'The username, one that looks like it, or the email address is taken' });
   }
 
   #requireRole(role: string): void {

@@ -1,5 +1,6 @@
 /** Where accounts are kept, with their former passwords, locks and one-time tokens. Source: acceptance V-06, V-24, V-25, VW-01. */
 import type { Database, Queries } from './database.ts';
+import { LOOKS, lookOf } from './look-alikes.ts';
 import { removeFactor } from './second-factors.ts';
 import type { AccountLockRow, AccountRow } from './tables.ts';
 
@@ -36,7 +37,7 @@ export type AccountChange = Partial<Pick<AccountRecord, 'role' | 'is_active' | '
 export interface AccountStore {
   find(id: string): Promise<AccountRecord | null>;
   findByName(username: string): Promise<AccountRecord | null>;
-  /** False when the name or the address is taken. */
+  /** False when the name, one that looks like it, or the address is taken. */
   insert(record: AccountRecord): Promise<boolean>;
   /** By creation, oldest first. */
   list(page?: { readonly limit?: number; readonly after?: string }): Promise<AccountRecord[]>;
@@ -147,8 +148,13 @@ export function createAccountStore(database: Database): AccountStore {
   };
 }
 
-/** Writes an account, within a transaction of the caller's. False when the name or the address is taken. */
-export async function insertAccount(queries: Pick<Queries, 'insertInto'>, record: AccountRecord): Promise<boolean> {
+/** Writes an account, within a transaction of the caller's. False when the name, one like it or the address is taken. */
+export async function insertAccount(
+  queries: Pick<Queries, 'insertInto' | 'selectFrom'>,
+  record: AccountRecord,
+): Promise<boolean> {
+  const alike = queries.selectFrom('accounts').select('id').where(LOOKS, '=', lookOf(record.username)).limit(1);
+  if ((await alike.executeTakeFirst()) !== undefined) return false;
   const result = await queries
     .insertInto('accounts')
     .values(toRow(record))

@@ -43,6 +43,21 @@ function accountTests(stores: () => Promise<PartialConfig['stores']>): void {
     JSON.parse(Buffer.from(token.split('.')[at] ?? '', 'base64url').toString());
 
   describe('an account', () => {
+    test('is called like nobody else, nor so that it could be taken for somebody else', async () => {
+      const { email, password } = fresh();
+      const register = (username: string) =>
+        auth('POST', '/auth/register', { username, email: username === 'paul_one' ? email : `x${email}`, password });
+      expect((await register('paul_one')).status).toBe(201);
+      for (const name of ['PAUL_ONE', 'pauI_one', 'pau1-one', 'paul.0ne']) {
+        expect([name, (await register(name)).status]).toEqual([name, 409]);
+      }
+      for (const name of ['paul_one.', '_paul_one', 'paul__one', 'ｐaul_one', 'paul_one ', 'paul_ｏne'])
+        expect([name, (await register(name)).status]).toEqual([name, 422]);
+      expect((await register('paula_one')).status).toBe(201);
+      for (const username of ['paul_one', 'ｐａｕｌ_one'])
+        expect((await auth('POST', '/auth/login', { username, password })).status).toBe(200);
+    });
+
     test('is registered with its facts and without a hash', async () => {
       verifies('V-06', 'VW-01');
       const user = { ...fresh(), full_name: 'John Doe' };

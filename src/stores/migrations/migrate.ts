@@ -12,6 +12,7 @@ import { sharedState } from './0007-shared.ts';
 import { secondFactor } from './0008-second-factor.ts';
 import { oauthEntries } from './0009-oauth.ts';
 import { accountIdentities } from './0010-account-identities.ts';
+import { lookAlikes } from './0011-look-alikes.ts';
 import type { Migration } from './migration.ts';
 
 /** All of them, ascending. */
@@ -26,6 +27,7 @@ export const MIGRATIONS: readonly Migration[] = [
   secondFactor,
   oauthEntries,
   accountIdentities,
+  lookAlikes,
 ];
 
 export interface MigrateOptions {
