@@ -15,6 +15,7 @@ import { CommandError, EXIT, line, UsageError } from './io.ts';
 export interface BundleArguments {
   readonly bundle?: string | undefined;
   readonly revision?: string | undefined;
+  readonly sequence?: string | undefined;
   readonly 'signing-key'?: string | undefined;
   readonly 'signing-alg'?: string | undefined;
   readonly keyid?: string | undefined;
@@ -36,6 +37,19 @@ const hint = (values: BundleArguments): string =>
 
 function readKey(file: string, io: Io): Secret {
   return new Secret(readText(resolve(io.cwd, file)).replace(/\r?\n$/, ''));
+}
+
+/**
+ * The place of a bundle in the order of those before and after it: what is named, or else the time, as builds that can be
+ * repeated have it (reproducible-builds.org).
+ */
+export function sequenceIn({ sequence }: Pick<BundleArguments, 'sequence'>, io: Io): number {
+  const epoch = io.env.SOURCE_DATE_EPOCH;
+  if (sequence === undefined)
+    return epoch !== undefined && /^\d{1,12}$/.test(epoch) ? Number(epoch) * 1000 : Date.now();
+  const number = Number(sequence);
+  if (/^\d{1,16}$/.test(sequence) && Number.isSafeInteger(number)) return number;
+  throw new UsageError('--sequence is a whole number, larger than that of the bundle before');
 }
 
 /** Writes what was compiled as a bundle archive; says where, or null when none was asked for. */
@@ -62,6 +76,7 @@ export async function writeBundle(
     compiled,
     manifest,
     revision: values.revision ?? manifest.revision,
+    sequence: sequenceIn(values, io),
     signing,
   });
   const out = resolve(io.cwd, bundle);
@@ -95,8 +110,16 @@ export async function verifyCommand(rest: readonly string[], values: BundleArgum
     const contents = await readContents(archive, rules);
     const about =
       contents.kind === 'delta'
-        ? { revision: contents.delta.label, changes: contents.delta.operations.length }
-        : { revision: contents.bundle.label, content: contents.bundle.revision };
+        ? {
+            revision: contents.delta.label,
+            sequence: contents.delta.sequence,
+            changes: contents.delta.operations.length,
+          }
+        : {
+            revision: contents.bundle.label,
+            sequence: contents.bundle.sequence ?? null,
+            content: contents.bundle.revision,
+          };
     if (values.json === true)
       line(io, JSON.stringify({ ok: true, kind: contents.kind, signed: rules !== null, ...about }));
     else

@@ -72,6 +72,10 @@ export function bundleServiceSchema<U extends z.ZodType<string>, C extends z.Zod
         })
         .prefault({}),
       persist: z.string().optional().describe('directory of the last good bundle: a start then needs no service'),
+      require_newer: z
+        .boolean()
+        .default(false)
+        .describe('refuse bundles that do not say their place in the order (`portcullis policy build` writes it)'),
       max_bytes: z.int().min(1024).max(1_073_741_824).default(67_108_864).describe('of the archive as it comes'),
       max_unpacked_bytes: z
         .int()

@@ -6,9 +6,17 @@ import type { Logger } from '../core/module.ts';
 import type { Bundle } from './bundle.ts';
 import { type Contents, readContents } from './bundle-contents.ts';
 import { type Download, DownloadError, download } from './bundle-download.ts';
+import { BundleOrder, OlderBundleError } from './bundle-order.ts';
 import type { SigningRules } from './bundle-signing.ts';
 import { type BundleStore, sha256 } from './bundle-store.ts';
-import { type Deliver, type LoadReason, type PolicySource, SourceRecord, type SourceStatus } from './sources.ts';
+import {
+  type Back,
+  type Deliver,
+  type LoadReason,
+  type PolicySource,
+  SourceRecord,
+  type SourceStatus,
+} from './sources.ts';
 import { PolicyLoadError } from './wasm/program.ts';
 
 export interface BundleServiceOptions {
@@ -26,6 +34,8 @@ export interface BundleServiceOptions {
   /** Of all that is in it. */
   readonly maxUnpackedBytes: number;
   readonly store: BundleStore | null;
+  /** Bundles that do not say their place in the order are refused. */
+  readonly requireNewer?: boolean | undefined;
   readonly now: () => number;
   readonly logger: Logger;
 }
@@ -40,13 +50,16 @@ const MAX_REMEMBERED = 8;
 
 /** Opens the source: what is kept on disk is looked up, nothing is asked yet. */
 export async function openBundleService(options: BundleServiceOptions): Promise<PolicySource> {
-  return new BundleService(options, (await options.store?.pinned()) ?? null);
+  const { store, requireNewer = false } = options;
+  const order = new BundleOrder((await store?.order()) ?? null, requireNewer);
+  return new BundleService(options, (await store?.pinned()) ?? null, order);
 }
 
 class BundleService implements PolicySource {
   readonly pinned: string | null;
   readonly #options: BundleServiceOptions;
   readonly #record: SourceRecord;
+  readonly #order: BundleOrder;
   readonly #stop = new AbortController();
   /** Of the bundle in force; a refused one is asked for again. */
   #etag: string | null = null;
@@ -55,16 +68,17 @@ class BundleService implements PolicySource {
   /** The service has said that it can hold on. */
   #holds: boolean;
   /** Loaded, but not yet known to be good. */
-  #candidate: { readonly archive: Buffer; readonly etag: string | null; readonly revision: string } | null = null;
-  /** Digests of the archives that were in force lately, by the revision in them. */
-  readonly #archives = new Map<string, string>();
+  #candidate: (Kept & { readonly revision: string }) | null = null;
+  /** The archives that were in force lately, by the revision in them. */
+  readonly #archives = new Map<string, { readonly digest: string; readonly sequence: number | null }>();
   #rollbacks = 0;
   #failures = 0;
   #timer: NodeJS.Timeout | null = null;
   #running: Promise<void> = Promise.resolve();
 
-  constructor(options: BundleServiceOptions, pinned: string | null) {
+  constructor(options: BundleServiceOptions, pinned: string | null, order: BundleOrder) {
     this.#options = options;
+    this.#order = order;
     this.pinned = pinned;
     this.#holds = options.longPollSeconds !== null;
     this.#record = new SourceRecord('service', options.url, options.now);
@@ -84,7 +98,7 @@ class BundleService implements PolicySource {
       const waits = why === 'start' && store !== null && (await store.load()) !== null;
       const got = await this.#ask({ etag: null, wait: null, timeoutMs: waits ? START_TIMEOUT_MS : TIMEOUT_MS });
       if (got.kind !== 'bundle') throw new PolicyLoadError(NOTHING_NAMED);
-      return await this.#snapshot(got.bytes, got.etag);
+      return await this.#snapshot(got.bytes, got.etag, 'service');
     } catch (cause) {
       const reason = this.#refused(cause);
       const kept = why === 'start' ? await this.#fromDisk() : null;
@@ -94,11 +108,13 @@ class BundleService implements PolicySource {
     }
   }
 
-  async #snapshot(archive: Buffer, etag: string | null): Promise<Bundle> {
+  async #snapshot(archive: Buffer, etag: string | null, from: 'service' | 'disk'): Promise<Bundle> {
     const contents = await this.#read(archive);
     if (contents.kind === 'delta')
       throw new PolicyLoadError('the bundle service sent a delta where the whole bundle was asked for');
-    this.#candidate = { archive, etag, revision: contents.bundle.revision };
+    const { revision, sequence = null } = contents.bundle;
+    this.#order.check(sequence, from);
+    this.#candidate = { archive, etag, revision, sequence };
     return contents.bundle;
   }
 
@@ -107,7 +123,7 @@ class BundleService implements PolicySource {
     const kept = (await this.#options.store?.load()) ?? null;
     if (kept === null) return null;
     try {
-      return await this.#snapshot(kept.archive, kept.etag);
+      return await this.#snapshot(kept.archive, kept.etag, 'disk');
     } catch (cause) {
       this.#options.logger.error({ reason: (cause as Error).message }, 'policy_bundle_on_disk_refused');
       return null;
@@ -128,32 +144,47 @@ class BundleService implements PolicySource {
     }
     // Something else may have come, or this been taken back, meanwhile.
     if (candidate?.revision !== revision) return;
-    await this.#inForce(revision, candidate.etag, candidate.archive);
+    await this.#took(candidate.sequence, true);
+    await this.#inForce(revision, candidate.etag, candidate);
   }
 
-  async #inForce(revision: string, etag: string | null, archive: Buffer | null): Promise<void> {
+  /** Before the archive is kept: what lies there must never look newer than what is remembered. */
+  async #took(sequence: number | null, isKept: boolean): Promise<void> {
+    if (this.#order.took(sequence, isKept)) await this.#saveOrder();
+  }
+
+  async #saveOrder(): Promise<void> {
+    await this.#options.store?.saveOrder(this.#order.mark).catch((error: unknown) => {
+      this.#options.logger.error({ err: error }, 'policy_bundle_order_not_kept');
+    });
+  }
+
+  async #inForce(revision: string, etag: string | null, whole: Kept | null): Promise<void> {
     this.#etag = etag;
     this.#base = revision;
     this.#record.activated(revision);
-    if (archive === null) return;
-    this.#remember(revision, archive);
+    if (whole === null) return;
+    this.#remember(revision, whole);
+    const { archive } = whole;
     await this.#options.store?.save({ archive, etag }).catch((error: unknown) => {
       this.#options.logger.error({ err: error }, 'policy_bundle_not_kept');
     });
   }
 
-  #remember(revision: string, archive: Buffer): void {
+  #remember(revision: string, { archive, sequence }: Kept): void {
     this.#archives.delete(revision);
-    this.#archives.set(revision, sha256(archive));
+    this.#archives.set(revision, { digest: sha256(archive), sequence });
     const [oldest] = this.#archives.keys();
     if (this.#archives.size > MAX_REMEMBERED && oldest !== undefined) this.#archives.delete(oldest);
   }
 
-  async pin(content: string | null, inForce: string | null): Promise<void> {
+  async pin(content: string | null, inForce: Back | null): Promise<void> {
     const { store } = this.#options;
-    if (content !== null) this.#rollbacks++;
-    const archive = inForce === null ? null : (this.#archives.get(inForce) ?? null);
-    await Promise.all([content === null ? null : store?.takeBack(archive), store?.pin(content)]);
+    if (content === null) return store?.pin(null);
+    this.#rollbacks++;
+    const whole = inForce === null ? undefined : this.#archives.get(inForce.revision);
+    this.#order.wentBack(inForce?.sequence ?? null, whole?.sequence ?? null);
+    await Promise.all([store?.takeBack(whole?.digest ?? null), store?.pin(content), this.#saveOrder()]);
   }
 
   follow(deliver: Deliver): void {
@@ -204,7 +235,7 @@ class BundleService implements PolicySource {
   }
 
   async #take(got: Extract<Download, { kind: 'bundle' }>, deliver: Deliver): Promise<void> {
-    const contents = await this.#read(got.bytes).catch(async (cause: unknown) => {
+    const contents = await this.#readNewer(got.bytes).catch(async (cause: unknown) => {
       // It may have been a delta: the next answer is to be a whole bundle.
       this.#etag = null;
       if (cause instanceof PolicyLoadError) await deliver({ kind: 'refused', reason: cause.message });
@@ -221,14 +252,26 @@ class BundleService implements PolicySource {
       if (contents.kind === 'delta') this.#etag = null;
       throw new PolicyLoadError(done.reason);
     }
-    const isKept = done.taken && contents.kind === 'snapshot' && rollbacks === this.#rollbacks;
-    await this.#inForce(done.revision, got.etag, isKept ? got.bytes : null);
+    const isTaken = done.taken && rollbacks === this.#rollbacks;
+    const isKept = isTaken && contents.kind === 'snapshot';
+    const sequence = sequenceIn(contents);
+    if (isTaken) await this.#took(sequence, isKept);
+    await this.#inForce(done.revision, got.etag, isKept ? { archive: got.bytes, etag: got.etag, sequence } : null);
     // It stays out after a rollback: changes to it must not be made to what is in force instead.
     if (!done.taken) this.#base = null;
   }
 
+  async #readNewer(archive: Buffer): Promise<Contents> {
+    const contents = await this.#read(archive);
+    this.#order.check(sequenceIn(contents), 'service');
+    return contents;
+  }
+
   #refused(cause: unknown): PolicyLoadError {
     const message = cause instanceof Error ? cause.message : String(cause);
+    if (cause instanceof OlderBundleError) {
+      this.#options.logger.error({ reason: message, url: this.#options.url }, 'policy_bundle_older');
+    }
     this.#record.failed(message, cause instanceof DownloadError ? cause.status : null);
     return cause instanceof PolicyLoadError ? cause : new PolicyLoadError(message, { cause });
   }
@@ -253,3 +296,13 @@ class BundleService implements PolicySource {
     await this.#options.store?.idle();
   }
 }
+
+/** An archive with what is known of it. */
+interface Kept {
+  readonly archive: Buffer;
+  readonly etag: string | null;
+  readonly sequence: number | null;
+}
+
+const sequenceIn = (contents: Contents): number | null =>
+  (contents.kind === 'snapshot' ? contents.bundle.sequence : contents.delta.sequence) ?? null;

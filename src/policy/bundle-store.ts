@@ -2,7 +2,10 @@
 import { createHash } from 'node:crypto';
 import { chmod, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { z } from 'zod';
 import { makeDirectory } from '../config/directories.ts';
+import type { OrderMark } from './bundle-order.ts';
+import { PolicyLoadError } from './wasm/program.ts';
 
 export interface KeptBundle {
   readonly archive: Buffer;
@@ -17,6 +20,7 @@ interface State {
 
 const NAME = 'bundle.tar.gz';
 const BEFORE = 'previous.tar.gz';
+const ORDER = 'order.json';
 
 /** Files are for the gateway's account alone: the folder is 0700, the files 0600. */
 export class BundleStore {
@@ -84,6 +88,25 @@ export class BundleStore {
     });
   }
 
+  /** What was in force lately, in the order of bundles; null at first. Throws PolicyLoadError for what is not ours. */
+  async order(): Promise<OrderMark | null> {
+    const path = join(this.#dir, ORDER);
+    try {
+      return orderSchema.parse(JSON.parse(await readFile(path, 'utf8')));
+    } catch (cause) {
+      if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return null;
+      // Going on as if nothing were known would let everything old in again.
+      throw new PolicyLoadError(`${path} cannot be read: remove it to take whatever bundle is served`, { cause });
+    }
+  }
+
+  saveOrder(mark: OrderMark): Promise<void> {
+    return this.#inTurn(async () => {
+      makeDirectory(this.#dir, 0o700);
+      await this.#write(ORDER, JSON.stringify(mark));
+    });
+  }
+
   /** Resolves when all that was asked for is on the disk. */
   async idle(): Promise<void> {
     await this.#turn;
@@ -110,6 +133,9 @@ export class BundleStore {
     await rename(partial, join(this.#dir, name));
   }
 }
+
+const place = z.int().min(0).nullable();
+const orderSchema = z.strictObject({ newest: place, kept: place });
 
 type Three = [string, string, string];
 

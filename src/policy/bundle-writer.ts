@@ -43,11 +43,20 @@ export interface BundleWish {
   readonly manifest: BundleManifest;
   /** What it calls itself. */
   readonly revision: string;
+  /** Its place in the order of bundles: more than that of the one before. Absent: it does not say. */
+  readonly sequence?: number | undefined;
   readonly signing: SignOptions | null;
 }
 
 /** The archive of a compiled policy with its data, as a bundle service serves it. Throws Error for a bad key. */
-export async function makeBundle({ dir, compiled, manifest, revision, signing }: BundleWish): Promise<Buffer> {
+export async function makeBundle({
+  dir,
+  compiled,
+  manifest,
+  revision,
+  sequence,
+  signing,
+}: BundleWish): Promise<Buffer> {
   const files = new Map<string, Buffer>();
   const add = async (name: string, path: string) => {
     const content = await readFile(path).catch(() => null);
@@ -59,7 +68,12 @@ export async function makeBundle({ dir, compiled, manifest, revision, signing }:
   await add('plan.json.gz', join(compiled, 'plan.json.gz'));
   await add('smoke.json', join(dir, 'smoke.json'));
   const wasm = Object.keys(manifest.entrypoints).map((entrypoint) => ({ entrypoint, module: '/policy.wasm' }));
-  files.set('.manifest', Buffer.from(JSON.stringify({ revision, roots: [''], wasm })));
+  files.set(
+    '.manifest',
+    Buffer.from(
+      JSON.stringify({ revision, roots: [''], wasm, ...(sequence === undefined ? {} : { metadata: { sequence } }) }),
+    ),
+  );
   if (signing !== null) files.set(SIGNATURES, signFiles(files, signing));
   return writeArchive(files);
 }

@@ -42,6 +42,9 @@ export type Delivered =
   | { readonly ok: true; readonly revision: string; readonly taken: boolean }
   | { readonly ok: false; readonly reason: string };
 
+/** What a rollback goes back to: the revision of the whole bundle it came from, and its place with all changes since. */
+export type Back = Pick<Bundle, 'revision' | 'sequence'>;
+
 export interface PolicySource {
   /** The whole bundle. Throws PolicyLoadError. */
   load(why: LoadReason): Promise<Bundle>;
@@ -49,9 +52,9 @@ export interface PolicySource {
   settled(revision: string | null, reason: string | null): Promise<void>;
   /**
    * A rollback took the bundle away that is described by this digest, or (null) that is no longer so.
-   * @param inForce revision of the whole bundle that what is in force now came from
+   * @param inForce what is in force now
    */
-  pin(content: string | null, inForce: string | null): Promise<void>;
+  pin(content: string | null, inForce: Back | null): Promise<void>;
   /** What was pinned when it was left. */
   readonly pinned: string | null;
   /** Begins to look for news by itself, if it can. */

@@ -54,7 +54,22 @@ afterEach(async () => {
   for (const one of open.splice(0).reverse()) await one.close();
 });
 
-async function engineOn(url: string, directory: string | null): Promise<OpaEngine> {
+/** With its place in the order. */
+async function placed(revision: string, sequence: unknown, extra: object = {}): Promise<Buffer> {
+  const files = await bundleFiles(revision);
+  const data = JSON.parse(String(files.get('data.json'))) as object;
+  const manifest = { ...(JSON.parse(String(files.get('.manifest'))) as object), metadata: { sequence } };
+  const made: [string, Buffer][] = [
+    ['data.json', Buffer.from(JSON.stringify({ ...data, ...extra, revision }))],
+    ['.manifest', Buffer.from(JSON.stringify(manifest))],
+  ];
+  return writeArchive(new Map([...files, ...made]));
+}
+
+const alarms: string[] = [];
+const ALARMED = { ...QUIET, error: (...words: unknown[]) => void alarms.push(String(words.at(-1))) };
+
+async function engineOn(url: string, directory: string | null, requireNewer = false): Promise<OpaEngine> {
   const source = await openBundleService({
     ...{
       url,
@@ -67,7 +82,7 @@ async function engineOn(url: string, directory: string | null): Promise<OpaEngin
       maxBytes: 1 << 24,
       maxUnpackedBytes: 1 << 26,
     },
-    ...{ store: directory === null ? null : new BundleStore(directory), now: Date.now, logger: QUIET },
+    ...{ store: directory === null ? null : new BundleStore(directory), now: Date.now, logger: ALARMED, requireNewer },
   });
   const engine = await createPolicyEngine({
     ...{ bundleDir: '', dataFile: null, source, entrypoint: 'portcullis/main/decision', clock: Date },
@@ -141,5 +156,99 @@ describe('a bundle service', () => {
     const { asked } = served;
     await soon(() => expect(served.asked).toBeGreaterThan(asked + 3));
     expect(engine.status().source).toMatchObject({ code: 'bundle_error', message: /nothing is new/ });
+  });
+});
+
+describe('an older bundle', () => {
+  const serve = (served: Service, whole: Buffer, etag: string) => Object.assign(served, { whole, etag });
+  const inForce = (engine: OpaEngine) => engine.status().bundle_revision;
+
+  test('is not taken again from its own service, by a running gateway, at a reload or at a start', async () => {
+    using directory = temporaryDirectory('portcullis-order-');
+    const { service: served, url } = await service();
+    serve(served, await placed('r7', 7), '"7"');
+    const engine = await engineOn(url, directory.path);
+    serve(served, await placed('r9', 9), '"9"');
+    await soon(() => expect(inForce(engine)).toBe('r9'));
+    await soon(() => expect(existsSync(join(directory.path, 'previous.tar.gz'))).toBe(true));
+    alarms.length = 0;
+    serve(served, await placed('r7', 7), '"7"');
+    await soon(() => expect(engine.status().last_error).toMatch(/is older \(sequence 7\).*\(9\).*policy rollback/));
+    expect(alarms).toContain('policy_bundle_older');
+    await engine.reload();
+    expect(inForce(engine)).toBe('r9');
+    await engine.close();
+    const again = await engineOn(url, directory.path);
+    expect(inForce(again)).toBe('r9');
+    await soon(() => expect(again.status().source).toMatchObject({ code: 'bundle_error', message: /is older/ }));
+    // What is newer is taken as ever, and so is what does not say its place.
+    serve(served, await placed('r10', 10), '"10"');
+    await soon(() => expect(inForce(again)).toBe('r10'));
+    serve(served, await archive('plain', { plain: true }), '"p"');
+    await soon(() => expect(inForce(again)).toBe('plain'));
+    serve(served, await placed('r9', 9), '"9"');
+    await soon(() => expect(again.status().last_error).toMatch(/is older/));
+    expect(inForce(again)).toBe('plain');
+  });
+
+  test('is in force again with one command, also when it is served again, and older ones than it are not', async () => {
+    using directory = temporaryDirectory('portcullis-order-');
+    const { service: served, url } = await service();
+    serve(served, await placed('r7', 7), '"7"');
+    const engine = await engineOn(url, directory.path);
+    for (const place of [8, 9]) {
+      serve(served, await placed(`r${place}`, place), `"${place}"`);
+      await soon(() => expect(inForce(engine)).toBe(`r${place}`));
+      await soon(() => expect(engine.status().source?.active_revision).toBe(engine.revision));
+    }
+    expect(engine.rollback()).toBe(true);
+    expect(inForce(engine)).toBe('r8');
+    await engine.close();
+    const again = await engineOn(url, directory.path);
+    expect(inForce(again)).toBe('r8');
+    // The release is taken back at the service too.
+    serve(served, await placed('r8', 8), '"8"');
+    const { asked } = served;
+    await soon(() => expect(served.asked).toBeGreaterThan(asked + 3));
+    expect(again.status()).toMatchObject({ bundle_revision: 'r8', last_error: null });
+    serve(served, await placed('r7', 7), '"7"');
+    await soon(() => expect(again.status().last_error).toMatch(/is older/));
+    serve(served, await placed('r9', 9), '"9"');
+    await soon(() => expect(again.status().last_error).toBeNull());
+    await again.reload();
+    expect(inForce(again)).toBe(again.status().pinned ? 'r8' : 'r9');
+  });
+
+  test('does not return when changes of the data came after it', async () => {
+    using directory = temporaryDirectory('portcullis-order-');
+    const { service: served, url } = await service();
+    serve(served, await placed('r1', 1), '"1"');
+    const engine = await engineOn(url, directory.path);
+    const manifest = Buffer.from(JSON.stringify({ revision: 'r2', metadata: { base: 'r1', sequence: 2 } }));
+    const patch = Buffer.from(JSON.stringify({ data: [{ op: 'upsert', path: '/two', value: 2 }] }));
+    const bytes = writeArchive(new Map([['patch.json', patch], ['.manifest', manifest]]));
+    Object.assign(served, { etag: '"2"', delta: { from: '"1"', bytes } });
+    await soon(() => expect(inForce(engine)).toBe('r2'));
+    serve(served, await placed('r1', 1), '"1"');
+    await soon(() => expect(engine.status().last_error).toMatch(/is older \(sequence 1\).*\(2\)/));
+    expect(inForce(engine)).toBe('r2');
+    await engine.close();
+    // What was on disk before the changes is still good for a start without the service.
+    served.isDown = true;
+    expect(inForce(await engineOn(url, directory.path))).toBe('r1');
+  });
+
+  test('cannot be told from a newer one that does not say: then it is refused where that is asked for', async () => {
+    const { service: served, url } = await service();
+    serve(served, await archive('plain'), '"p"');
+    const engine = await engineOn(url, null, true);
+    expect(engine.status()).toMatchObject({ revision: null, last_error: expect.stringContaining('require_newer') });
+    for (const sequence of ['7', -1, 1.5, 2 ** 60]) {
+      serve(served, await placed('odd', sequence), `"${String(sequence)}"`);
+      await engine.reload();
+      expect(engine.status().revision).toBeNull();
+    }
+    serve(served, await placed('r1', 0), '"1"');
+    await soon(() => expect(inForce(engine)).toBe('r1'));
   });
 });
