@@ -1,6 +1,8 @@
 /** `portcullis providers test`: whether a provider works, asked as the gateway asks it but beside a running one. */
 import { randomBytes, randomUUID } from 'node:crypto';
 import type { Config } from '../config/schema.ts';
+import { reasonOf } from '../core/reason.ts';
+import { scrubText } from '../core/redaction.ts';
 import { Secret } from '../core/secret.ts';
 import type { IdentityEnv } from '../identity/env.ts';
 import { KEY_ENVIRONMENTS } from '../identity/key-format.ts';
@@ -24,7 +26,7 @@ export interface ProviderTest {
 
 type Settings = Config['identity'][string];
 
-/** Prints what was found. Throws UnreachableError when the provider does not work, CommandError when it refuses. */
+/** Prints what was found. Throws UnreachableError when its service cannot be asked, CommandError when it refuses. */
 export async function testProvider(config: Config, baseDir: string, test: ProviderTest, io: Io): Promise<void> {
   const settings = Object.hasOwn(config.identity, test.name) ? config.identity[test.name] : undefined;
   if (settings === undefined) throw new UsageError(`the configuration has no provider "${test.name}"`);
@@ -33,10 +35,20 @@ export async function testProvider(config: Config, baseDir: string, test: Provid
   await using database = await openDatabase('sqlite::memory:', { baseDir, clock });
   await using shared = createMemoryShared({ clock });
   const quiet = () => {};
+  // A provider tells its caller little, and the log why.
+  let cause: unknown = null;
+  const notice = (fields: object) => {
+    cause ??= Reflect.get(fields, 'err') ?? null;
+  };
+  const fails = (detail: string) => {
+    const why = cause === null ? '' : reasonOf(cause);
+    const text = `${test.name}: ${detail}${why === '' || detail.includes(why) ? '' : `: ${why}`}`;
+    return new UnreachableError(printable(scrubText(text)));
+  };
   const env: IdentityEnv = {
     name: test.name,
     clock,
-    logger: { debug: quiet, info: quiet, warn: quiet, error: quiet },
+    logger: { debug: quiet, info: quiet, warn: notice, error: notice },
     mode: config.mode,
     baseDir,
     keys: createApiKeyStore(database),
@@ -47,17 +59,17 @@ export async function testProvider(config: Config, baseDir: string, test: Provid
   };
   if (OWN_STORE.has(settings.kind)) return tellOwn(config, settings, test, io);
   const provider = await createIdentityProvider(settings, env).catch((error: unknown) => {
-    throw new CommandError(error instanceof Error ? error.message : 'the provider cannot be made');
+    throw new CommandError(`identity.${test.name}: ${reasonOf(error)}`);
   });
   try {
     const health = (await provider.health?.()) ?? { state: 'ok' };
-    if (health.state === 'down') throw new UnreachableError(`${test.name}: ${health.detail ?? 'down'}`);
+    if (health.state === 'down') throw fails(health.detail ?? 'down');
     const route = config.routes.find(({ identity }) => identity.includes(test.name))?.match ?? '/';
     const credential = await credentialOf(test, io);
     const shown = credential ?? probeOf(settings, env.environment);
     const result = shown === null ? null : await ask(provider, shown, route, io.signal);
     if (result?.kind === 'rejected' && result.reason === 'unavailable') {
-      throw new UnreachableError(`${test.name}: ${result.detail ?? 'nobody can say'}`);
+      throw fails(result.detail ?? 'nobody can say');
     }
     const login = credential === null || result === null ? null : whoIs(result);
     tell(settings, health, login, test, io);
@@ -175,7 +187,7 @@ async function ask(
   try {
     return await provider.authenticate(credential, facts, signal);
   } catch (error) {
-    throw new UnreachableError(error instanceof Error ? error.message : 'the provider does not answer');
+    throw new UnreachableError(printable(scrubText(reasonOf(error))));
   }
 }
 

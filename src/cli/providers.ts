@@ -12,7 +12,8 @@ Lists the identity providers of a configuration and the routes that ask them.
 test asks one whether it works, and says what to do next, e.g. where browsers log
 in; with --username it logs in with the password on standard input, with --token
 it shows the token or key on standard input, and prints who that is. Exit code 0:
-it works, 1: a mistake in it, or it refuses, 3: its service does not answer.
+it works, 1: a mistake in it, or it refuses, 3: its service does not answer, is
+not trusted or refuses the gateway.
 
   -c, --config FILE   default: $PORTCULLIS_CONFIG, portcullis.yaml, or the demo's
   --username USER     of test: whom to log in

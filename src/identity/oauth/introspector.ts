@@ -6,6 +6,7 @@ import { LRUCache } from 'lru-cache';
 import {
   type Configuration,
   fetchUserInfo,
+  ResponseBodyError,
   skipSubjectCheck,
   tokenIntrospection,
   WWWAuthenticateChallengeError,
@@ -43,6 +44,10 @@ export interface IntrospectorOptions {
 }
 
 const UNAVAILABLE: AuthResult = Object.freeze({ kind: 'rejected', reason: 'unavailable' });
+const REFUSED: AuthResult = Object.freeze({
+  ...UNAVAILABLE,
+  detail: 'the authorization server refuses client_id or what proves it',
+});
 const EXPIRED: AuthResult = Object.freeze({ kind: 'rejected', reason: 'expired' });
 const INACTIVE: AuthResult = Object.freeze({ kind: 'rejected', reason: 'invalid', detail: 'the token is not active' });
 const invalid = (detail: string): AuthResult => Object.freeze({ kind: 'rejected', reason: 'invalid', detail });
@@ -163,11 +168,9 @@ export class Introspector {
 
   #failed(error: unknown): AuthResult {
     this.#outage.failed();
-    this.#options.logger.warn(
-      { provider: this.#options.provider, err: error },
-      'the authorization server could not be asked',
-    );
-    return UNAVAILABLE;
+    const { logger, provider } = this.#options;
+    logger.warn({ provider, err: error }, 'the authorization server could not be asked');
+    return refusesUs(error) ? REFUSED : UNAVAILABLE;
   }
 
   get isAway(): boolean {
@@ -183,6 +186,12 @@ export class Introspector {
     this.#good.clear();
     this.#bad.clear();
   }
+}
+
+/** RFC 7662 2.3, RFC 6749 5.2: the one who asks is not known there, which says nothing of the token. */
+function refusesUs(error: unknown): boolean {
+  const isVerdict = error instanceof WWWAuthenticateChallengeError || error instanceof ResponseBodyError;
+  return isVerdict && error.status === 401;
 }
 
 interface Found {

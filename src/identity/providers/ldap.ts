@@ -6,6 +6,7 @@ import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Module } from '../../core/module.ts';
+import { reasonOf } from '../../core/reason.ts';
 import { CredentialCache } from '../credential-cache.ts';
 import type { IdentityEnv } from '../env.ts';
 import { Attempts } from '../ldap-attempts.ts';
@@ -122,7 +123,7 @@ class LdapProvider implements PasswordProvider {
       await this.#directory.probe(AbortSignal.timeout(this.#options.timeout_ms));
       return { state: 'ok' };
     } catch (error) {
-      return { state: 'down', detail: error instanceof Error ? error.message : 'the directory does not answer' };
+      return { state: 'down', detail: reasonOf(error) };
     }
   }
 

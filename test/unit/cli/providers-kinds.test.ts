@@ -42,6 +42,8 @@ beforeAll(async () => {
     partners: { kind: 'oidc', issuer: issuer.issuer, client_id: 'public' },
     opaque: { kind: 'introspection', issuer: issuer.issuer, ...asGateway, client_secret },
     stranger: { kind: 'introspection', issuer: issuer.issuer, client_id: 'gateway', client_secret: 'x'.repeat(30) },
+    nobody: { kind: 'oidc', issuer: 'http://127.0.0.1:9', client_id: 'public' },
+    slash: { kind: 'oidc', issuer: `${issuer.issuer}/`, client_id: 'public' },
     keys: { kind: 'api-key' },
     external: { kind: 'remote-key', url: service.url },
     gone: { kind: 'remote-key', url: 'http://127.0.0.1:9', retries: 0 },
@@ -105,9 +107,11 @@ describe('portcullis providers', () => {
 
   test.each([
     ['away', 3, 'no key set'],
-    ['stranger', 3, ''],
+    ['stranger', 3, 'refuses client_id or what proves it'],
+    ['nobody', 3, 'no discovery document: connect ECONNREFUSED'],
+    ['slash', 3, 'no discovery document: names another issuer'],
     ['gone', 3, 'no answer'],
-    ['directory', 3, 'cannot be reached'],
+    ['directory', 3, 'cannot be reached: connect ECONNREFUSED'],
     ['unfinished', 1, 'nowhere.pem'],
   ])('says that %s does not, with exit code %i', async (name, code, why) => {
     const result = await run('', 'test', name);

@@ -24,6 +24,8 @@ describe.skipIf(NO_SLAPD !== null)(`providers test${NO_SLAPD === null ? '' : ` (
     const password = `\${env:LDAP_PASSWORD}`;
     const identity = {
       staff: { ...staff(server.url), bind_password: password },
+      strange: { ...staff(server.secureUrl), bind_password: password },
+      locked: { ...staff(server.url), bind_password: 'not the word of the gateway' },
       gone: { ...staff('ldap://127.0.0.1:9'), bind_password: password },
     };
     writeFileSync(join(home.path, 'p.yaml'), JSON.stringify({ version: 1, identity }));
@@ -67,6 +69,11 @@ describe.skipIf(NO_SLAPD !== null)(`providers test${NO_SLAPD === null ? '' : ` (
 
   test('says that a directory is not there, or that nothing has this name', async () => {
     expect(await run('', 'gone')).toMatchObject({ code: 3, err: expect.stringContaining('cannot be reached') });
+    expect(await run('', 'strange')).toMatchObject({
+      code: 3,
+      err: expect.stringMatching(/cannot be reached: .*certificate/),
+    });
+    expect(await run('', 'locked')).toMatchObject({ code: 3, err: expect.stringContaining('refuses bind_dn: wrong') });
     expect(await run('', 'nobody')).toMatchObject({ code: 2 });
     expect(await run('', 'constructor')).toMatchObject({ code: 2 });
   });
