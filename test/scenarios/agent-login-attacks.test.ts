@@ -309,6 +309,15 @@ describe('a registration', () => {
     for (const [name, value] of Object.entries(not)) expect(made[name]).not.toBe(value);
     expect(made).not.toHaveProperty('registration_access_token');
   });
+
+  test('is bounded, and shows nothing that is not seen', async () => {
+    const made = await registerClient(base, { client_name: `Orders\u202e${'x'.repeat(5000)}` });
+    const { client_name, client_id } = (await made.json()) as Words & { client_id: string };
+    expect(client_name).toBe(`Orders ${'x'.repeat(193)}`);
+    const login = locationOf(await new PlainBrowser(base).go(authorization(base, client_id, resource).url));
+    expect(login).toMatch(/\/oauth\/login\//);
+    expect((await registerClient(base, { client_name: 'x'.repeat(8192) })).status).toBe(413);
+  });
 });
 
 describe('a client that is the address of its document', () => {

@@ -6,6 +6,8 @@ import { type LoginForm, type LoginPages, loginForm } from './login-pages.ts';
 import type { AuthorizationServer } from './server.ts';
 
 const BODY = { schema: z.instanceof(Buffer), encoding: 'bytes', limit: 32_768 } as const;
+/** Bytes that a client may say of itself: its keys are the longest of it. */
+const MAX_METADATA = 8192;
 
 const WELL_KNOWN = ['/.well-known/oauth-authorization-server', '/.well-known/openid-configuration'] as const;
 
@@ -31,7 +33,9 @@ export function authorizationServerEndpoints(server: AuthorizationServer, pages:
     get('/oauth/callback/{provider}', ({ exchange, params }) => pages.arrive(exchange, params.provider ?? '')),
     post('/oauth/token', (exchange, body) => server.token(exchange, body)),
     post('/oauth/revoke', (exchange, body) => server.revoke(exchange, body)),
-    ...(registration.enabled ? [post('/oauth/register', (exchange, body) => server.register(exchange, body))] : []),
+    ...(registration.enabled
+      ? [post('/oauth/register', (exchange, body) => server.register(exchange, body), MAX_METADATA)]
+      : []),
   ];
 }
 
@@ -39,9 +43,13 @@ function get(path: string, answer: (request: EndpointRequest<unknown>) => Promis
   return { method: 'GET', path, access: 'anyone', body: null, answer };
 }
 
-function post(path: string, answer: (exchange: Admitted, body: Buffer) => Promise<EndpointReply>): Endpoint {
+function post(
+  path: string,
+  answer: (exchange: Admitted, body: Buffer) => Promise<EndpointReply>,
+  limit: number = BODY.limit,
+): Endpoint {
   return {
-    ...{ method: 'POST', path, access: 'anyone', body: BODY },
+    ...{ method: 'POST', path, access: 'anyone', body: { ...BODY, limit } },
     answer: ({ exchange, body }) => answer(exchange, body as Buffer),
   };
 }

@@ -19,7 +19,7 @@ import type { Signer, SigningRing } from '../../identity/signing-ring.ts';
 import type { Bridged } from './bridge.ts';
 import { type EngineOptions, type Pending, SCOPE } from './engine-options.ts';
 import { errorPage } from './pages.ts';
-import { isRedirect } from './registration.ts';
+import { isRedirect, shownName } from './registration.ts';
 
 const PATHS = {
   authorization: '/oauth/authorize',
@@ -154,7 +154,8 @@ export class Engine {
       uid,
       prompt: found.prompt.name === 'login' ? 'login' : 'consent',
       clientId: client.clientId,
-      clientName: client.clientName ?? null,
+      // A client of a release before may be called anything.
+      clientName: shownName(client.clientName ?? '') || null,
       redirectUri: String(found.params.redirect_uri),
       scopes: String(found.params.scope ?? '').split(' '),
       resources: [found.params.resource ?? []].flat().map(String),

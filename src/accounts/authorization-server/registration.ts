@@ -4,16 +4,30 @@ import { isJsonObject, type JsonObject, type JsonValue } from '../../core/json.t
 /**
  * The metadata without `scope`, which would bind nobody here: what is granted is what a person agrees to; and with
  * `application_type: native` where every redirect is to the client's own machine: many clients leave it out, and only a
- * native one may come back on another port (RFC 8252 7.3). What is no JSON object stays as it is.
+ * native one may come back on another port (RFC 8252 7.3); its name as it may be shown. What is no JSON object stays as it is.
  */
 export function tidyMetadata(body: Buffer): Buffer {
   const given = parsed(body);
   if (given === null) return body;
-  const { scope: _scope, ...metadata } = given;
+  const { scope: _scope, client_name: name, ...rest } = given;
+  const tidy = typeof name === 'string' ? shownName(name) : name;
+  const metadata = tidy === undefined || tidy === '' ? rest : { ...rest, client_name: tidy };
   const { application_type: type, redirect_uris: redirects } = metadata;
   const isNative = type === undefined && Array.isArray(redirects) && redirects.length > 0;
   const told = isNative && redirects.every(isOwnMachine) ? { ...metadata, application_type: 'native' } : metadata;
   return Buffer.from(JSON.stringify(told));
+}
+
+/** Characters of a client's name. */
+const MAX_NAME = 200;
+
+/**
+ * A client's name as people read it before they agree: on one line, without what is not seen or turns the direction of what
+ * follows, and not so long that the rest of the page is out of sight. Source: RFC 7591 5, UTR 36 3.
+ */
+export function shownName(name: string): string {
+  const seen = name.toWellFormed().replaceAll(/[\p{C}\p{Z}\s]+/gu, ' ');
+  return [...seen.trim()].slice(0, MAX_NAME).join('').trim();
 }
 
 function parsed(body: Buffer): JsonObject | null {
