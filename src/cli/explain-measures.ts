@@ -1,15 +1,37 @@
 /** What the rules of a policy cost and which of their lines were reached, as tables for people. */
+import type { JsonValue } from '../core/json.ts';
+import type { Bundle } from '../policy/bundle.ts';
 import type { Explanation } from '../policy/explain/explain.ts';
 import type { LineCoverage, LineRange } from '../policy/explain/line-coverage.ts';
-import type { Profile } from '../policy/explain/profile.ts';
+import { type Profile, Profiler } from '../policy/explain/profile.ts';
 import { renderHeading } from '../policy/explain/render.ts';
-import { type Io, line } from './io.ts';
+import { type SourceTexts, sourceTexts } from '../policy/explain/sources.ts';
+import { PlanFault } from '../policy/plan/interpreter.ts';
+import { readPlan } from '../policy/plan/plan.ts';
+import { fromJson } from '../policy/wasm/values.ts';
+import { CommandError, type Io, line, UsageError } from './io.ts';
 import { printable } from './printable.ts';
 import { table } from './table.ts';
 
+const DEFAULT_REPEATS = 25;
+const MAX_REPEATS = 10_000;
 const MAX_RULES = 25;
 const MAX_LINES = 10;
 const MAX_TEXT = 80;
+
+interface ProfileValues {
+  readonly profile?: boolean | undefined;
+  readonly repeat?: string | undefined;
+}
+
+/** Runs against the clock that are asked for; 0: no profile. */
+export function repeatOf({ profile = false, repeat }: ProfileValues): number {
+  if (!profile && repeat !== undefined) throw new UsageError('--repeat goes with --profile');
+  if (repeat !== undefined && !(/^\d+$/.test(repeat) && Number(repeat) >= 1 && Number(repeat) <= MAX_REPEATS)) {
+    throw new UsageError(`--repeat takes a number from 1 to ${MAX_REPEATS}, not ${repeat}`);
+  }
+  return profile ? Number(repeat ?? DEFAULT_REPEATS) : 0;
+}
 
 /** The decision, then the profile and the coverage that were asked for. */
 export function printMeasures(one: Explanation, io: Io): void {
@@ -89,3 +111,42 @@ function short(text: string | null): string {
 }
 
 const whole = (micros: number): string => Math.round(micros).toString();
+
+/** A profile over documents, one after the other. */
+export class DocumentProfile {
+  readonly #profiler: Profiler;
+  readonly #texts: SourceTexts;
+  readonly #repeat: number;
+  #faults = 0;
+
+  /** `dir` has the sources. Throws CommandError where the bundle holds no plan. */
+  constructor(bundle: Bundle, dir: string, repeat: number) {
+    if (bundle.plan === null)
+      throw new CommandError('the bundle holds no plan, so it cannot be profiled: build it again');
+    const plan = readPlan(bundle.plan);
+    this.#profiler = new Profiler(plan, fromJson(bundle.data));
+    this.#texts = sourceTexts(plan, dir, bundle);
+    this.#repeat = repeat;
+  }
+
+  add(entrypoint: string, input: JsonValue | undefined, now: number): void {
+    try {
+      this.#profiler.add(entrypoint, input === undefined ? undefined : fromJson(input), now, this.#repeat);
+    } catch (fault) {
+      if (!(fault instanceof PlanFault)) throw fault;
+      this.#faults++;
+    }
+  }
+
+  /** To standard error: standard output has the values. */
+  print(json: boolean, io: Io): void {
+    const aside: Io = { ...io, out: (text) => io.err(text) };
+    const profile = this.#profiler.profile(this.#texts);
+    if (json) {
+      line(aside, JSON.stringify({ not_profiled: this.#faults, profile }));
+      return;
+    }
+    if (this.#faults > 0) line(aside, `${this.#faults} not profiled: fault`);
+    if (profile.inputs > 0) printProfile(profile, aside);
+  }
+}

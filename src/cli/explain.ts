@@ -12,7 +12,7 @@ import { renderExplanation } from '../policy/explain/render.ts';
 import { PlanFault } from '../policy/plan/interpreter.ts';
 import { PolicyLoadError } from '../policy/wasm/program.ts';
 import { configFile, requireConfig } from './config-file.ts';
-import { printMeasures } from './explain-measures.ts';
+import { printMeasures, repeatOf } from './explain-measures.ts';
 import { readText, requireReadable } from './input-file.ts';
 import type { Io } from './io.ts';
 import { CommandError, EXIT, line, UsageError } from './io.ts';
@@ -71,8 +71,6 @@ const OPTIONS = {
 } as const;
 
 const DEFAULT_ENTRYPOINT = 'portcullis/main/decision';
-const DEFAULT_REPEATS = 25;
-const MAX_REPEATS = 10_000;
 const OWN_POLICIES = join(import.meta.dirname, '../../policies');
 
 interface Places {
@@ -114,15 +112,6 @@ export async function explainCommand(argv: readonly string[], io: Io): Promise<n
     throw fault;
   }
   return EXIT.ok;
-}
-
-/** Runs against the clock; 0: no profile is asked for. */
-function repeatOf({ profile = false, repeat }: Values): number {
-  if (!profile && repeat !== undefined) throw new UsageError('--repeat goes with --profile');
-  if (repeat !== undefined && !(/^\d+$/.test(repeat) && Number(repeat) >= 1 && Number(repeat) <= MAX_REPEATS)) {
-    throw new UsageError(`--repeat takes a number from 1 to ${MAX_REPEATS}, not ${repeat}`);
-  }
-  return profile ? Number(repeat ?? DEFAULT_REPEATS) : 0;
 }
 
 async function findPlaces(values: Values, io: Io): Promise<Places> {

@@ -4,11 +4,12 @@ import type { Readable } from 'node:stream';
 import { buffer as readAll } from 'node:stream/consumers';
 import type { JsonValue } from '../core/json.ts';
 import { isJsonObject } from '../core/json.ts';
-import { loadBundle } from '../policy/bundle.ts';
+import { type Bundle, loadBundle } from '../policy/bundle.ts';
 import { BUILTINS } from '../policy/wasm/builtins.ts';
 import { PolicyHost } from '../policy/wasm/host.ts';
 import { DEFAULT_LIMITS, PolicyProgram } from '../policy/wasm/program.ts';
 import { parseStrict } from '../protocols/json.ts';
+import { DocumentProfile, repeatOf } from './explain-measures.ts';
 import { linesOf, openInput, requireReadable } from './input-file.ts';
 import type { Io } from './io.ts';
 import { CommandError, EXIT, line, UsageError } from './io.ts';
@@ -19,21 +20,35 @@ export interface EvaluateOptions {
   readonly bundle: string;
   readonly jsonl?: string | undefined;
   readonly clock?: string | undefined;
+  /** Say on standard error what the rules cost over all documents. */
+  readonly profile?: boolean | undefined;
+  readonly repeat?: string | undefined;
+  readonly json?: boolean | undefined;
 }
 
 const DEFAULT_ENTRYPOINT = 'portcullis/main/decision';
 
-type Evaluation = { readonly value: JsonValue } | { readonly code: string; readonly message: string };
+type Fault = { readonly code: string; readonly message: string };
+type Evaluation = { readonly value: JsonValue } | Fault;
+
+/** What is asked of the policy, and the time it sees (epoch milliseconds). */
+interface Question {
+  readonly input: JsonValue | undefined;
+  readonly time: number;
+}
 
 export async function evaluateCommand(rest: readonly string[], options: EvaluateOptions, io: Io): Promise<number> {
   const [entrypoint = DEFAULT_ENTRYPOINT, file, extra] = rest;
   if (extra !== undefined) throw new UsageError(`unexpected argument ${extra}`);
   const now = options.clock === undefined ? Date.now() : instant(options.clock);
   if (now === null) throw new UsageError(`--clock is not an RFC 3339 time: ${options.clock}`);
-  const host = await openHost(options, io);
+  const repeat = repeatOf(options);
+  const bundle = await openBundle(options, io);
+  const host = new PolicyHost(await PolicyProgram.load(bundle.wasm, BUILTINS, DEFAULT_LIMITS), bundle.dataText);
   if (!host.entrypoints.has(entrypoint)) {
     throw new UsageError(`no entrypoint ${entrypoint}; there are ${[...host.entrypoints.keys()].sort().join(', ')}`);
   }
+  const profile = repeat === 0 ? null : new DocumentProfile(bundle, options.bundle, repeat);
   const lines = options.jsonl !== undefined;
   const input = openInput(options.jsonl ?? file ?? '-', io);
   let failed = false;
@@ -41,11 +56,14 @@ export async function evaluateCommand(rest: readonly string[], options: Evaluate
   for await (const document of lines ? linesOf(input) : wholeOf(input)) {
     number++;
     if (lines && document.toString().trim() === '') continue;
-    const outcome = evaluate(host, entrypoint, document, now);
+    const question = questionOf(document, now);
+    const outcome = 'code' in question ? question : evaluate(host, entrypoint, question);
+    if (!('code' in question)) profile?.add(entrypoint, question.input, question.time);
     failed ||= 'code' in outcome;
     const error = 'value' in outcome ? null : { ...(lines ? { line: number } : {}), error: outcome };
     line(io, JSON.stringify('value' in outcome ? outcome.value : error));
   }
+  profile?.print(options.json === true, io);
   return failed ? EXIT.failed : EXIT.ok;
 }
 
@@ -53,19 +71,18 @@ async function* wholeOf(input: Readable): AsyncGenerator<Buffer> {
   yield await readAll(input);
 }
 
-async function openHost({ bundle, data }: EvaluateOptions, io: Io): Promise<PolicyHost> {
+async function openBundle({ bundle, data }: EvaluateOptions, io: Io): Promise<Bundle> {
   const dataFile = data === undefined ? null : resolve(io.cwd, data);
   for (const path of [bundle, dataFile]) {
     if (path !== null) requireReadable(path, path === bundle ? 'any' : 'file');
   }
-  const loaded = await loadBundle({ bundleDir: bundle, dataFile }).catch((error: unknown) => {
+  return loadBundle({ bundleDir: bundle, dataFile }).catch((error: unknown) => {
     throw new CommandError(error instanceof Error ? error.message : String(error));
   });
-  return new PolicyHost(await PolicyProgram.load(loaded.wasm, BUILTINS, DEFAULT_LIMITS), loaded.dataText);
 }
 
 /** A bare document, or one wrapped as `{"input": …}` with an optional `clock`. */
-function evaluate(host: PolicyHost, entrypoint: string, text: Buffer, now: number): Evaluation {
+function questionOf(text: Buffer, now: number): Question | Fault {
   let document: JsonValue;
   try {
     document = parseStrict(text);
@@ -75,7 +92,11 @@ function evaluate(host: PolicyHost, entrypoint: string, text: Buffer, now: numbe
   const wrapped = isJsonObject(document) && 'input' in document ? document : null;
   const time = typeof wrapped?.clock === 'string' ? instant(wrapped.clock) : now;
   if (time === null) return { code: 'INVALID_REQUEST', message: 'clock is not an RFC 3339 time' };
-  const outcome = host.evaluate(entrypoint, wrapped === null ? document : wrapped.input, time);
+  return { input: wrapped === null ? document : wrapped.input, time };
+}
+
+function evaluate(host: PolicyHost, entrypoint: string, { input, time }: Question): Evaluation {
+  const outcome = host.evaluate(entrypoint, input, time);
   switch (outcome.kind) {
     case 'value':
       return { value: outcome.value };

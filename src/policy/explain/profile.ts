@@ -86,7 +86,7 @@ export class Profiler {
   }
 
   /** Evaluates once to count and up to `repeat` times against the clock. Throws PlanFault, and then counts nothing. */
-  add(entrypoint: string, input: Rego, now: number, repeat: number): void {
+  add(entrypoint: string, input: Rego | undefined, now: number, repeat: number): void {
     const run = (tracer: CountingTracer | TimingTracer): number =>
       interpret(this.#plan, entrypoint, input, this.#data, now, tracer, this.#until - performance.now()).steps;
     // What cannot be evaluated to its end must not leave half of its counts behind.

@@ -75,6 +75,27 @@ test('POST /policy/explain looks a decision up in the decision log', async () =>
   }
 });
 
+test('POST /policy/explain measures rules and lines where it is asked to, within its bounds', async () => {
+  const input = policyInput({ role: 'none' });
+  const plain = await ask({ input });
+  expect(plain.body).not.toHaveProperty('profile');
+  expect(plain.body).not.toHaveProperty('coverage');
+  const { status, body, actions } = await ask({ input, profile: true, repeat: 2, coverage: true });
+  expect(status).toBe(200);
+  expect(body).toMatchObject({ ...plain.body, profile: { timed_in: 'plan-interpreter', inputs: 1, repeats: 2 } });
+  expect((body.coverage as { files: { file: string }[] }).files.map(({ file }) => file)).toContain('main.rego');
+  expect(actions).toMatchObject([{ operation: 'policy:explain', outcome: 'allowed' }]);
+
+  const [line = ''] = (await readFile(join(scratch, 'decisions.jsonl'), 'utf8')).split('\n');
+  const { req_id } = JSON.parse(line) as { req_id: string };
+  const covered = await ask({ request_id: req_id, coverage: true });
+  expect(covered).toMatchObject({ status: 200, body: { coverage: { files_left_out: 0 } } });
+  expect(covered.body).not.toHaveProperty('profile');
+  for (const wrong of [{ repeat: 0 }, { repeat: 101 }, { repeat: 1.5 }, { profile: 'yes' }, { coverage: 1 }]) {
+    expect((await ask({ input, profile: true, ...wrong })).status).toBe(422);
+  }
+});
+
 test('POST /policy/explain refuses what it cannot answer truly', async () => {
   const [line = ''] = (await readFile(join(scratch, 'decisions.jsonl'), 'utf8')).split('\n');
   const { decision_id } = JSON.parse(line) as { decision_id: string };

@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -246,6 +246,41 @@ describe('the profile of the shipped policies', () => {
     },
     30_000,
   );
+});
+
+test('the form of a profile and of coverage is the documented one', async () => {
+  const page = await readFile(fileURLToPath(new URL('../../../../docs/policy-operations.md', import.meta.url)), 'utf8');
+  const block = /```json\n("profile": .*?)```/s.exec(page)?.[1] ?? '';
+  const bundle = await loadBundle({ bundleDir: policies, dataFile: null });
+  const input = policyInput() as unknown as JsonObject;
+  const { profile, coverage } = explain(bundle, policies, { entrypoint, input, now: NOON, repeat: 1, coverage: true });
+  /** Names of members, at any depth, with the kinds of what they hold; of lists those of the first member. */
+  const form = (value: JsonValue): JsonValue => {
+    if (Array.isArray(value)) return value.slice(0, 1).map((one) => form(one as JsonValue));
+    if (typeof value !== 'object' || value === null) return typeof value;
+    return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, form(one as JsonValue)]));
+  };
+  const rules = profile?.rules.filter(({ at }) => at !== null);
+  const files = coverage?.files.filter(({ file }) => file === 'gateway.rego');
+  const actual = { profile: { ...profile, rules }, coverage: { ...coverage, files } } as unknown as JsonValue;
+  expect(form(actual)).toEqual(form(JSON.parse(`{${block}}`) as JsonValue));
+});
+
+test('portcullis policy eval --profile sums over its documents on standard error, beside the values', async () => {
+  const documents = [policyInput(), { input: policyInput({ role: 'none' }), clock: '2025-01-15T10:30:00Z' }];
+  const text = `${documents.map((one) => JSON.stringify(one)).join('\n')}\nnot json\n`;
+  await writeFile(join(scratch, 'documents.jsonl'), text);
+  const run = async (...flags: string[]) => {
+    const { io, written } = fakeIo({ cwd: scratch });
+    const argv = ['eval', '--jsonl', 'documents.jsonl', '--bundle', policies, ...flags];
+    return { code: await policyCommand(argv, io), ...written };
+  };
+  const plain = await run('--clock', '2025-01-15T10:30:00Z');
+  const profiled = await run('--clock', '2025-01-15T10:30:00Z', '--profile', '--repeat', '1', '--json');
+  expect(plain.err).toBe('');
+  expect(profiled).toMatchObject({ code: plain.code, out: plain.out });
+  expect(JSON.parse(profiled.err)).toMatchObject({ not_profiled: 0, profile: { inputs: 2, repeats: 1 } });
+  expect((await run('--profile')).err).toMatch(/over 2 inputs\ntimes: median of 25 runs/);
 });
 
 describe('portcullis policy replay --profile', () => {
