@@ -1,9 +1,11 @@
 /** `portcullis config check|print|schema`. Source: contracts 5, acceptance X-07, X-08. */
 import { configJsonSchema } from '../config/json-schema.ts';
 import { configYaml, redactConfig } from '../config/print.ts';
+import { problem } from '../config/problem.ts';
 import { IDENTITY_SCHEMA } from '../modules.ts';
 import { configFile, readConfigFile, requireConfig } from './config-file.ts';
 import { EXIT, type Io, line, UsageError } from './io.ts';
+import { boundToNothing } from './policy-routes.ts';
 import { readArguments, USUAL_OPTIONS } from './usual-options.ts';
 
 export const CONFIG_HELP = `Usage: portcullis config check [-c FILE] [--json]
@@ -19,8 +21,12 @@ schema   prints the JSON Schema, for editors
 `;
 
 async function check(file: string, json: boolean, io: Io): Promise<number> {
-  const { config, problems, warnings } = await readConfigFile(file, io);
-  const found = [...problems, ...warnings];
+  const { config, problems, warnings, baseDir } = await readConfigFile(file, io);
+  const bound = config === null ? [] : await boundToNothing(config, baseDir);
+  const aside = bound.map((text) =>
+    problem('warning', ['policy', 'bundle'], text, { source: file, line: 0, column: 0 }),
+  );
+  const found = [...problems, ...warnings, ...aside];
   if (json) line(io, JSON.stringify({ ok: config !== null, file, problems: found }));
   else {
     for (const { text } of found) line(io, text);

@@ -2,11 +2,13 @@
 import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import { delimiter, dirname, join, resolve } from 'node:path';
 import { bundlePath, signingRules } from '../composition/policy-sources.ts';
+import { bindableRoutes } from '../composition/routes.ts';
 import type { LoadResult } from '../config/load.ts';
 import { suggestion } from '../config/problem.ts';
 import type { Config } from '../config/schema.ts';
 import { SERVER_TYPES } from '../core/call.ts';
 import { isJsonObject, type JsonObject } from '../core/json.ts';
+import { bindRoutes, claimsOnNothing, nothingText, type RouteClaim } from '../policy/bindings.ts';
 import { loadBundle, staleSources } from '../policy/bundle.ts';
 import { PolicyLoadError } from '../policy/wasm/program.ts';
 import { databaseFile } from '../stores/database.ts';
@@ -110,6 +112,7 @@ async function* policies(config: Config, baseDir: string, canCompile: boolean): 
     const stale = info.isDirectory() ? await staleSources(bundle, loaded) : [];
     yield stale.length === 0 ? ok('policy.bundle', bundle) : uncompiled(stale, canCompile);
     yield* regions(config, loaded.data);
+    yield* boundRoutes(config, loaded.claims);
   } catch (fault) {
     if (!(fault instanceof PolicyLoadError)) throw fault;
     yield broken('policy.bundle', fault.message);
@@ -124,6 +127,15 @@ function uncompiled(stale: readonly string[], canCompile: boolean): Finding {
   return canCompile
     ? advice('policy.bundle', `${newer}: each start compiles it again; "portcullis policy build" ends that`)
     : broken('policy.bundle', `${newer}, and nothing here can compile it: every request would be refused`);
+}
+
+/** What the policy itself says of routes: where it decides by what, and what leads nowhere. */
+function* boundRoutes(config: Config, claims: readonly RouteClaim[]): Generator<Finding> {
+  const routes = bindableRoutes(config);
+  for (const { route, entrypoint, from } of bindRoutes(routes, claims, config.policy.entrypoint)) {
+    if (from === 'bundle') yield ok('routes', `the policy binds ${route} to ${entrypoint}`);
+  }
+  for (const claim of claimsOnNothing(routes, claims)) yield advice('routes', nothingText(claim));
 }
 
 /** A list of regions admits nobody while no network belongs to one. */

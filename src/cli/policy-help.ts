@@ -28,9 +28,10 @@ RS256 unless named, for verify as well)`,
     exits: '0 it would be taken, 1 it would be refused',
   },
   check: {
-    usage: ['[DIR] [--json]'],
+    usage: ['[DIR] [-c FILE] [--json]'],
     text: `compiles without writing, against the schema of the input, and says
-what is fragile: file:line:column, severity, code, what to do`,
+what is fragile: file:line:column, severity, code, what to do; with the
+configuration that uses it (or -c), which entrypoint decides on each route`,
     exits: '0 no errors (there may be warnings), 1 errors, or there is no compiler',
   },
   test: {

@@ -3,6 +3,7 @@ import { isJsonObject, type JsonObject, type JsonValue } from '../core/json.ts';
 import { type AdminAnswer, adminOf, callAdmin } from './gateway-address.ts';
 import type { Io } from './io.ts';
 import { EXIT, line } from './io.ts';
+import { routeLines } from './policy-routes.ts';
 import { printable } from './printable.ts';
 
 export interface RemoteArguments {
@@ -75,6 +76,7 @@ function* rows(status: JsonObject): Generator<string> {
   if (isJsonObject(status.host)) yield* hostRows(status.host);
   if (isJsonObject(status.decision_log)) yield* logRows(status.decision_log);
   yield* latencyRows(status.latency);
+  for (const one of routeLines(status.routes, status.unknown_routes)) yield row('route', one);
   const entrypoints = texts(status.entrypoints);
   if (entrypoints.length > 0) yield row('entrypoints', entrypoints.join(', '));
 }

@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { suggestion } from '../config/problem.ts';
+import type { JsonValue } from '../core/json.ts';
 import { loadBundle } from '../policy/bundle.ts';
 import type { CompileProblem, CompileResult } from '../policy/compiler.ts';
 import { compile, runOpaTests, sourceNames } from '../policy/compiler.ts';
@@ -16,6 +17,7 @@ import { evaluateCommand } from './policy-eval.ts';
 import { POLICY_VERBS, policyHelp } from './policy-help.ts';
 import { remoteCommand, rollbackCommand } from './policy-remote.ts';
 import { replayCommand } from './policy-replay.ts';
+import { routeLines, routesReport } from './policy-routes.ts';
 import { shadowCommand } from './policy-shadow.ts';
 import { readArguments, USUAL_OPTIONS } from './usual-options.ts';
 
@@ -67,7 +69,7 @@ export async function policyCommand(argv: readonly string[], io: Io): Promise<nu
     case 'rollback':
       return rollbackCommand(values, io);
     case 'check':
-      return check(folder(rest, io), values.json === true, io);
+      return check(folder(rest, io), values, io);
     case 'test':
       return test(folder(rest, io), values, io);
     case 'eval':
@@ -140,7 +142,8 @@ function report(result: CompileResult, json: boolean, io: Io, active: string | n
 const findingText = ({ file, line: row, column, severity, code, message }: LintFinding) =>
   `${file}:${row}:${column}: ${severity} ${code}: ${message}`;
 
-async function check(dir: string, json: boolean, io: Io): Promise<number> {
+async function check(dir: string, values: PolicyArguments['values'], io: Io): Promise<number> {
+  const json = values.json === true;
   const env = io.env as NodeJS.ProcessEnv;
   const findings = await lint(dir, await requireRules(dir), env);
   if ('message' in findings) throw new CommandError(findings.message);
@@ -149,10 +152,20 @@ async function check(dir: string, json: boolean, io: Io): Promise<number> {
     else for (const one of findings) io.err(`${findingText(one)}\n`);
     return EXIT.failed;
   }
-  if (!json) for (const one of findings) io.err(`${findingText(one)}\n`);
   const result = await compile(dir, { env });
+  const routes =
+    result.kind === 'compiled' ? await routesReport(dir, result.manifest.bindings ?? [], values.config, io) : null;
+  const all = [...findings, ...(routes?.findings ?? [])];
+  if (!json) {
+    for (const one of all) io.err(`${findingText(one)}\n`);
+    if (routes !== null) for (const text of routeLines(routes.routes as unknown as JsonValue, [])) line(io, text);
+  }
   if (result.kind !== 'compiled' || !json) return report(result, json, io);
-  line(io, JSON.stringify({ ok: true, out: null, bytes: result.wasm.length, findings, ...result.manifest }));
+  const bound = routes === null ? {} : { routes: routes.routes };
+  line(
+    io,
+    JSON.stringify({ ok: true, out: null, bytes: result.wasm.length, findings: all, ...bound, ...result.manifest }),
+  );
   return EXIT.ok;
 }
 

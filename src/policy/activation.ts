@@ -1,5 +1,5 @@
 /** Makes a bundle ready to decide: compile if its sources changed, check, try out, warm up. Source: policy-engine 7. */
-import { existsSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { access, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -105,8 +105,9 @@ export async function activateBundle(bundle: Bundle, options: ActivationOptions)
 /** The bundle as it lies there, or freshly compiled when its sources have changed since. Throws PolicyLoadError. */
 export async function currentBundle(options: ActivationOptions): Promise<Bundle> {
   const bundle = await loadBundle(options, options.signing ?? null).catch((fault: unknown) => {
-    // Sources without a compiled bundle: a first start.
-    if (options.compile === undefined || !(fault instanceof PolicyLoadError) || !existsSync(options.bundleDir))
+    // Sources without a compiled bundle: a first start. An archive has none, and its fault is what there is to say.
+    const place = statSync(options.bundleDir, { throwIfNoEntry: false });
+    if (options.compile === undefined || !(fault instanceof PolicyLoadError) || place?.isDirectory() !== true)
       throw fault;
     return null;
   });

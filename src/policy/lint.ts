@@ -14,7 +14,8 @@ export type LintCode =
   | 'unknown-input-field'
   | 'not-equal-on-optional'
   | 'missing-default'
-  | 'rules-should-be-data';
+  | 'rules-should-be-data'
+  | 'unknown-route';
 
 /** One finding; line and column count from 1. Errors are what makes a policy wrong, warnings what makes it fragile. */
 export interface LintFinding {

@@ -3,8 +3,10 @@ import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { main } from '../../src/cli/cli.ts';
 import { readContents } from '../../src/policy/bundle-contents.ts';
-import { makeBundle } from '../../src/policy/bundle-writer.ts';
+import { openBundle } from '../../src/policy/bundle-open.ts';
+import { makeBundle, writeArchive } from '../../src/policy/bundle-writer.ts';
 import { compile } from '../../src/policy/compiler.ts';
 import { findOpa, run } from '../../src/policy/opa-command.ts';
 import { ADMIN_TOKEN, type PartialConfig, startGateway, type TestGateway } from '../helpers/gateway.ts';
@@ -13,6 +15,7 @@ import { connectModern } from '../helpers/gateway-mcp.ts';
 import { NO_COMPILER } from '../helpers/policy-dir.ts';
 import { temporaryDirectory } from '../helpers/processes.ts';
 import { type Service, startService } from '../helpers/upstreams.ts';
+import { fakeIo } from '../unit/cli/fake-io.ts';
 
 if (NO_COMPILER !== null) console.warn(`bound routes are not tested: ${NO_COMPILER}`);
 
@@ -60,10 +63,19 @@ async function policy(name: string, version: number, files: Readonly<Record<stri
 
 async function archive(dir: string, file: string): Promise<string> {
   const manifest = JSON.parse(await readFile(join(dir, 'bundle/manifest.json'), 'utf8'));
-  const bytes = await makeBundle({ dir, compiled: join(dir, 'bundle'), manifest, revision: file, signing: null });
+  const bytes = await makeBundle({
+    dir,
+    compiled: join(dir, 'bundle'),
+    manifest,
+    revision: file,
+    signing: null,
+    sequence: undefined,
+  });
   await writeFile(join(directory.path, file), bytes);
   return join(directory.path, file);
 }
+
+const wants = (...routes: readonly string[]) => ({ custom: { portcullis: { routes } } });
 
 const TOOLS = [
   { name: 'pay', inputSchema: { type: 'object' } },
@@ -197,6 +209,9 @@ describe.skipIf(NO_COMPILER !== null)('routes bound by metadata', () => {
   test('change with their policy at one blow, cached or not, and back with a rollback', async () => {
     const archives = [await archive(first, 'first.tar.gz'), await archive(swapped, 'swapped.tar.gz')];
     const bundle = join(directory.path, 'served.tar.gz');
+    const contradicting = new Map(await openBundle(await readFile(archives[1] ?? ''), null));
+    const modules = [{ entrypoint: 'finance/decision', module: '/policy.wasm', annotations: [wants('/a')] }];
+    contradicting.set('.manifest', Buffer.from(JSON.stringify({ revision: 'bad', roots: [''], wasm: modules })));
     const serve = async (at: number) => {
       await writeFile(`${bundle}.next`, await readFile(archives[at] ?? ''));
       await rename(`${bundle}.next`, bundle);
@@ -212,7 +227,7 @@ describe.skipIf(NO_COMPILER !== null)('routes bound by metadata', () => {
     const asking = [...seen].map(async ([path, reasons]) => {
       while (going) reasons.add(reason(await call(`${gateway.url}${path}`, { key })));
     });
-    for (let i = 1; i <= 6; i++) {
+    for (let i = 1; i <= 4; i++) {
       await serve(i % 2);
       expect((await call(`${gateway.admin}/policy/reload`, { method: 'POST', headers: admin })).body).toMatchObject({
         last_error: null,
@@ -223,6 +238,11 @@ describe.skipIf(NO_COMPILER !== null)('routes bound by metadata', () => {
     expect([...(seen.get('/a') ?? [])].sort()).toEqual(['finance 1', 'people 2']);
     expect([...(seen.get('/b') ?? [])].sort()).toEqual(['finance 2', 'people 1']);
     const now = async () => reason(await call(`${gateway.url}/a`, { key }));
+    await writeFile(bundle, writeArchive(contradicting));
+    const refused = await call(`${gateway.admin}/policy/reload`, { method: 'POST', headers: admin });
+    expect(refused.body).toMatchObject({
+      last_error: expect.stringContaining('/a to people/decision (people.rego:8)'),
+    });
     expect(await now()).toBe('finance 1');
     await call(`${gateway.admin}/policy/rollback`, { method: 'POST', headers: admin });
     expect(await now()).toBe('people 2');
@@ -245,6 +265,40 @@ describe.skipIf(NO_COMPILER !== null)('routes bound by metadata', () => {
       ]),
     );
     expect(recent.map(({ kind }) => kind)).not.toContain('deny_to_allow');
+  });
+
+  test('are told by the commands, with those that are not there', async () => {
+    const yaml = join(directory.path, 'portcullis.yaml');
+    await writeFile(yaml, JSON.stringify({ version: 1, identity: { keys: { kind: 'api-key' } }, ...config(first) }));
+    const command = async (...argv: readonly string[]) => {
+      const env = {
+        OPA_BIN: process.env.OPA_BIN ?? '',
+        PATH: process.env.PATH ?? '',
+        PORTCULLIS_ADMIN_TOKEN: ADMIN_TOKEN,
+      };
+      const { io, written } = fakeIo({ cwd: directory.path, env });
+      return { code: await main(argv, io), out: written.out + written.err };
+    };
+    const nowhere = 'the policy binds /nowhere to people/decision';
+    for (const argv of [
+      ['policy', 'check', 'first'],
+      ['policy', 'check', 'first', '-c', yaml],
+    ]) {
+      const checked = await command(...argv);
+      expect(checked).toMatchObject({ code: 0 });
+      expect(checked.out).toContain(`people.rego:8:1: warning unknown-route: ${nowhere}`);
+      expect(checked.out).toContain('/a: finance/decision, as the policy says\n');
+      expect(checked.out).toContain('/own: people/decision, as the configuration says\n');
+      expect(checked.out).toContain('all others: portcullis/main/decision\n');
+    }
+    expect((await command('config', 'check')).out).toContain(`warning: policy.bundle: ${nowhere} (people.rego:8)`);
+    const doctor = (await command('doctor')).out;
+    expect(doctor).toContain(`advice  routes: ${nowhere}`);
+    expect(doctor).toContain('ok      routes: the policy binds /a to finance/decision');
+    await using gateway = await startGateway(config(first));
+    const status = await command('policy', 'status', '--url', gateway.admin);
+    expect(status.out).toContain('route         /b/deep: people/decision, as the policy says\n');
+    expect(status.out).toContain('/nowhere: people/decision (people.rego:8), but the configuration has no such route');
   });
 
   test('are told with file and line when metadata is wrong', async () => {
