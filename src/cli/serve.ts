@@ -2,6 +2,8 @@
 import { dirname } from 'node:path';
 import type { FileWatcher } from '../config/watch.ts';
 import { watchFiles } from '../config/watch.ts';
+import { reasonOf } from '../core/reason.ts';
+import { scrubText } from '../core/redaction.ts';
 import type { Gateway } from '../gateway.ts';
 import { createGateway, ListenError } from '../gateway.ts';
 import { configFile, requireConfig } from './config-file.ts';
@@ -42,6 +44,8 @@ export async function runGateway(
   const gateway = await createGateway(first.config, {
     baseDir: dirname(file),
     onReloadRequest: () => reloads.run(),
+  }).catch((error: unknown) => {
+    throw isSentence(error) ? new CommandError(scrubText(reasonOf(error))) : error;
   });
   const onHangup = () => void reloads.run().catch(told);
   process.on('SIGHUP', onHangup);
@@ -58,6 +62,11 @@ export async function runGateway(
     await gateway.close();
   }
   return EXIT.ok;
+}
+
+/** A setup that cannot be used is told in words by whoever found out; errors of other classes, and of files, are no such words. */
+function isSentence(error: unknown): error is Error {
+  return error instanceof Error && error.constructor === Error && !('code' in error);
 }
 
 /** The log has said why a reload was refused, and nobody waits for it. */

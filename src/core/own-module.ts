@@ -7,6 +7,7 @@ import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { z } from 'zod';
 import type { Module, ModuleEnv } from './module.ts';
+import { reasonOf } from './reason.ts';
 
 /** How a configuration names such a file; spread into the section it belongs to. */
 export const OWN_MODULE = {
@@ -32,9 +33,20 @@ export interface OwnModule {
 export async function loadOwn(config: OwnModule, env: ModuleEnv, place: string): Promise<unknown> {
   const file = resolve(env.baseDir, config.module);
   if (!existsSync(file)) throw new Error(`${place}.module: there is no file ${file}`);
-  const exported = pick((await import(pathToFileURL(file).href)) as Record<string, unknown>, config.class, file);
   const { name, clock, logger, mode, baseDir } = env;
-  return make(exported, config.options, { name, clock, logger, mode, baseDir }, { file, place });
+  const exports = await told(file, () => import(pathToFileURL(file).href) as Promise<Record<string, unknown>>);
+  const exported = pick(exports, config.class, file);
+  return told(file, () => make(exported, config.options, { name, clock, logger, mode, baseDir }, { file, place }));
+}
+
+/** With the file's name before what its own code throws. */
+async function told<T>(file: string, run: () => Promise<T>): Promise<T> {
+  try {
+    return await run();
+  } catch (error) {
+    const why = reasonOf(error);
+    throw new Error(why.includes(file) ? why : `${file}: ${why}`, { cause: error });
+  }
 }
 
 /** Throws unless what the file made has each of these methods. */
