@@ -41,10 +41,14 @@ they do not reach`,
     exits: '0 all passed, 1 one failed, there are none, or less than --threshold is covered',
   },
   eval: {
-    usage: ['[ENTRYPOINT] [FILE] [--jsonl FILE] [--data FILE] [--bundle DIR] [--clock TIME]'],
+    usage: [
+      '[ENTRYPOINT] [FILE] [--jsonl FILE] [--data FILE] [--bundle DIR] [--clock TIME]',
+      '           [--profile [--repeat N] [--json]]',
+    ],
     text: `evaluates ENTRYPOINT (default: portcullis/main/decision) on the JSON
 of FILE or standard input: a document or {"input": …, "clock": "…"};
---jsonl takes one per line; --clock (RFC 3339) sets the time`,
+--jsonl takes one per line; --clock (RFC 3339) sets the time; --profile
+says on standard error which rules cost what over all documents`,
     exits: '0 there is a value, also when it is a deny, 1 there is none',
   },
   bench: {
@@ -55,9 +59,8 @@ FILE or a tool call of its own`,
   },
   replay: {
     usage: [
-      'LOG [--bundle DIR|FILE] [--data FILE] [--sample N] [--jobs N] [--json]',
-      '       portcullis policy replay LOG --profile [--repeat N] [--bundle DIR|FILE] [--data FILE]',
-      '           [--sample N] [--json]',
+      'LOG [--bundle DIR|FILE] [--data FILE] [--sample N]',
+      '           [--jobs N | --profile [--repeat N]] [--json]',
     ],
     text: `decides what is in a decision log (JSON lines, or OPA's JSON arrays,
 plain or gzip) again with the policy of --bundle, each event at its
