@@ -67,7 +67,11 @@ export class ToolScopes {
 
   /** Lists show what a caller may get at by asking for more: only calls are refused. */
   #neededBy({ action, server, tool }: Call): readonly string[] {
-    if (action !== 'gateway:tool:invoke' || server === null || tool === null) return NONE;
+    return action !== 'gateway:tool:invoke' || server === null || tool === null ? NONE : this.neededFor(server, tool);
+  }
+
+  /** The scopes that calls of a tool need. */
+  neededFor(server: string, tool: string): readonly string[] {
     const rules = this.#byServer.get(server);
     if (rules === undefined) return NONE;
     // Servers may be less particular about names than this one.

@@ -66,7 +66,10 @@ function start(more: PartialConfig = {}): Promise<TestGateway> {
         orders: {
           ...{ type: 'sql', dialect: 'sqlite', url: orders.url, environment: 'staging' },
           tools: {
-            update_order_status: { requires_hitl: true, cost: 'high', data_sensitivity: 'confidential' },
+            update_order_status: {
+              ...{ requires_hitl: true, cost: 'high', data_sensitivity: 'confidential' },
+              scopes: ['orders:write'],
+            },
             nothing_like_it: { sensitivity: 'low', type: 'query' },
           },
         },
@@ -316,11 +319,12 @@ test('a tool of a list says what the operator said of it, and where a token for 
     expect(byName.get('update_order_status')).toMatchObject({
       tool_id: 'orders-update_order_status',
       governance: { requires_hitl: true, cost: 'high', data_sensitivity: 'confidential' },
-      auth: { auth_type: 'oauth2', auth_server: ISSUER, scopes: ['orders'] },
+      auth: { auth_type: 'oauth2', auth_server: ISSUER, scopes: ['orders', 'orders:write'] },
     });
     expect(byName.get('execute_query')).toMatchObject({
       tool_id: 'orders-execute_query',
       governance: { requires_hitl: false, cost: null, data_sensitivity: null },
+      auth: { scopes: ['orders'] },
     });
   }
 });

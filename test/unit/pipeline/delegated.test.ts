@@ -40,6 +40,31 @@ describe('a delegated call', () => {
     });
   });
 
+  test('takes from a limit by credential of everyone, whatever each of them has shown', () => {
+    const taken: string[] = [];
+    const counters = {
+      take(key: string) {
+        taken.push(key);
+        return { isAllowed: true, remaining: 1, fullInMs: 1, retryInMs: 0 };
+      },
+    };
+    const rule = { name: 'c', bucket: { limit: 5, windowMs: 1000 }, per: 'credential', roles: [], routes: [] } as const;
+    const limits = createLimits([{ ...rule, types: [], methods: [] }], counters as unknown as Counters);
+    const received = { receivedAt: 0, peer: { address: '192.0.2.1' }, outgoing: { setHeader: () => undefined } };
+    const take = (principal: Principal) => {
+      taken.length = 0;
+      void limits.take({ received, route: { match: '/' }, principal } as unknown as Authenticated);
+      return [...taken];
+    };
+    expect(take(person('boss'))).toEqual(['c::keys:key-boss']);
+    expect(take(person('boss', null))).toEqual(['c::["acme","boss"]']);
+    expect(take(lent)).toEqual(['bot', 'boss', 'middle'].map((who) => `c::keys:key-${who}`));
+    // Where one has shown no key, the names of all pay besides the keys of the others.
+    const actor = { id: 'bot', type: 'service', actor: null } as const;
+    const mixed = joinParties([person('boss'), person('bot', null)], { token_id: 'd', expires_at: END, actor });
+    expect(take(mixed)).toEqual(['c::keys:key-boss', 'c::["acme","boss"]', 'c::["acme","bot"]']);
+  });
+
   test('takes from the limits of every role and type that takes part', () => {
     const taken: string[] = [];
     const counters = {

@@ -115,11 +115,7 @@ describe('POST /tools/invoke', () => {
       success: false,
       error: { code: 'TOOL_ERROR', message: 'it broke' },
     });
-    expect((await run(invoke({ ...echo, tool_name: 'nothing' }))).body).toMatchObject({
-      success: false,
-      result: null,
-      error: { code: -32602 },
-    });
+    expect(await codeOf(invoke({ ...echo, tool_name: 'nothing' }))).toBe('TOOL_NOT_FOUND');
   });
 
   test('does not believe a gateway_metadata that the caller sends', async () => {
