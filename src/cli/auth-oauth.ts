@@ -1,7 +1,6 @@
 /** `portcullis auth login` at an authorization server, with a browser here or on another device. Source: RFC 8252, RFC 8628. */
 import { spawn } from 'node:child_process';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Config } from '../config/schema.ts';
 import { beginDeviceLogin } from '../identity/oauth/device-login.ts';
 import { openLoopback } from '../identity/oauth/loopback.ts';
 import {
@@ -12,7 +11,7 @@ import {
   registerClient,
 } from '../identity/oauth/native-client.ts';
 import { discoverResource } from '../identity/oauth/resource-discovery.ts';
-import { configFile, requireConfig } from './config-file.ts';
+import { configFile, namedProvider, requireConfig } from './config-file.ts';
 import { findGateway } from './gateway-address.ts';
 import { CommandError, EXIT, type Io, line, UsageError } from './io.ts';
 import { asCommandError, keptOf, loginName } from './kept-login.ts';
@@ -102,10 +101,7 @@ async function planOf(options: OAuthLoginOptions, io: Io): Promise<Plan> {
 
 async function planOfProvider(name: string, options: OAuthLoginOptions, io: Io): Promise<Plan> {
   const { config } = await requireConfig(configFile(options.config, io), io);
-  const provider: Config['identity'][string] | undefined = Object.hasOwn(config.identity, name)
-    ? config.identity[name]
-    : undefined;
-  if (provider === undefined) throw new UsageError(`the configuration has no provider "${name}"`);
+  const provider = namedProvider(config, name);
   const { issuer, client_id, client_secret, private_key, audience } = provider as unknown as Record<string, unknown>;
   if (typeof issuer !== 'string')
     throw new UsageError(`the provider "${name}" (${provider.kind}) is no login in a browser`);
@@ -147,10 +143,11 @@ async function byBrowser(plan: Plan, options: OAuthLoginOptions, io: Io): Promis
   const scope = scopeOf(plan, configuration.serverMetadata().scopes_supported);
   const { resource, assumePkce } = plan;
   const login = await beginCodeLogin(configuration, { scope, resource, redirectUri, assumePkce }, clock);
+  const landed = loopback.landing(login.state);
   io.err(`Log in at ${plan.issuer} with a browser on this machine:\n\n  ${printable(login.url)}\n\n`);
   if (options['no-browser'] !== true) openBrowser(login.url, io);
   const patience = AbortSignal.any([io.signal, AbortSignal.timeout(PATIENCE_MS)]);
-  const landing = await Promise.race([loopback.landing, aborted(patience)]);
+  const landing = await Promise.race([landed, aborted(patience)]);
   try {
     const granted = await login.finish(landing.url);
     await landing.reply(true);

@@ -1,7 +1,8 @@
 /**
  * Where a browser comes back to a program: a listener on 127.0.0.1 with a port of the system's choice that takes one
- * answer and is gone. Source: RFC 8252 7.3 and 8.3, RFC 9700 4.
+ * answer to what was asked and is gone. Source: RFC 8252 7.3 and 8.3, RFC 9700 4.
  */
+import { hash, timingSafeEqual } from 'node:crypto';
 import { createServer, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 
@@ -14,8 +15,11 @@ export interface Landing {
 
 export interface Loopback extends AsyncDisposable {
   readonly redirectUri: string;
-  /** The first request to the redirect URI, whatever it carries: what follows it is refused. */
-  readonly landing: Promise<Landing>;
+  /**
+   * The first request to the redirect URI that carries the state of this login: what follows it is refused. Others on this
+   * machine may come first; who does not know the state neither ends the login nor has it wait for less.
+   */
+  landing(state: string): Promise<Landing>;
 }
 
 const PATH = '/callback';
@@ -42,10 +46,20 @@ function end(response: ServerResponse, status: number, body: string): Promise<vo
   });
 }
 
+/** Once, and this very one: of two nobody knows which counts. */
+function hasState(url: URL, state: string): boolean {
+  const [given, ...more] = url.searchParams.getAll('state');
+  return more.length === 0 && given !== undefined && timingSafeEqual(digest(given), digest(state));
+}
+
+const digest = (text: string): Buffer => hash('sha256', text, 'buffer');
+
 /** Rejects when the port cannot be had. */
 export async function openLoopback(): Promise<Loopback> {
   const { promise, resolve } = Promise.withResolvers<Landing>();
   let isTaken = false;
+  /** Null: no browser was sent away yet. */
+  let expected: string | null = null;
   let origin = '';
   const server = createServer((request, response) => {
     const url = URL.parse(request.url ?? '', origin);
@@ -54,6 +68,7 @@ export async function openLoopback(): Promise<Loopback> {
     if (url === null || !isOurs) return void end(response, 400, BAD);
     if (url.pathname !== PATH) return void end(response, 404, BAD);
     if (request.method !== 'GET') return void end(response, 405, BAD);
+    if (expected === null || !hasState(url, expected)) return void end(response, 400, BAD);
     if (isTaken) return void end(response, 410, BAD);
     isTaken = true;
     resolve({ url, reply: (isGood) => end(response, isGood ? 200 : 400, isGood ? GOOD : BAD) });
@@ -62,7 +77,10 @@ export async function openLoopback(): Promise<Loopback> {
   origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
   return {
     redirectUri: `${origin}${PATH}`,
-    landing: promise,
+    landing(state) {
+      expected = state;
+      return promise;
+    },
     async [Symbol.asyncDispose]() {
       server.closeAllConnections();
       await new Promise((done) => server.close(done));

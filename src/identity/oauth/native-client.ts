@@ -125,6 +125,8 @@ export async function registerClient(issuer: string, redirectUri: string, clock:
 /** A login that was begun: where to send the browser, and what turns its way back into tokens. */
 export interface CodeLogin {
   readonly url: string;
+  /** Comes back with the browser, and nobody else knows it (RFC 6749 10.12). */
+  readonly state: string;
   /** @param callback the address the browser came back to. Throws LoginFault. */
   finish(callback: URL): Promise<GrantedTokens>;
 }
@@ -154,6 +156,7 @@ export async function beginCodeLogin(
   });
   return {
     url: url.href,
+    state,
     async finish(callback) {
       try {
         const checks = words.includes('openid') ? { expectedNonce: nonce, idTokenExpected: true } : {};
