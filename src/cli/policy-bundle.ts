@@ -4,7 +4,7 @@ import { resolve } from 'node:path';
 import { Secret } from '../core/secret.ts';
 import { readContents } from '../policy/bundle-contents.ts';
 import type { BundleManifest } from '../policy/bundle-format.ts';
-import type { SigningRules } from '../policy/bundle-signing.ts';
+import type { SigningRules, SignOptions } from '../policy/bundle-signing.ts';
 import { makeBundle } from '../policy/bundle-writer.ts';
 import { ALGORITHMS, type Algorithm, keyProblem } from '../policy/jws.ts';
 import { PolicyLoadError } from '../policy/wasm/program.ts';
@@ -60,17 +60,13 @@ export async function writeBundle(
   values: BundleArguments,
   io: Io,
 ): Promise<string | null> {
-  const { bundle, keyid, scope } = values;
-  const file = values['signing-key'];
+  const { bundle } = values;
   if (bundle === undefined) {
-    if (file !== undefined) throw new UsageError('--signing-key signs a bundle: name it with --bundle FILE');
+    if (values['signing-key'] !== undefined)
+      throw new UsageError('--signing-key signs a bundle: name it with --bundle FILE');
     return null;
   }
-  const algorithm = algorithmOf(values);
-  const key = file === undefined ? null : readKey(file, io);
-  const problem = key === null ? null : keyProblem(algorithm, key.reveal(), 'sign');
-  if (problem !== null) throw new CommandError(`the key ${file} cannot be used: ${problem}${hint(values)}`);
-  const signing = key === null ? null : { key: { algorithm, key }, keyid, scope };
+  const signing = signingOf(values, io);
   const archive = await makeBundle({
     dir,
     compiled,
@@ -80,10 +76,25 @@ export async function writeBundle(
     signing,
   });
   const out = resolve(io.cwd, bundle);
-  // Servers read it while it is written.
-  await writeFile(`${out}.${process.pid}`, archive);
-  await rename(`${out}.${process.pid}`, out);
+  await replaceFile(out, archive);
   return out;
+}
+
+/** As a whole: servers read it while it is written. */
+export async function replaceFile(out: string, bytes: Buffer): Promise<void> {
+  await writeFile(`${out}.${process.pid}`, bytes);
+  await rename(`${out}.${process.pid}`, out);
+}
+
+/** Who signs; null: nobody. Throws CommandError for a key that cannot be used. */
+export function signingOf(values: BundleArguments, io: Io): SignOptions | null {
+  const { keyid, scope, 'signing-key': file } = values;
+  const algorithm = algorithmOf(values);
+  if (file === undefined) return null;
+  const key = readKey(file, io);
+  const problem = keyProblem(algorithm, key.reveal(), 'sign');
+  if (problem !== null) throw new CommandError(`the key ${file} cannot be used: ${problem}${hint(values)}`);
+  return { key: { algorithm, key }, keyid, scope };
 }
 
 /** Whose signature is asked for; null without --key. Throws CommandError for a key that cannot be used. */

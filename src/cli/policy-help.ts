@@ -13,19 +13,29 @@ const NO_GATEWAY = '3 no gateway answers';
 const VERBS: Readonly<Record<string, Verb>> = {
   build: {
     usage: [
-      '[DIR] [--out DIR] [--bundle FILE [--revision NAME]',
+      '[DIR] [--out DIR] [--bundle FILE [--revision NAME] [--sequence N]',
       '           [--signing-key FILE [--signing-alg ALG] [--keyid ID] [--scope SCOPE]]] [--json]',
     ],
     text: `compiles the .rego files of DIR (default: ./policies where there is one,
 else the product's own) to DIR/bundle; --bundle also writes an archive
 for a bundle service, signed with the private key of --signing-key (--signing-alg:
-RS256 unless named, for verify as well)`,
+RS256 unless named, for verify as well); gateways do not go back to a bundle
+with a smaller --sequence (default: the time in milliseconds)`,
     exits: '0 compiled, 1 the policies or the key are at fault, or there is no compiler',
   },
   verify: {
     usage: ['FILE [--key FILE [--signing-alg ALG] [--keyid ID] [--scope SCOPE]] [--json]'],
     text: 'opens a bundle archive as the gateway would, with the public key of --key',
     exits: '0 it would be taken, 1 it would be refused',
+  },
+  delta: {
+    usage: [
+      '--from FILE --to FILE --out FILE [--revision NAME] [--sequence N] [--key FILE]',
+      '           [--signing-key FILE [--signing-alg ALG] [--keyid ID] [--scope SCOPE]] [--json]',
+    ],
+    text: `writes the changes of data from one bundle archive to another as a delta for a
+bundle service; signed bundles are read with the public key of --key`,
+    exits: '0 written, 1 they differ in more than data, or not at all, or a key is at fault',
   },
   check: {
     usage: ['[DIR] [-c FILE] [--json]'],

@@ -13,6 +13,7 @@ import { CommandError, EXIT, line, UsageError } from './io.ts';
 import { benchCommand } from './policy-bench.ts';
 import { verifyCommand, writeBundle } from './policy-bundle.ts';
 import { coverageOf, printCoverage, thresholdOf } from './policy-coverage.ts';
+import { deltaCommand } from './policy-delta.ts';
 import { evaluateCommand } from './policy-eval.ts';
 import { POLICY_VERBS, policyHelp } from './policy-help.ts';
 import { remoteCommand, rollbackCommand } from './policy-remote.ts';
@@ -37,6 +38,9 @@ const OPTIONS = {
   seconds: { type: 'string' },
   url: { type: 'string' },
   revision: { type: 'string' },
+  sequence: { type: 'string' },
+  from: { type: 'string' },
+  to: { type: 'string' },
   'signing-key': { type: 'string' },
   'signing-alg': { type: 'string' },
   keyid: { type: 'string' },
@@ -66,6 +70,8 @@ export async function policyCommand(argv: readonly string[], io: Io): Promise<nu
       return build(folder(rest, io), { values, positionals }, io);
     case 'verify':
       return verifyCommand(rest, values, io);
+    case 'delta':
+      return deltaCommand(rest, values, io);
     case 'rollback':
       return rollbackCommand(values, io);
     case 'check':

@@ -66,6 +66,28 @@ describe.skipIf(skipped)('bundles', () => {
     expect(printed).toMatch(/RS256 needs an RSA key/);
   });
 
+  test('differ by a delta that is written as documented, and only where data alone differ', {
+    timeout: 60_000,
+  }, async () => {
+    const [build = [], delta = [], verify = []] = documented('Change data alone: deltas');
+    const file = join(directory.path, 'policies/data.json');
+    const before = readFileSync(file, 'utf8');
+    writeFileSync(file, JSON.stringify({ ...(JSON.parse(before) as object), changed: true }));
+    expect(await run(build), printed).toBe(0);
+    expect(await run(delta), printed).toBe(0);
+    expect(printed).toMatch(/^delta\.tar\.gz: 1 change from sha256:\w+ to next\n$/);
+    expect(await run(verify), printed).toBe(0);
+    expect(printed).toBe('delta.tar.gz: a signed delta, revision next\n');
+    const same = delta.map((word) => (word === 'next.tar.gz' ? 'bundle.tar.gz' : word));
+    expect(await run(same)).toBe(1);
+    expect(printed).toContain('do not differ');
+    expect(await run(delta.filter((word) => word !== '--key' && word !== 'release.pub'))).toBe(1);
+    expect(printed).toContain('--key names the public key');
+    expect(await run(['policy', 'delta', '--from', 'bundle.tar.gz'])).toBe(2);
+    expect(await run([...build, '--sequence', '-1'])).toBe(2);
+    writeFileSync(file, before);
+  });
+
   test('are explained with the key they are verified with, and not without', { timeout: 60_000 }, async () => {
     const sign = ['--signing-key', 'release.pem', '--signing-alg', 'ES256', '--keyid', 'release'];
     expect(await run(['policy', 'build', 'policies', '--bundle', 'signed.tar.gz', ...sign]), printed).toBe(0);
