@@ -13,6 +13,9 @@ function isParseError(error: unknown): error is Error {
   return error instanceof Error && 'code' in error && String(error.code).startsWith('ERR_PARSE_ARGS');
 }
 
+/** `admin bootstrap` is how others call what makes the first administrator (acceptance V-38). */
+const OTHER_NAMES: ReadonlyMap<string, string> = new Map([['admin', 'users']]);
+
 /** What the system refused, as a sentence: the operator's files and rights are no fault of the program. */
 function refusedFile(error: unknown): string | null {
   const fault = fileFault(error);
@@ -58,7 +61,7 @@ export async function main(argv: readonly string[], io: Io): Promise<number> {
     io.err(helpText());
     return EXIT.usage;
   }
-  const command = COMMANDS.find(({ name }) => name === first);
+  const command = COMMANDS.find(({ name }) => name === (OTHER_NAMES.get(first) ?? first));
   if (command === undefined) {
     const names = COMMANDS.map(({ name }) => name);
     io.err(`portcullis: there is no command "${first}"${suggestion(first, names)}\nTry "portcullis --help".\n`);

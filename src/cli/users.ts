@@ -297,7 +297,10 @@ async function importAccounts({ administration, io }: Session, [file = '-']: rea
 
 function lineError(error: unknown): { readonly code: string; readonly message: string } {
   if (error instanceof z.ZodError) {
-    const words = error.issues.map(({ path, message }) => `${path.join('.') || 'line'}: ${message}`);
+    const words = error.issues.map(({ path, message }) => {
+      const place = `${path.join('.') || 'line'}: `;
+      return message.startsWith(place) ? message : `${place}${message}`;
+    });
     return { code: 'UNPROCESSABLE', message: words.join('; ') };
   }
   const { code, message, status } = toGatewayError(error);

@@ -90,6 +90,7 @@ describe('portcullis users', () => {
       JSON.stringify({ username: 'ben', email: 'ben@example.com', password_hash: '$2b$12$abcdefghijklmnopqrstuv' }),
       JSON.stringify({ username: 'cleo', email: 'cleo@example.com', role: 'viewer' }),
       JSON.stringify({ username: 'dora', email: 'anna@example.com' }),
+      JSON.stringify({ username: 'x', email: 'nobody' }),
     ];
     const done = await shell(`portcullis users import <<'END'\n${lines.join('\n')}\nEND`);
     expect(done.code).toBe(1);
@@ -103,7 +104,9 @@ describe('portcullis users', () => {
       [3, 'UNPROCESSABLE'],
       'cleo',
       [5, 'CONFLICT'],
+      [6, 'UNPROCESSABLE'],
     ]);
+    expect(answers[5].error.message).toMatch(/^username: 3 to 50 [^:]*; email: not an address$/);
     expect((await auth('POST', '/auth/login', { username: 'anna', password: PASSWORD })).status).toBe(200);
   });
 

@@ -7,6 +7,7 @@ import { parseAst } from 'rolldown/parseAst';
 import { describe, expect, test } from 'vitest';
 import { main } from '../../../src/cli/cli.ts';
 import { COMMANDS } from '../../../src/cli/commands.ts';
+import { verifies } from '../../helpers/verifies.ts';
 import { fakeIo } from './fake-io.ts';
 
 const ENTRY = join(import.meta.dirname, '../../../src/main.ts');
@@ -33,6 +34,12 @@ describe('the command line', () => {
     const { code, out } = await run(name, '--help');
     expect(out).toMatch(new RegExp(`^Usage: portcullis ${name}`));
     expect(code).toBe(0);
+  });
+
+  test('the first administrator is also made with `admin bootstrap`', async () => {
+    verifies('V-38');
+    const { code, out } = await run('admin', 'bootstrap', '--help');
+    expect([code, out]).toEqual([0, expect.stringContaining('users bootstrap')]);
   });
 
   test('no command, an unknown one and an unknown option are usage errors with nothing on standard output', async () => {
