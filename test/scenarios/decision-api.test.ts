@@ -23,6 +23,8 @@ let orders: Example;
 let issuer: Service;
 /** Speaks MCP until it is asked to call a tool; then it is silent. */
 let silent: Service;
+/** As it is without settings. */
+let usual: TestGateway;
 let sign: (claims: Record<string, unknown>, lives?: number) => Promise<string>;
 
 beforeAll(async () => {
@@ -47,9 +49,11 @@ beforeAll(async () => {
       .setIssuedAt(NOW / 1000 - 60)
       .setExpirationTime(NOW / 1000 + lives)
       .sign(privateKey);
+  usual = await start();
 });
 
 afterAll(async () => {
+  await usual?.[Symbol.asyncDispose]();
   await Promise.all([issuer, silent].map((service) => service?.[Symbol.asyncDispose]()));
   await orders?.crash();
 });
@@ -120,6 +124,55 @@ const REQUESTS: readonly (readonly [method: 'GET' | 'POST', path: string, json: 
   ['POST', '/api/v1/gateway/audit', { event_type: 'tool_invocation' }],
 ];
 
+describe('a gateway elsewhere', () => {
+  test('asks in its own words, whole, and is answered whole', async () => {
+    verifies('SW-01', 'SW-02', 'SW-03', 'SW-04');
+    const key = await usual.key('pep', { permissions: ['gateway:*'], roles: [] });
+    const ask = async (path: string, json: object) => {
+      const answer = await call(`${usual.url}/api/v1/gateway/${path}`, { key, json });
+      expect(answer.status, answer.text).toBe(200);
+      return answer;
+    };
+    const gateway_metadata = { request_id: 'gw-1', timestamp: 1736937000, source_ip: '203.0.113.9' };
+    const user = { id: 'alice', email: 'alice@example.com', roles: ['developer'] };
+    for (const [action, more] of [
+      ['gateway:tool:invoke', { tool_name: 'execute_query', parameters: select.parameters }],
+      ['gateway:tool:discover', { tool_name: 'execute_query' }],
+      ['gateway:server:access', {}],
+      ['gateway:server:list', {}],
+      ['gateway:server:list', { server_name: undefined }],
+      ['gateway:server:info', {}],
+      ['gateway:resource:read', { resource_uri: 'file:///a' }],
+    ] as const) {
+      const answer = await ask('authorize', { action, server_name: 'orders', ...more, user, gateway_metadata });
+      expect(answer.body).toMatchObject({
+        ...{ allow: action !== 'gateway:server:access', audit_id: answer.requestId, cache_ttl: expect.any(Number) },
+        metadata: { policy_version: expect.stringMatching(/^sha256:/), evaluated_at: new Date(NOW).toISOString() },
+      });
+      expect(answer.body).toHaveProperty('reason');
+      expect(answer.body).toHaveProperty('filtered_parameters');
+    }
+    const agent = (id: string, trust_level: string) => ({ id, name: id, trust_level, capabilities: ['search'] });
+    for (const [trust, allow] of [
+      ['trusted', true],
+      ['limited', false],
+      ['untrusted', false],
+    ] as const) {
+      const answer = await ask('authorize-a2a', {
+        ...{ source_agent: agent('planner', trust), target_agent: agent('searcher', 'trusted'), tool_name: 'search' },
+        ...{ parameters: { q: 'x' }, context: { workflow_id: 'wf-1', user_id: 'alice' } },
+      });
+      const { max_delegation_depth, ...document } = answer.body as { max_delegation_depth: number };
+      expect(document).toMatchObject({ allow, audit_id: answer.requestId });
+      expect(max_delegation_depth > 0).toBe(allow);
+    }
+    const needed = await call(`${usual.url}/api/v1/gateway/authorize`, { key, json: { ...select, tool_name: null } });
+    expect(refused(needed, 'INVALID_REQUEST')).toEqual({
+      problems: ['tool_name: needed for gateway:tool:invoke'],
+    });
+  });
+});
+
 describe('a part that the operator turned off', () => {
   test('says so to whoever has a credential, before it reads a word, and it is recorded', async () => {
     verifies('SW-05', 'SW-08');
@@ -177,11 +230,10 @@ describe('how often it may be asked', () => {
 
   test('goes by the kind of credential: 1,000 a minute of people, 5,000 of agents, 10,000 of keys and services', async () => {
     verifies('SW-06');
-    await using gateway = await start();
     const person = bearer(await sign({ sub: 'ann', roles: ['developer'] }));
     const agent = bearer(await sign({ sub: 'bot', principal_type: 'agent', roles: ['developer'] }));
     const service = bearer(await sign({ sub: 'svc', principal_type: 'service', roles: ['developer'] }));
-    const key = { 'x-api-key': await gateway.key('developer') };
+    const key = { 'x-api-key': await usual.key('developer') };
     for (const path of ['/api/v1/gateway/authorize', '/access/v1/evaluation']) {
       for (const [headers, limit] of [
         [person, 1000],
@@ -189,17 +241,17 @@ describe('how often it may be asked', () => {
         [key, 10_000],
         [service, 10_000],
       ] as const) {
-        const answer = await call(`${gateway.url}${path}`, { headers, json: path.startsWith('/api') ? select : {} });
+        const answer = await call(`${usual.url}${path}`, { headers, json: path.startsWith('/api') ? select : {} });
         expect(told(answer).slice(0, 1)).toEqual([limit]);
         expect(answer.headers.get('ratelimit-policy')).toMatch(new RegExp(`^"questions:[a-z]+";q=${limit};w=60$`));
       }
     }
     // Both questions came out of one bucket.
-    const [, remaining, reset] = told(await call(`${gateway.url}/api/v1/gateway/servers`, { headers: person }));
+    const [, remaining, reset] = told(await call(`${usual.url}/api/v1/gateway/servers`, { headers: person }));
     expect([remaining, reset]).toEqual([997, Math.ceil(NOW / 1000 + 0.18)]);
     // Traffic and the rest of the API have none of it.
     for (const path of ['/tools', '/api/v1/version']) {
-      const answer = await call(`${gateway.url}${path}`, { headers: key });
+      const answer = await call(`${usual.url}${path}`, { headers: key });
       expect([answer.status, answer.headers.get('x-ratelimit-limit')]).toEqual([200, null]);
     }
   });
@@ -258,31 +310,28 @@ describe('how often it may be asked', () => {
 });
 
 describe('each way to be refused', () => {
-  let gateway: TestGateway;
   let key: string;
   beforeAll(async () => {
-    gateway = await start();
-    key = await gateway.key('admin');
+    key = await usual.key('admin');
   });
-  afterAll(() => gateway?.[Symbol.asyncDispose]());
   const authorize = (json: unknown, headers: Record<string, string> = { 'x-api-key': key }) =>
-    call(`${gateway.url}/api/v1/gateway/authorize`, { headers, json });
-  const get = (path: string) => call(`${gateway.url}${path}`, { key });
+    call(`${usual.url}/api/v1/gateway/authorize`, { headers, json });
+  const get = (path: string) => call(`${usual.url}${path}`, { key });
   const invoke = (server_name: string, tool_name: string) =>
-    call(`${gateway.url}/tools/invoke`, { key, json: { server_name, tool_name, parameters: {} } });
+    call(`${usual.url}/tools/invoke`, { key, json: { server_name, tool_name, parameters: {} } });
 
   test('has its code, its status and the same body', async () => {
     verifies('SW-05');
     expect(refused(await authorize({ server_name: 'orders' }), 'INVALID_REQUEST')).toHaveProperty('problems');
     refused(await authorize({ ...select, server_name: 'nowhere' }), 'SERVER_NOT_FOUND');
     refused(await get('/api/v1/gateway/tools?server_name=nowhere'), 'SERVER_NOT_FOUND');
-    refused(await authorize({ ...select, user: { id: 'other' } }, bearer(await sign({ sub: 'ann' }))), 'FORBIDDEN');
+    refused(await authorize({ ...select, user: { id: 'other' } }, bearer(await sign({ sub: 'ben' }))), 'FORBIDDEN');
     refused(await authorize(select, {}), 'MISSING_CREDENTIALS');
     refused(await authorize(select, bearer('not.a.token')), 'INVALID_CREDENTIALS');
     refused(await authorize(select, { 'x-api-key': 'pc_dev_0_0' }), 'INVALID_CREDENTIALS');
-    refused(await authorize(select, bearer(await sign({ sub: 'ann', roles: ['developer'] }, -40))), 'TOKEN_EXPIRED');
+    refused(await authorize(select, bearer(await sign({ sub: 'ben', roles: ['developer'] }, -40))), 'TOKEN_EXPIRED');
     // Half a character: Rego has no such text.
-    const odd = await gateway.key('developer', { roles: ['developer', 'half-\ud800'] });
+    const odd = await usual.key('developer', { roles: ['developer', 'half-\ud800'] });
     refused(await authorize(select, { 'x-api-key': odd }), 'POLICY_EVALUATION_ERROR');
     refused(await invoke('silent', 'wait'), 'GATEWAY_TIMEOUT');
     const named = await get('/api/v1/errors/UNAUTHORIZED');
@@ -301,8 +350,8 @@ describe('each way to be refused', () => {
     const failed = await invoke('orders', 'execute_query');
     expect([failed.status, failed.body]).toEqual([200, expect.objectContaining({ success: false })]);
     // Who may not see it is told the same as if it were not there.
-    const viewer = await gateway.key('viewer');
-    const hidden = `${gateway.url}/api/v1/gateway/tools?server_name=orders&tool_name=reset_database`;
+    const viewer = await usual.key('viewer');
+    const hidden = `${usual.url}/api/v1/gateway/tools?server_name=orders&tool_name=reset_database`;
     expect((await call(hidden, { key: viewer })).text.replaceAll(/req_\w+/g, '')).toBe(
       (await call(hidden.replace('reset_database', 'nothing'), { key: viewer })).text.replaceAll(/req_\w+/g, ''),
     );
@@ -311,9 +360,8 @@ describe('each way to be refused', () => {
 
 test('a tool of a list says what the operator said of it, and where a token for it comes from', async () => {
   verifies('TW-05');
-  await using gateway = await start();
-  const key = await gateway.key('admin');
-  const list = async (path: string) => toolList.parse((await call(`${gateway.url}${path}`, { key })).body).tools;
+  const key = await usual.key('admin');
+  const list = async (path: string) => toolList.parse((await call(`${usual.url}${path}`, { key })).body).tools;
   for (const path of ['/api/v1/gateway/tools?server_name=orders', '/tools?server_name=orders']) {
     const byName = new Map((await list(path)).map((tool) => [tool.name, tool]));
     expect(byName.get('update_order_status')).toMatchObject({

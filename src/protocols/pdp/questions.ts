@@ -22,6 +22,10 @@ const NOTHING: JsonObject = Object.freeze({});
 /** Throws INVALID_REQUEST when something that the action needs is missing, SERVER_NOT_FOUND and MODEL_NOT_FOUND. */
 export function callAbout(known: KnownTargets, question: Question): Call {
   if (question.action.startsWith('llm:')) return modelCall(known, question, needed(question, 'model'));
+  if (question.action === 'gateway:server:list' && !isGiven(question.server_name)) {
+    // The list as such: what is in it is decided server by server.
+    return plainCall(question.action, null, ref('server', '*'), NOTHING);
+  }
   const server = needed(question, 'server_name');
   if (!known.servers.has(server)) throw new GatewayError('SERVER_NOT_FOUND');
   const parameters = question.parameters ?? NOTHING;
@@ -47,9 +51,11 @@ type TextField = 'server_name' | 'tool_name' | 'resource_uri' | 'prompt_name' | 
 
 function needed(question: Question, field: TextField): string {
   const value = question[field];
-  if (value !== undefined && value !== null) return value;
+  if (isGiven(value)) return value;
   throw misfit(`${field}: needed for ${question.action}`);
 }
+
+const isGiven = <T>(value: T | null | undefined): value is T => value !== undefined && value !== null;
 
 function toolName(question: Question): string {
   const name = needed(question, 'tool_name');

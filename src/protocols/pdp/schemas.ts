@@ -52,7 +52,7 @@ export type Askable = (typeof ASKABLE)[number];
 export const authorizeRequest = z
   .strictObject({
     action: z.enum(ASKABLE),
-    server_name: line(64).nullish().describe('needed for everything but models'),
+    server_name: line(64).nullish().describe('needed for everything but models and gateway:server:list'),
     tool_name: line(256).nullish().describe('needed for gateway:tool:*'),
     resource_uri: line(8192).nullish().describe('needed for gateway:resource:*'),
     prompt_name: line(256).nullish().describe('needed for gateway:prompt:*'),
