@@ -1,0 +1,5 @@
+package lib
+
+base := input.base if input.base
+
+default base := 5
