@@ -3,7 +3,7 @@
  * bad key, and the key is in no message. Source: acceptance HW-01, HW-05, H-15, HF-05, HF-10.
  */
 import { setTimeout as pause } from 'node:timers/promises';
-import { Pool } from 'undici';
+import { type Dispatcher, Pool } from 'undici';
 import type { Clock } from '../core/clock.ts';
 import type { Secret } from '../core/secret.ts';
 import type { Breaker } from '../upstreams/breaker.ts';
@@ -100,13 +100,14 @@ export class RemoteValidator {
     if (!legacyBody) headers.authorization = `Bearer ${text}`;
     const signal = AbortSignal.any([deadline, AbortSignal.timeout(attemptMs)]);
     try {
-      const response = await this.#pool.request({
+      const asked = this.#pool.request({
         path: this.#path,
         method: 'POST',
         headers,
         body: JSON.stringify(body),
         signal,
       });
+      const response = await inTime(asked, signal);
       const retryAfter = response.headers['retry-after'];
       const known = readStatus(
         response.statusCode,
@@ -127,6 +128,24 @@ export class RemoteValidator {
     this.#isClosed = true;
     await this.#pool.close();
     this.#options.breaker.close();
+  }
+}
+
+/** The pool gives nothing up while a connection is being made, and the system looks for a name as long as it likes. */
+async function inTime(asked: Promise<Dispatcher.ResponseData>, signal: AbortSignal): Promise<Dispatcher.ResponseData> {
+  const late = Promise.withResolvers<never>();
+  const end = () => late.reject(signal.reason);
+  if (signal.aborted) end();
+  signal.addEventListener('abort', end, { once: true });
+  try {
+    return await Promise.race([asked, late.promise]);
+  } catch (error) {
+    // An answer that comes all the same is nobody's any more, and neither is the fault of one that does not.
+    asked.then(({ body }) => body.on('error', () => {}).destroy()).catch(() => {});
+    throw error;
+  } finally {
+    signal.removeEventListener('abort', end);
+    late.promise.catch(() => {});
   }
 }
 
