@@ -1,6 +1,6 @@
 /** What we show, runs: every file in config/ loads, the schema is the generated one, the documentation names everything. */
 import { randomBytes } from 'node:crypto';
-import { globSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, globSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { describe, expect, test } from 'vitest';
@@ -53,6 +53,14 @@ describe('config/', () => {
 
   test.each(FILES)('%s loads without a problem', (file) => {
     expect(load(file).problems).toEqual([]);
+  });
+
+  test('each example decides by a policy that is there, in a clone too', () => {
+    for (const file of FILES) {
+      const bundle = load(file).config?.policy.bundle;
+      const isThere = typeof bundle !== 'string' || existsSync(join(ROOT, 'config', bundle));
+      expect({ file, isThere }).toEqual({ file, isThere: true });
+    }
   });
 
   test('the examples show every kind of provider and every protocol', () => {

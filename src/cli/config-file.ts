@@ -2,10 +2,11 @@
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { type LoadOptions, type LoadResult, loadConfig } from '../config/load.ts';
+import { suggestion } from '../config/problem.ts';
 import type { Config } from '../config/schema.ts';
 import { IDENTITY_SCHEMA } from '../modules.ts';
 import { requireReadable } from './input-file.ts';
-import { CommandError, type Io, UnreachableError } from './io.ts';
+import { CommandError, type Io, UnreachableError, UsageError } from './io.ts';
 
 const USUAL_NAME = 'portcullis.yaml';
 
@@ -30,6 +31,15 @@ export async function readConfigFile(
   }
   requireReadable(file);
   return loadConfig(file, { env: io.env, providers });
+}
+
+/** The provider of this name. Throws UsageError with the names there are. */
+export function namedProvider({ identity }: Config, name: string): Config['identity'][string] {
+  const found = Object.hasOwn(identity, name) ? identity[name] : undefined;
+  if (found !== undefined) return found;
+  const names = Object.keys(identity);
+  const known = names.length === 0 ? 'it has none' : `it has ${names.join(', ')}`;
+  throw new UsageError(`the configuration has no provider "${name}"${suggestion(name, names)}; ${known}`);
 }
 
 /** For commands that need a good configuration: every problem in the message otherwise. Warnings go to `err`. */

@@ -90,11 +90,12 @@ function* files(config: Config, baseDir: string): Generator<Finding> {
 
 /** Key material of a provider that lies in files; what is fetched from elsewhere is not asked for. */
 function keyFiles([name, provider]: [string, object]): [string, string | undefined][] {
-  return (['jwks', 'public_key'] as const).map((key) => {
-    const value: unknown = Reflect.get(provider, key);
-    const isFile = typeof value === 'string' && !/^https?:/i.test(value);
-    return [`identity.${name}.${key}`, isFile ? value : undefined];
-  });
+  return (['jwks', 'public_key', 'ca', 'crl'] as const).flatMap((key) =>
+    [Reflect.get(provider, key) as unknown].flat().map((value): [string, string | undefined] => {
+      const isFile = typeof value === 'string' && !/^https?:/i.test(value);
+      return [`identity.${name}.${key}`, isFile ? value : undefined];
+    }),
+  );
 }
 
 async function* policies(config: Config, baseDir: string, canCompile: boolean): AsyncGenerator<Finding> {
@@ -103,7 +104,10 @@ async function* policies(config: Config, baseDir: string, canCompile: boolean): 
   const bundle = resolve(baseDir, path);
   const info = statSync(bundle, { throwIfNoEntry: false });
   if (info === undefined) {
-    yield broken('policy.bundle', `${bundle} does not exist: every request would be refused`);
+    yield broken(
+      'policy.bundle',
+      `${bundle} does not exist: every request would be refused; name yours at policy.bundle`,
+    );
     return;
   }
   const dataFile = config.policy.data === undefined ? null : resolve(baseDir, config.policy.data);

@@ -11,6 +11,7 @@ import { createIdentityProvider } from '../modules.ts';
 import { createApiKeyStore } from '../stores/api-keys.ts';
 import { openDatabase } from '../stores/database.ts';
 import { createMemoryShared } from '../stores/memory-shared.ts';
+import { namedProvider } from './config-file.ts';
 import { CommandError, type Io, line, UnreachableError, UsageError } from './io.ts';
 import { printable } from './printable.ts';
 
@@ -28,8 +29,7 @@ type Settings = Config['identity'][string];
 
 /** Prints what was found. Throws UnreachableError when its service cannot be asked, CommandError when it refuses. */
 export async function testProvider(config: Config, baseDir: string, test: ProviderTest, io: Io): Promise<void> {
-  const settings = Object.hasOwn(config.identity, test.name) ? config.identity[test.name] : undefined;
-  if (settings === undefined) throw new UsageError(`the configuration has no provider "${test.name}"`);
+  const settings = namedProvider(config, test.name);
   const clock = { now: () => Date.now() };
   // Nothing of this is the gateway's own: a test must not lock anybody, nor be remembered.
   await using database = await openDatabase('sqlite::memory:', { baseDir, clock });
@@ -106,7 +106,8 @@ function tell(
     return;
   }
   line(io, printable(`${name}  ${kind}  ${health.state}${health.detail === undefined ? '' : ` (${health.detail})`}`));
-  for (const [fact, value] of Object.entries(login ?? {})) line(io, printable(`${fact}: ${String(value)}`));
+  for (const [fact, value] of Object.entries(login ?? {}))
+    line(io, printable(`${fact}: ${String(value ?? '') || '-'}`));
 }
 
 async function credentialOf({ username, token }: ProviderTest, io: Io): Promise<Credential | null> {
@@ -164,7 +165,7 @@ const hasLogin = (settings: Settings): boolean =>
 /** Throws CommandError when the provider refuses. */
 function whoIs(result: AuthResult): Record<string, unknown> {
   if (result.kind === 'not-applicable') throw new UsageError('this provider takes no credential like this');
-  if (result.kind === 'rejected') throw new CommandError(`refused: ${result.reason}, ${result.detail ?? 'no detail'}`);
+  if (result.kind === 'rejected') throw new CommandError(`refused: ${result.detail ?? result.reason}`);
   const { id, tenant_id, email, roles, teams, groups } = result.principal;
   return { id, tenant_id, email, roles, teams, groups };
 }

@@ -44,6 +44,15 @@ describe('portcullis doctor', () => {
     expect(of('identity.c.jwks')).toEqual([]);
   });
 
+  test('names authorities and revocation lists of providers that are not there', async () => {
+    const { of } = await doctor(
+      'identity: { a: { kind: mtls, ca: [./roots.pem, ./more.pem], crl: ./list.crl }, b: { kind: ldap, url: "ldaps://d", base_dn: "dc=e", user_dn_template: "uid={username},dc=e", ca: ./ldap.pem } }\n',
+    );
+    expect(of('identity.a.ca')).toMatchObject([{ state: 'broken' }, { state: 'broken' }]);
+    expect(of('identity.a.crl')).toMatchObject([{ state: 'broken' }]);
+    expect(of('identity.b.ca')).toMatchObject([{ state: 'broken' }]);
+  });
+
   test('names what could not be written', async () => {
     const nowhere = './portcullis.yaml/x';
     const { of } = await doctor(

@@ -74,7 +74,8 @@ describe.skipIf(NO_SLAPD !== null)(`providers test${NO_SLAPD === null ? '' : ` (
       err: expect.stringMatching(/cannot be reached: .*certificate/),
     });
     expect(await run('', 'locked')).toMatchObject({ code: 3, err: expect.stringContaining('refuses bind_dn: wrong') });
-    expect(await run('', 'nobody')).toMatchObject({ code: 2 });
+    const nobody = await run('', 'nobody');
+    expect(nobody).toMatchObject({ code: 2, err: expect.stringMatching(/no provider "nobody"; it has staff, /) });
     expect(await run('', 'constructor')).toMatchObject({ code: 2 });
   });
 });
