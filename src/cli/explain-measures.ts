@@ -4,7 +4,7 @@ import type { Bundle } from '../policy/bundle.ts';
 import type { Explanation } from '../policy/explain/explain.ts';
 import type { LineCoverage, LineRange } from '../policy/explain/line-coverage.ts';
 import { type Profile, Profiler } from '../policy/explain/profile.ts';
-import { renderHeading } from '../policy/explain/render.ts';
+import { renderHeading, renderMasked } from '../policy/explain/render.ts';
 import { type SourceTexts, sourceTexts } from '../policy/explain/sources.ts';
 import { PlanFault } from '../policy/plan/interpreter.ts';
 import { readPlan } from '../policy/plan/plan.ts';
@@ -35,7 +35,7 @@ export function repeatOf({ profile = false, repeat }: ProfileValues): number {
 
 /** The decision, then the profile and the coverage that were asked for. */
 export function printMeasures(one: Explanation, io: Io): void {
-  for (const text of renderHeading(one)) line(io, printable(text));
+  for (const text of [...renderHeading(one), ...renderMasked(one)]) line(io, printable(text));
   if (one.profile !== undefined) printProfile(one.profile, io);
   if (one.coverage !== undefined) printReached(one.coverage, io);
 }

@@ -16,6 +16,11 @@ export function renderHeading({ allow, entrypoint, clock, revision }: Explanatio
   return [`${word}  ${entrypoint}  at ${clock}`, `policy ${revision}`];
 }
 
+/** What the record of the decision does not hold, in one line, if any. */
+export function renderMasked({ masked }: Explanation): readonly string[] {
+  return masked.length === 0 ? [] : [`not in the record, so perhaps decided otherwise then: ${masked.join(', ')}`];
+}
+
 /** Lines, without a newline at their ends. Control characters are left to the caller. */
 export function renderExplanation(one: Explanation): readonly string[] {
   const out = [...renderHeading(one)];
@@ -26,9 +31,7 @@ export function renderExplanation(one: Explanation): readonly string[] {
     const obligations = Array.isArray(result.obligations) ? result.obligations : [];
     for (const each of obligations) out.push(`  obligation ${short(each)}`);
   } else out.push(`  = ${short(result)}`);
-  if (one.masked.length > 0) {
-    out.push(`not in the record, so perhaps decided otherwise then: ${one.masked.join(', ')}`);
-  }
+  out.push(...renderMasked(one));
   if (one.missed.length > 0) {
     out.push('did not let it pass, the closest first:');
     for (const missed of one.missed) out.push(...renderMissed(missed, '  '));

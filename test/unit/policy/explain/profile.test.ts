@@ -227,6 +227,20 @@ test('the form of a profile and of coverage is the documented one', async () => 
   expect(form(actual)).toEqual(form(JSON.parse(`{${block}}`) as JsonValue));
 });
 
+test('a decision of the past is measured by its id, and what its record does not hold is named', async () => {
+  const log = join(scratch, 'masked.jsonl');
+  await writeReplayLog(log, 3);
+  const [, second = ''] = (await readFile(log, 'utf8')).split('\n');
+  const event = { ...(JSON.parse(second) as { req_id: string }), masked: ['/input/parameters/token'] };
+  await writeFile(log, JSON.stringify(event));
+  const { io, written } = fakeIo({ cwd: scratch });
+  const argv = [event.req_id, '--log', log, '--bundle', policies, '--profile', '--repeat', '1', '--coverage'];
+  expect(await explainCommand(argv, io)).toBe(0);
+  expect(written.out).toContain('not in the record, so perhaps decided otherwise then: /input/parameters/token');
+  expect(written.out).toMatch(/\d+ statements in \d+ calls of rules/);
+  expect(written.out).toMatch(/^main\.rego: \d+ of \d+ lines reached$/m);
+});
+
 test('portcullis policy eval --profile sums over its documents on standard error, beside the values', async () => {
   const documents = [policyInput(), { input: policyInput({ role: 'none' }), clock: '2025-01-15T10:30:00Z' }];
   const text = `${documents.map((one) => JSON.stringify(one)).join('\n')}\nnot json\n`;
