@@ -14,7 +14,7 @@ export type Grant = readonly string[];
 
 const EXPOSED =
   'X-Request-ID, X-Decision-ID, Mcp-Session-Id, Mcp-Protocol-Version, Retry-After, WWW-Authenticate, RateLimit, ' +
-  'RateLimit-Policy, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset';
+  'RateLimit-Policy, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, X-API-Version';
 const METHODS = 'GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS';
 
 export interface Cors {
