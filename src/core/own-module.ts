@@ -2,7 +2,9 @@
  * Code of the operator's own, named by a path: a file that exports a `Module` (kind, schema, create) or a class. It runs
  * inside the gateway. Source: contracts 1.
  */
-import { existsSync } from 'node:fs';
+import { hash } from 'node:crypto';
+import { existsSync, readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { z } from 'zod';
@@ -34,9 +36,35 @@ export async function loadOwn(config: OwnModule, env: ModuleEnv, place: string):
   const file = resolve(env.baseDir, config.module);
   if (!existsSync(file)) throw new Error(`${place}.module: there is no file ${file}`);
   const { name, clock, logger, mode, baseDir } = env;
-  const exports = await told(file, () => import(pathToFileURL(file).href) as Promise<Record<string, unknown>>);
+  const exports = await told(file, async () => (await import(addressOf(file))) as Record<string, unknown>);
   const exported = pick(exports, config.class, file);
   return told(file, () => make(exported, config.options, { name, clock, logger, mode, baseDir }, { file, place }));
+}
+
+/** Versions of one file that can be loaded in one process: what was imported is never unloaded. */
+const MAX_VERSIONS = 20;
+/** By file, under what address each content of it was imported. */
+const versions = new Map<string, Map<string, string>>();
+const { cache } = createRequire(import.meta.url);
+
+/**
+ * Where the file is imported from: once imported an address stays what it was, so that another content gets another one. A
+ * content that was there before is not loaded again. Throws for the one that is too many.
+ */
+function addressOf(file: string): string {
+  const content = hash('sha256', readFileSync(file), 'hex');
+  const known = versions.get(file) ?? new Map<string, string>();
+  const loaded = known.get(content);
+  if (loaded !== undefined) return loaded;
+  if (known.size >= MAX_VERSIONS) {
+    throw new Error(`it changed ${MAX_VERSIONS} times since the start, and what was loaded stays: restart the gateway`);
+  }
+  const { href } = pathToFileURL(file);
+  const address = known.size === 0 ? href : `${href}?version=${content.slice(0, 16)}`;
+  // CommonJS has a cache of its own, by name of the file.
+  if (known.size > 0) delete cache[file];
+  versions.set(file, known.set(content, address));
+  return address;
 }
 
 /** With the file's name before what its own code throws. */

@@ -162,6 +162,51 @@ describe('a module of one’s own', () => {
     await expect(open({ module: full })).rejects.toThrow('identity.own.options');
   });
 
+  test('is read again at a reload when it was changed, and as it was when it is changed back', async () => {
+    const home = temporaryDirectory();
+    const file = join(home.path, 'mine.mjs');
+    const write = (id: string) =>
+      writeFileSync(
+        file,
+        `let asked = 0; export default class { authenticate() { asked += 1; return { kind: 'authenticated', principal: ` +
+          `{ id: '${id}-' + asked, tenant_id: 'acme', roles: ['developer'] } } } }`,
+      );
+    write('first');
+    const config = {
+      identity: { own: { kind: 'custom', module: file } },
+      routes: [{ match: '/auth', protocol: 'api' as const, identity: ['own'] }],
+    };
+    await using gateway = await startGateway(config);
+    const who = async () => {
+      const { body } = await call(`${gateway.url}/auth/me`, { headers: { authorization: 'Bearer x' } });
+      return (body as { readonly id?: string } | null)?.id;
+    };
+    expect(await who()).toBe('first-1');
+    write('second');
+    expect(await who()).toBe('first-2');
+    await gateway.reload(config);
+    expect(await who()).toBe('second-1');
+    write('first');
+    await gateway.reload(config);
+    expect(await who()).toBe('first-3');
+    home[Symbol.dispose]();
+  });
+
+  test('that was changed too often asks for a restart: what was loaded is never unloaded', async () => {
+    const module = './often.mjs';
+    const write = (n: number) =>
+      writeFileSync(join(folder.path, module), `export default class { authenticate() { return ${n} } }`);
+    for (let n = 0; n < 20; n++) {
+      write(n);
+      const provider = await open({ module });
+      expect(provider.authenticate(bearer('x'), undefined as never, undefined as never)).toBe(n);
+    }
+    write(20);
+    await expect(open({ module })).rejects.toThrow('restart the gateway');
+    write(3);
+    await open({ module });
+  });
+
   test('is told its name, clock, logger, mode and folder, and none of the gateway’s secrets', async () => {
     const provider = await open({
       module: moduleOf(
