@@ -45,9 +45,10 @@ configuration that uses it (or -c), which entrypoint decides on each route`,
     exits: '0 no errors (there may be warnings), 1 errors, or there is no compiler',
   },
   test: {
-    usage: ['[DIR] [--coverage [--threshold PERCENT]] [--json]'],
-    text: `runs the *_test.rego of DIR; --coverage says which lines of the rules
-they do not reach`,
+    usage: ['[DIR] [--engine both|opa|wasm] [--coverage [--threshold PERCENT]] [--json]'],
+    text: `runs the *_test.rego of DIR, as opa test does and again compiled, in the
+host that decides in the gateway (--engine: one alone); --coverage says
+which lines of the rules they do not reach`,
     exits: '0 all passed, 1 one failed, there are none, or less than --threshold is covered',
   },
   eval: {

@@ -4,8 +4,9 @@ import { join, resolve } from 'node:path';
 import { suggestion } from '../config/problem.ts';
 import type { JsonValue } from '../core/json.ts';
 import { loadBundle } from '../policy/bundle.ts';
-import type { CompileProblem, CompileResult } from '../policy/compiler.ts';
+import type { CompileProblem, CompileResult, PolicyTestResult } from '../policy/compiler.ts';
 import { compile, runOpaTests, sourceNames } from '../policy/compiler.ts';
+import { inBoth, runHostTests } from '../policy/host-tests.ts';
 import { type LintFinding, lint } from '../policy/lint.ts';
 import { requireReadable } from './input-file.ts';
 import type { Io } from './io.ts';
@@ -35,6 +36,7 @@ const OPTIONS = {
   repeat: { type: 'string' },
   coverage: { type: 'boolean' },
   threshold: { type: 'string' },
+  engine: { type: 'string' },
   seconds: { type: 'string' },
   url: { type: 'string' },
   revision: { type: 'string' },
@@ -175,16 +177,27 @@ async function check(dir: string, values: PolicyArguments['values'], io: Io): Pr
   return EXIT.ok;
 }
 
+const ENGINES = ['both', 'opa', 'wasm'];
+
+/** By the compiler's interpreter, by the host that decides in the gateway, or by both. */
+async function runTests(dir: string, engine: string, env: NodeJS.ProcessEnv): Promise<PolicyTestResult> {
+  if (!ENGINES.includes(engine)) throw new UsageError(`--engine is one of ${ENGINES.join(', ')}`);
+  const found = await runOpaTests(dir, env);
+  if (engine === 'opa' || found.error !== null) return found;
+  const hosted = await runHostTests(dir, found, env);
+  return engine === 'wasm' ? hosted : inBoth(found, hosted);
+}
+
 async function test(dir: string, values: PolicyArguments['values'], io: Io): Promise<number> {
   const json = values.json === true;
   const threshold = thresholdOf(values.threshold);
-  const result = await runOpaTests(dir, io.env as NodeJS.ProcessEnv);
+  const result = await runTests(dir, values.engine ?? 'both', io.env as NodeJS.ProcessEnv);
   if (result.error !== null) throw new CommandError(result.error);
   const coverage = values.coverage === true || threshold > 0 ? await coverageOf(dir, io) : null;
   if (json) line(io, JSON.stringify(coverage === null ? result : { ...result, coverage }));
   else {
-    for (const { outcome, file, line: row, name } of result.tests) {
-      if (outcome === 'failed') io.err(`${file}:${row}: ${name} failed\n`);
+    for (const { outcome, file, line: row, name, reason } of result.tests) {
+      if (outcome === 'failed') io.err(`${file}:${row}: ${name} failed${reason === undefined ? '' : ` ${reason}`}\n`);
     }
     line(io, `${result.passed} passed, ${result.failed} failed, ${result.skipped} skipped`);
     if (coverage !== null) printCoverage(coverage, threshold, io);

@@ -96,6 +96,10 @@ export interface PolicyTest {
   readonly outcome: 'passed' | 'failed' | 'skipped';
   readonly file: string;
   readonly line: number;
+  /** Of a test of many cases: the names that lead to each. */
+  readonly cases?: readonly (readonly string[])[];
+  /** Why there was no answer, where that is known. */
+  readonly reason?: string;
 }
 
 /** Runs the `*_test.rego` of `dir` with its data, as `opa test` does. */
@@ -121,7 +125,18 @@ interface OpaTestRow {
   readonly fail?: boolean;
   readonly error?: unknown;
   readonly skip?: boolean;
+  readonly sub_results?: OpaCases;
   readonly location?: { readonly file?: string; readonly row?: number };
+}
+
+interface OpaCases {
+  readonly [name: string]: { readonly sub_results?: OpaCases };
+}
+
+function casesOf(cases: OpaCases, above: readonly string[] = []): readonly (readonly string[])[] {
+  return Object.entries(cases).flatMap(([name, { sub_results: below }]) =>
+    below === undefined ? [[...above, name]] : casesOf(below, [...above, name]),
+  );
 }
 
 function toPolicyTest(row: OpaTestRow): PolicyTest {
@@ -132,6 +147,7 @@ function toPolicyTest(row: OpaTestRow): PolicyTest {
     outcome: row.skip === true ? 'skipped' : failed ? 'failed' : 'passed',
     file: row.location?.file ?? '',
     line: row.location?.row ?? 0,
+    ...(row.sub_results === undefined ? {} : { cases: casesOf(row.sub_results) }),
   };
 }
 

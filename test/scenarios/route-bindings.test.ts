@@ -12,7 +12,7 @@ import { findOpa, run } from '../../src/policy/opa-command.ts';
 import { ADMIN_TOKEN, type PartialConfig, startGateway, type TestGateway } from '../helpers/gateway.ts';
 import { call } from '../helpers/gateway-calls.ts';
 import { connectModern } from '../helpers/gateway-mcp.ts';
-import { NO_COMPILER } from '../helpers/policy-dir.ts';
+import { documentedRego, NO_COMPILER } from '../helpers/policy-dir.ts';
 import { temporaryDirectory } from '../helpers/processes.ts';
 import { type Service, startService } from '../helpers/upstreams.ts';
 import { fakeIo } from '../unit/cli/fake-io.ts';
@@ -187,6 +187,15 @@ describe.skipIf(NO_COMPILER !== null)('routes bound by metadata', () => {
     expect(JSON.stringify(asked.body)).toContain('finance 1');
     const listed = await call(`${gateway.url}/api/v1/gateway/servers`, { key });
     expect(listed.body).toEqual({ servers: [] });
+  });
+
+  test('are bound by the example of the documentation', async () => {
+    const rules = await documentedRego('## Which entrypoint decides on a route');
+    const bundle = await policy('documented', 1, { 'finance.rego': rules });
+    await using gateway = await startGateway({ routes: [http('/v1')], policy: { bundle, watch: false } });
+    const ask = async (role: string) => reason(await call(`${gateway.url}/v1/x`, { key: await gateway.key(role) }));
+    expect(await ask('developer')).toBe('Payments are for the finance team');
+    expect(await ask('finance')).toBe('allowed');
   });
 
   test('are bound by what plain opa build writes as by our own', async () => {
