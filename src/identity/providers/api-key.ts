@@ -42,6 +42,8 @@ export const CHANGE_CHECK_MS = 1000;
 /** Milliseconds after which uses are written down, and how many keys may wait. */
 const TOUCH_MS = 10_000;
 const TOUCH_KEYS = 1000;
+/** Milliseconds after which a use is news, and written down at once: who tries a new key sees it in the list. */
+const NEWS_MS = 60_000;
 
 /** `kind: api-key` */
 export const apiKey: Module<ApiKeyOptions, IdentityProvider, IdentityEnv> = {
@@ -60,7 +62,8 @@ class ApiKeyProvider implements IdentityProvider {
   readonly #unsubscribe: () => void;
   #uses = new Map<string, number>();
   #timer: NodeJS.Timeout | null = null;
-  #touching: Promise<void> = Promise.resolve();
+  #isDue = false;
+  #touching: Promise<void> | null = null;
   #version: number | null;
   #versionAt = 0;
 
@@ -116,7 +119,8 @@ class ApiKeyProvider implements IdentityProvider {
     const result = Object.freeze({ kind: 'authenticated', principal } as const);
     const until = facts.now + this.#options.cache_seconds * 1000;
     this.#cache.set(cacheKey, result, Math.min(until, record.expires_at ?? until), epoch);
-    return this.#use(result, facts);
+    const isNews = record.last_used_at === null || facts.now - record.last_used_at >= NEWS_MS;
+    return this.#use(result, facts, isNews);
   }
 
   /** The stored words are compared as well: the text of the key must not choose what it is. */
@@ -129,34 +133,46 @@ class ApiKeyProvider implements IdentityProvider {
   }
 
   /** What depends on this request is judged each time, remembered or not. */
-  #use(result: Extract<AuthResult, { kind: 'authenticated' }>, facts: IdentityFacts): AuthResult {
+  #use(result: Extract<AuthResult, { kind: 'authenticated' }>, facts: IdentityFacts, isNews = false): AuthResult {
     const addresses = this.#addresses.get(result.principal);
     if (addresses !== undefined) {
       const family = facts.source_ip.includes(':') ? 'ipv6' : 'ipv4';
       if (!addresses.check(facts.source_ip, family)) return FORBIDDEN;
     }
-    this.#note(result.principal.auth.key_id, facts.now);
+    this.#note(result.principal.auth.key_id, facts.now, isNews);
     return result;
   }
 
   /** Uses are collected and written in batches: no write per request, one timer per batch. */
-  #note(id: string | null, now: number): void {
+  #note(id: string | null, now: number, isNews: boolean): void {
     if (id === null) return;
     this.#uses.set(id, now);
-    if (this.#uses.size >= TOUCH_KEYS) this.#writeUses();
+    if (isNews || this.#uses.size >= TOUCH_KEYS) this.#writeUses();
     else this.#timer ??= setTimeout(() => this.#writeUses(), TOUCH_MS).unref();
   }
 
   #writeUses(): void {
     if (this.#timer !== null) clearTimeout(this.#timer);
     this.#timer = null;
-    const uses = this.#uses;
-    this.#uses = new Map();
-    this.#touching = this.#touching
-      .then(() => this.#env.keys.touch(uses))
-      .catch((error: unknown) => {
+    this.#isDue = true;
+    this.#touching ??= this.#write();
+  }
+
+  /** What becomes due while it writes is written together, by the same run. */
+  async #write(): Promise<void> {
+    // Not before the request goes on.
+    await null;
+    while (this.#isDue) {
+      this.#isDue = false;
+      const uses = this.#uses;
+      this.#uses = new Map();
+      try {
+        await this.#env.keys.touch(uses);
+      } catch (error) {
         this.#env.logger.warn({ err: error }, 'the last use of API keys could not be written');
-      });
+      }
+    }
+    this.#touching = null;
   }
 
   async health(): Promise<ProviderHealth> {

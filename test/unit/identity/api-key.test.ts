@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { generateKey } from '../../../src/identity/key-format.ts';
 import {
   findGoodKey,
@@ -244,6 +244,29 @@ describe('an API key', () => {
     await ask(text);
     await provider.close?.();
     expect(around.lines.map((line) => line.message).join()).toContain('last use');
+  });
+
+  test('the first use for a while is written at once, the next ones together later', async () => {
+    verifies('V-14');
+    const written: ReadonlyMap<string, number>[] = [];
+    const { touch } = around.env.keys;
+    around.env.keys.touch = async (uses) => {
+      written.push(uses);
+      await touch(uses);
+    };
+    const { record, text } = await make();
+    const { record: other, text: otherText } = await make();
+    await Promise.all([ask(text), ask(otherText)]);
+    await vi.waitFor(async () => expect((await around.env.keys.find(record.id))?.last_used_at).not.toBeNull());
+    expect((await around.env.keys.find(other.id))?.last_used_at).toBe(around.facts().now);
+    const before = written.length;
+    around.move(10_000);
+    for (let i = 0; i < 10; i++) await ask(text);
+    // A provider that forgot the key knows that its use is no news.
+    const again = await apiKey.create(apiKey.schema.parse({ kind: 'api-key' }), around.env);
+    await again.authenticate(keyHeader(text), around.facts(), NEVER);
+    expect(written).toHaveLength(before);
+    await again.close?.();
   });
 
   test('is good or not for who only wants to know', async () => {
