@@ -4,7 +4,6 @@ import { SCOPE } from '../accounts/authorization-server/engine-options.ts';
 import type { Sessions } from '../accounts/sessions.ts';
 import type { Config } from '../config/schema.ts';
 import { GatewayError } from '../core/errors.ts';
-import type { Principal } from '../core/principal.ts';
 import type { Route } from '../core/route.ts';
 import { isAccountCookie } from '../identity/account-tokens.ts';
 import { isFetchable } from '../identity/key-fetch.ts';
@@ -49,11 +48,13 @@ export function protectedRoutes(config: Config, routes: readonly Route[]): Prote
 export function scopeTerms(config: Config, routes: readonly Route[]): TermsOf {
   const { public_url: publicUrl, identity } = config;
   const described = new Set(publicUrl === undefined ? [] : protectedRoutes(config, routes).map(({ match }) => match));
-  const canStepUp = ({ auth: { provider, method }, parties, metadata }: Principal): boolean => {
-    const kind = Object.hasOwn(identity, provider) ? identity[provider]?.kind : undefined;
-    if (method !== 'bearer' || parties !== undefined || kind === undefined) return false;
+  const canStepUp: ScopeTerms['canStepUp'] = ({ auth: { provider, method }, parties, metadata }, needed) => {
+    const entry = Object.hasOwn(identity, provider) ? identity[provider] : undefined;
+    if (method !== 'bearer' || parties !== undefined || entry === undefined) return false;
     // Tokens that accounts get for themselves have no scopes; what is lent to agents has.
-    return OAUTH_KINDS.has(kind) || (kind === 'local' && metadata.client_id !== undefined);
+    if (!OAUTH_KINDS.has(entry.kind)) return entry.kind === 'local' && metadata.client_id !== undefined;
+    const grantable: unknown = 'grantable_scopes' in entry ? entry.grantable_scopes : undefined;
+    return !Array.isArray(grantable) || needed.every((scope) => grantable.includes(scope));
   };
   const known = new Map<string, ScopeTerms>();
   for (const route of routes) {

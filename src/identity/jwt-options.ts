@@ -44,6 +44,11 @@ export const MAPPING = {
   role_permissions: grants.describe('permissions by role'),
   group_permissions: grants.describe('permissions by group'),
   scope_permissions: grants.describe('permissions by scope'),
+  grantable_scopes: z
+    .array(z.string().min(1))
+    .max(1000)
+    .optional()
+    .describe('the scopes this issuer may grant: others in its tokens do not count. Default: all'),
   mfa: z
     .strictObject({ amr: z.array(z.string()).default(['mfa']), acr: z.array(z.string()).default([]) })
     .prefault({})

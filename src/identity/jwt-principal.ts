@@ -35,6 +35,11 @@ export function principalFromClaims(
   }
 }
 
+/** One of several issuers may have no say about what another one guards. */
+function granted(scopes: string[], { grantable_scopes: known }: ClaimMapping): string[] {
+  return known === undefined ? scopes : scopes.filter((scope) => known.includes(scope));
+}
+
 function mapped(
   claims: JsonObject,
   options: ClaimMapping,
@@ -46,7 +51,7 @@ function mapped(
   const said = words(find(claims, names.roles));
   const roles = mapRoles(said, options, logger);
   const groups = words(find(claims, names.groups));
-  const scopes = words(find(claims, names.scopes));
+  const scopes = granted(words(find(claims, names.scopes)), options);
   const mfa = hasSecondFactor(claims, options);
   return makePrincipal(
     {

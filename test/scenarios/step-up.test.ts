@@ -33,7 +33,7 @@ let base: string;
 
 const config = (): PartialConfig => {
   const server = { type: 'sql', dialect: 'sqlite', url: upstream.url, environment: 'staging' } as const;
-  const route = { protocol: 'mcp', server: 'orders', identity: ['accounts'] } as const;
+  const route = { protocol: 'mcp' as const, server: 'orders', identity: ['accounts'] };
   return {
     public_url: base,
     listen: { data: new URL(base).host, admin: { address: '127.0.0.1:0' } },
@@ -204,7 +204,8 @@ test('a client of the generation before gets there too, where it has nothing to 
 
 test('one that refreshes instead of asking tries once, is told why, and does not go round in circles', async () => {
   const { client, wallet } = await connected('dana', new Wallet(CALLBACK));
-  const refused = async () => (await gateway.audit()).filter(({ code }) => code === 'INSUFFICIENT_SCOPE').length;
+  const refused = async () =>
+    (await gateway.audit()).filter((event) => 'code' in event && event.code === 'INSUFFICIENT_SCOPE').length;
   const before = await refused();
   const { refresh_token } = wallet.tokens();
   await expect(client.callTool(READ)).rejects.toThrow('Server returned 403 after trying upscoping');

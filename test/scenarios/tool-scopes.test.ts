@@ -50,11 +50,14 @@ beforeAll(async () => {
   base = `http://127.0.0.1:${port}`;
   const jwt = ({ issuer }: AuthorizationServer) => ({ kind: 'jwt', issuer, audience: base, jwks: `${issuer}/jwks` });
   const server = { type: 'sql', dialect: 'sqlite', url: upstream.url, environment: 'staging' } as const;
-  const route = { protocol: 'mcp', server: 'orders', identity: ['keys', 'staff'] } as const;
+  const route = { protocol: 'mcp' as const, server: 'orders', identity: ['keys', 'staff'] };
   gateway = await startGateway({
     public_url: base,
     listen: { data: `127.0.0.1:${port}`, admin: { address: '127.0.0.1:0' } },
-    identity: { keys: { kind: 'api-key' }, staff: jwt(staff), partners: jwt(partners) } as never,
+    identity: {
+      ...{ keys: { kind: 'api-key' }, staff: jwt(staff), partners: jwt(partners) },
+      guests: { ...jwt(partners), grantable_scopes: ['orders:use'] },
+    } as never,
     servers: {
       orders: {
         ...server,
@@ -65,6 +68,7 @@ beforeAll(async () => {
     routes: [
       { ...route, match: '/mcp/orders', scopes: ['orders:use'] },
       { ...route, match: '/mcp/watched', mode: 'report' },
+      { ...route, match: '/mcp/guests', identity: ['staff', 'guests'], scopes: ['orders:use'] },
       { ...route, match: '/mcp/told', denial: 'result' },
       { ...route, match: '/mcp/open', anonymous: true, mode: 'report' },
     ],
@@ -127,7 +131,7 @@ const BODIES = {
 function send({ on = '/mcp/orders', call: which, server = 'orders' }: Row, headers: Record<string, string>) {
   const body = BODIES[which];
   const params = 'params' in body ? body.params : null;
-  const name = params !== null && 'name' in params ? params.name : null;
+  const name = params !== null && 'name' in params ? String(params.name) : null;
   if (on === '/tools') {
     const parameters = params !== null && 'arguments' in params ? params.arguments : {};
     return call(`${base}/tools/invoke`, { headers, json: { server_name: server, tool_name: name, parameters } });

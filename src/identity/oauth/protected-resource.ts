@@ -81,8 +81,8 @@ export function challengeOf({ match, scopes }: Pick<ProtectedRoute, 'match' | 's
 export interface ScopeTerms extends Pick<ProtectedRoute, 'scopes' | 'optional'> {
   /** Address of the route's metadata; null where nothing is said of it. */
   readonly metadata: string | null;
-  /** Whether whoever shows this credential can come back with one of the same kind that covers more. */
-  canStepUp(principal: Principal): boolean;
+  /** Whether whoever shows this credential can come back with one of the same kind that covers these. */
+  canStepUp(principal: Principal, scopes: readonly string[]): boolean;
 }
 
 /** The principal when everything was granted, compared word by word; else how that is refused. */
@@ -109,7 +109,7 @@ export function scopesLacking(principal: Principal, needed: readonly string[], t
     return new GatewayError('MISSING_CREDENTIALS', { challenge: bearer(`${where}scope="${scope}"`) });
   const message = `The credentials need the scope ${needed.join(' ')}`;
   const data = { scopes: needed };
-  if (!terms.canStepUp(principal)) {
+  if (!terms.canStepUp(principal, [...wanted])) {
     const why = principal.parties === undefined ? NOT_THESE : NOT_ALL;
     return new GatewayError('INSUFFICIENT_SCOPE', { message: `${message}${why}`, data });
   }
