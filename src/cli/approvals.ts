@@ -94,7 +94,7 @@ async function show(gateway: KeyedGateway, id: string, values: Values, io: Io): 
     return EXIT.ok;
   }
   for (const [name, value] of Object.entries(item)) {
-    line(io, printable(`${name}: ${typeof value === 'string' ? value : JSON.stringify(value)}`));
+    line(io, printable(`${name}: ${value === null ? '-' : typeof value === 'string' ? value : JSON.stringify(value)}`));
   }
   return EXIT.ok;
 }

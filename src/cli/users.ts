@@ -32,6 +32,8 @@ export const USERS_HELP = `Usage: portcullis users bootstrap
        portcullis users role NAME ROLE
        portcullis users password NAME [--password-stdin]
        portcullis users mfa-reset NAME
+       portcullis users link NAME --provider PROVIDER --subject SUBJECT
+       portcullis users unlink NAME --provider PROVIDER
        portcullis users import [FILE]
        portcullis users delete NAME --yes
 
@@ -45,6 +47,8 @@ unlock      lifts the lock after wrong passwords and codes
 role        withdraws keys that go beyond the new role, ends browser sessions
 mfa-reset   takes the second factor away, for somebody whose phone and recovery
             codes are gone; ends all sessions
+link        lets somebody of an OpenID provider (kind: oidc), by the subject
+            they have there, log in as this account; unlink ends its sessions
 import      reads JSON lines: username, email, role?, full_name?, is_active?
             and password or password_hash (argon2id); prints one line for each
 
@@ -68,6 +72,8 @@ const OPTIONS = {
   email: { type: 'string' },
   role: { type: 'string' },
   'full-name': { type: 'string' },
+  provider: { type: 'string' },
+  subject: { type: 'string' },
   'password-stdin': { type: 'boolean' },
 } as const;
 
@@ -78,6 +84,8 @@ function parse(argv: readonly string[]) {
 }
 
 interface Session {
+  /** The issuer of a provider by its name in the configuration. Throws UsageError for one that has none. */
+  readonly issuerOf: (provider: string | undefined) => string;
   /** The name of the provider of this issuer, or the issuer where the configuration does not have it any more. */
   readonly providerOf: (issuer: string) => string;
   readonly administration: AccountAdministration;
@@ -98,6 +106,8 @@ const ACTIONS: Readonly<Record<string, readonly [number, number, Action]>> = {
   role: [2, 2, role],
   password: [1, 1, password],
   'mfa-reset': [1, 1, resetFactor],
+  link: [1, 1, link],
+  unlink: [1, 1, unlink],
   import: [0, 1, importAccounts],
   delete: [1, 1, onAccount((administration, account) => administration.delete(account), 'is deleted')],
 };
@@ -117,6 +127,7 @@ export async function usersCommand(argv: readonly string[], io: Io): Promise<num
   if (name === 'delete' && !values.yes) throw new UsageError('users delete cannot be undone: add --yes');
   const { config, baseDir } = await requireConfig(configFile(values.config, io), io);
   const { stores, accounts } = config;
+  if (!accounts.enabled) io.err('warning: accounts.enabled is false: nobody can log in with an account\n');
   const pepper = loadPepper(stores.database, baseDir, stores.pepper as Secret | undefined);
   await using database = await openDatabase(stores.database, { baseDir });
   const now = systemClock.now();
@@ -125,18 +136,26 @@ export async function usersCommand(argv: readonly string[], io: Io): Promise<num
     withdraw: (tokens) => withdraw(tokens, config, { database, baseDir, now }),
   });
   try {
-    return await action({ administration, values, io, providerOf: providersOf(config) }, args);
+    return await action({ administration, values, io, ...providersOf(config) }, args);
   } catch (error) {
     throw error instanceof GatewayError && error.status < 500 ? new CommandError(error.message) : error;
   }
 }
 
-function providersOf({ identity }: Config): (issuer: string) => string {
-  const names = new Map<unknown, string>();
-  for (const [name, entry] of Object.entries(identity)) {
-    if (entry.kind === 'oidc' && 'issuer' in entry) names.set(entry.issuer, name);
-  }
-  return (issuer) => names.get(issuer) ?? issuer;
+function providersOf({ identity }: Config): Pick<Session, 'providerOf' | 'issuerOf'> {
+  const issuers = Object.entries(identity).flatMap(([name, entry]): [string, string][] => {
+    const issuer: unknown = Object.entries(entry).find(([option]) => option === 'issuer')?.[1];
+    return entry.kind === 'oidc' && typeof issuer === 'string' ? [[name, issuer]] : [];
+  });
+  return {
+    providerOf: (issuer) => issuers.findLast(([, one]) => one === issuer)?.[0] ?? issuer,
+    issuerOf(provider) {
+      const found = issuers.find(([name]) => name === provider);
+      if (found !== undefined) return found[1];
+      const known = issuers.map(([name]) => name).join(', ');
+      throw new UsageError(`--provider: one of kind oidc in the configuration (${known})`);
+    },
+  };
 }
 
 /** Opens the shared state when there is something to say there, and not before: most commands need none. */
@@ -261,6 +280,31 @@ async function password({ administration, values, io }: Session, [name = '']: re
   await administration.setPassword(account, secret);
   if (given === null) line(io, secret);
   io.err(`Account ${account.username} has a new password; its sessions have ended.\n`);
+  return EXIT.ok;
+}
+
+async function link(
+  { administration, values, io, issuerOf }: Session,
+  [name = '']: readonly string[],
+): Promise<number> {
+  const { provider, subject } = values;
+  const issuer = issuerOf(provider);
+  if (subject === undefined || subject === '') throw new UsageError('users link needs --subject');
+  const account = await required(administration, name);
+  await administration.link(account, { issuer, subject });
+  io.err(`${printable(subject)} of ${printable(issuer)} logs in as ${account.username}.\n`);
+  return EXIT.ok;
+}
+
+async function unlink(
+  { administration, values, io, issuerOf }: Session,
+  [name = '']: readonly string[],
+): Promise<number> {
+  const issuer = issuerOf(values.provider);
+  const account = await required(administration, name);
+  const had = await administration.unlink(account, issuer);
+  const done = had ? 'logs in as' : 'logged in as';
+  io.err(`Nobody of ${printable(issuer)} ${done} ${account.username}; its sessions have ended.\n`);
   return EXIT.ok;
 }
 

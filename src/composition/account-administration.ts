@@ -14,7 +14,11 @@ import type { Clock } from '../core/clock.ts';
 import { GatewayError } from '../core/errors.ts';
 import { makeId } from '../core/ids.ts';
 import type { Secret } from '../core/secret.ts';
-import { type AccountIdentityStore, createAccountIdentityStore } from '../stores/account-identities.ts';
+import {
+  type AccountIdentityStore,
+  createAccountIdentityStore,
+  type ForeignIdentity,
+} from '../stores/account-identities.ts';
 import { type AccountRecord, type AccountStore, createAccountStore } from '../stores/accounts.ts';
 import { createApiKeyStore } from '../stores/api-keys.ts';
 import type { Database } from '../stores/database.ts';
@@ -93,11 +97,16 @@ export class AccountAdministration {
       ...{ is_verified: false, created_at: now, updated_at: now, last_login_at: null },
     };
     if (await this.#store.insert(record)) return record;
-    throw new GatewayError('CONFLICT', { message: 'The username, one that looks like it, or the email address is taken' });
+    throw new GatewayError('CONFLICT', {
+      message: 'The username, one that looks like it, or the email address is taken',
+    });
   }
 
   #requireRole(role: string): void {
-    if (!this.#roles.has(role)) throw new GatewayError('UNPROCESSABLE', { message: `There is no role "${role}"` });
+    if (!this.#roles.has(role)) {
+      const message = `There is no role "${role}"; there are ${[...this.#roles.keys()].join(', ')}`;
+      throw new GatewayError('UNPROCESSABLE', { message });
+    }
   }
 
   async #hash(password: string, username: string, email: string): Promise<string> {
@@ -144,7 +153,9 @@ export class AccountAdministration {
   async setPassword(account: AccountRecord, password: string): Promise<void> {
     const issuer = (await this.#identities.issuersOf([account.id])).get(account.id);
     if (issuer !== undefined)
-      throw new GatewayError('CONFLICT', { message: `This account has no password: its owner logs in at ${issuer}` });
+      throw new GatewayError('CONFLICT', {
+        message: `The owner of this account logs in at ${issuer}: unlink it first`,
+      });
     const hash = await this.#hash(password, account.username, account.email);
     const now = this.#options.clock.now();
     const { history } = this.#options.config.password;
@@ -152,6 +163,24 @@ export class AccountAdministration {
       throw new GatewayError('CONFLICT', { message: 'The account or its password was changed meanwhile: try again' });
     }
     await this.#told(await this.#sessions.revokeAll(account.id, null, now));
+  }
+
+  /** Lets somebody of another provider log in as this account. Rejects with CONFLICT where that is another account's login. */
+  async link(account: AccountRecord, identity: ForeignIdentity): Promise<void> {
+    if (await this.#identities.link(account.id, identity, this.#options.clock.now())) return;
+    throw new GatewayError('CONFLICT', {
+      message: 'This subject logs in as an account already, or the account is gone',
+    });
+  }
+
+  /** Nobody of this issuer logs in as this account any more; all its sessions end. False where nobody did. */
+  async unlink(account: AccountRecord, issuer: string): Promise<boolean> {
+    const now = this.#options.clock.now();
+    const had = await this.#identities.unlink(account.id, issuer);
+    // Logins that are under way end without a session as well.
+    await this.#store.update(account.id, {}, now);
+    await this.#told(await this.#sessions.revokeAll(account.id, null, now));
+    return had;
   }
 
   /** For somebody whose phone and recovery codes are gone. All sessions end. False where there was no second factor. */
