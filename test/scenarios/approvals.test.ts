@@ -623,7 +623,7 @@ test('the commands of the documentation do what it says', { timeout: 60_000 }, a
   const env = cleanEnv({ GW: gateway.url, REQUESTER: admin, APPROVER: approver });
   const done = await runToEnd('bash', ['-euo', 'pipefail', '-c', `${shim}\n${commands}`], { env, cwd: home.path });
   expect(done.code, `${done.stdout}\n${done.stderr}`).toBe(0);
-  expect(done.stdout).toMatch(/apr_\w+ {2}pending {2}orders\/execute_query {2}admin\/critical {2}by user-admin/);
+  expect(done.stdout).toMatch(/apr_\w+ {2}pending +orders\/execute_query +admin\/critical +user-admin/);
   expect(done.stdout).toMatch(/apr_\w+ {2}approved/);
 });
 
