@@ -12,6 +12,7 @@ import { type Bundle, type BundleLocation, loadBundle, staleSources } from './bu
 import type { SigningRules } from './bundle-signing.ts';
 import type { CompileProblem } from './compiler.ts';
 import { DataDocument } from './data-document.ts';
+import { requireDataShape } from './data-shape.ts';
 import { KeyMaker } from './decision-key.ts';
 import { buildBatchInput, buildInput } from './input.ts';
 import { type ReadSet, shapeFor } from './input-shape.ts';
@@ -97,6 +98,7 @@ export async function activateBundle(bundle: Bundle, options: ActivationOptions)
     logRules: options.logged === true ? await LogRules.load(host.entrypoints, bundle.wasm, bundle.dataText) : null,
     bindings: bindRoutes(options.routes ?? [], bundle.claims, options.entrypoint),
   };
+  requireDataShape(document.root, host.entrypoints);
   tryOut(policy, options);
   await warmUp(policy, options);
   return policy;
@@ -221,6 +223,7 @@ const WARM_MS = 500;
 /** Lets V8 compile what is hot before the first request comes, without keeping other requests waiting. */
 async function warmUp(policy: ActivePolicy, options: ActivationOptions): Promise<void> {
   const levels = ['low', 'medium', 'high', 'critical'] as const;
+  const names = [...new Set([options.entrypoint, ...policy.bindings.map(({ entrypoint }) => entrypoint)])];
   let spent = 0;
   let slice = 0;
   for (let i = 0; i < (options.warmUp ?? WARM_EVALUATIONS); i++) {
@@ -228,7 +231,8 @@ async function warmUp(policy: ActivePolicy, options: ActivationOptions): Promise
     const call = { ...SAMPLE_CALL, classification: { ...SAMPLE_CALL.classification, sensitivity_level } };
     const input = buildInput({ ...SAMPLE, call }, null);
     const started = performance.now();
-    policy.host.evaluate(options.entrypoint, input, SAMPLE.facts.now, policy.shape);
+    const name = names[Math.floor(i / levels.length) % names.length] ?? options.entrypoint;
+    policy.host.evaluate(name, input, SAMPLE.facts.now, policy.shape);
     const took = performance.now() - started;
     spent += took;
     slice += took;

@@ -10,6 +10,7 @@ import { claimsOnNothing, claimsText, nothingText, settleClaims } from './bindin
 import { checkDeltaRoots, type Delta } from './bundle-contents.ts';
 import { canonicalJson } from './canonical-json.ts';
 import { dataOperations, type PatchOperation, PatchRefused } from './data-document.ts';
+import { requireDataShape } from './data-shape.ts';
 import { KeyMaker } from './decision-key.ts';
 import type { PolicyStatus } from './engine.ts';
 import { LogRules } from './log-rules.ts';
@@ -148,6 +149,7 @@ export class PolicySlot {
       return this.#stayed(next.revision);
     }
     try {
+      requireDataShape(next.document.root, next.host.entrypoints, delta.operations);
       tryOut(next, this.#options.activation);
     } catch (fault) {
       patch(active, undo);
