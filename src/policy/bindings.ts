@@ -67,7 +67,9 @@ function plain(route: string): string | null {
   return route.length > 1 ? route.replace(/\/+$/, '') || '/' : route;
 }
 
-const shown = (text: string): string => text.slice(0, 80);
+/** Texts of a bundle end in logs and on terminals. */
+const isPlain = (text: string): boolean => text.length > 0 && text.length <= MAX_ROUTE && !/\p{C}/u.test(text);
+const shown = (text: string): string => text.slice(0, 80).replaceAll(/\p{C}/gu, '?');
 
 /** The claims of `.manifest`: what `opa build` writes there of the metadata. Throws PolicyLoadError. */
 export function claimsOfModules(entries: readonly JsonValue[]): readonly RouteClaim[] {
@@ -76,6 +78,7 @@ export function claimsOfModules(entries: readonly JsonValue[]): readonly RouteCl
     if (!isJsonObject(entry) || typeof entry.entrypoint !== 'string' || entry.annotations === undefined) continue;
     if (!Array.isArray(entry.annotations)) throw refused('has unreadable annotations in .manifest');
     const { entrypoint } = entry;
+    if (!isPlain(entrypoint)) throw refused(`has annotations of an unreadable entrypoint (${shown(entrypoint)})`);
     for (const annotation of entry.annotations as readonly JsonValue[]) {
       const routes = routesOf(annotation);
       if (typeof routes === 'string') throw refused(`binds routes to ${shown(entrypoint)}, but they ${routes}`);
@@ -94,8 +97,9 @@ export function claimsOfManifest(value: JsonValue | undefined): readonly RouteCl
     if (!isJsonObject(entry) || typeof entry.entrypoint !== 'string' || typeof entry.route !== 'string') throw bad();
     const { entrypoint, at = null } = entry;
     const route = plain(entry.route);
-    if (route === null || (at !== null && typeof at !== 'string')) throw bad();
-    return { entrypoint, route, at: at === null ? null : at.slice(0, MAX_ROUTE) };
+    if (route === null || !isPlain(entrypoint)) throw bad();
+    if (at !== null && (typeof at !== 'string' || !isPlain(at))) throw bad();
+    return { entrypoint, route, at };
   });
 }
 
