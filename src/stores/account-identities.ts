@@ -20,6 +20,10 @@ export interface AccountIdentityStore {
    * already.
    */
   register(record: AccountRecord, identity: ForeignIdentity): Promise<'done' | 'taken' | 'linked'>;
+  /** Another identity of an account. False when the subject has an account already, or this one is gone. */
+  link(accountId: string, identity: ForeignIdentity, at: number): Promise<boolean>;
+  /** Takes the identities of this issuer from an account. False when there was none. */
+  unlink(accountId: string, issuer: string): Promise<boolean>;
   /** Every other id of whoever has this one, as an account or at another provider: accounts and their subjects. */
   aliasesOf(id: string): Promise<readonly string[]>;
   /** Issuers by account, of these accounts. */
@@ -62,6 +66,21 @@ export function createAccountIdentityStore({ queries }: Database): AccountIdenti
         .where((e) => e.or([e('account_id', '=', id), e('account_id', 'in', theirs)]))
         .execute();
       return [...new Set(rows.flatMap(({ account_id, subject }) => [account_id, subject]))].filter((one) => one !== id);
+    },
+    link: (account_id, { issuer, subject }, created_at) =>
+      queries.transaction().execute(async (transaction) => {
+        const account = transaction.selectFrom('accounts').select('id').where('id', '=', account_id);
+        if ((await account.executeTakeFirst()) === undefined) return false;
+        const result = await transaction
+          .insertInto('account_identities')
+          .values({ issuer, subject, account_id, created_at })
+          .onConflict((conflict) => conflict.columns(['issuer', 'subject']).doNothing())
+          .executeTakeFirst();
+        return result.numInsertedOrUpdatedRows === 1n;
+      }),
+    async unlink(accountId, issuer) {
+      const query = queries.deleteFrom('account_identities').where('account_id', '=', accountId);
+      return (await query.where('issuer', '=', issuer).executeTakeFirst()).numDeletedRows > 0n;
     },
     async issuersOf(accountIds) {
       if (accountIds.length === 0) return new Map();

@@ -33,6 +33,14 @@ export function accountIdentitiesContract(name: string, url: () => Promise<strin
     expect([...(await identities.aliasesOf('usr_mia'))]).toEqual(['mia']);
     expect([...(await identities.aliasesOf('mia'))]).toEqual(['usr_mia']);
     expect([...(await identities.aliasesOf('Mia'))]).toEqual([]);
+    const more = { ...MIA, issuer: 'https://other.example' };
+    expect(await identities.link('usr_mia', more, 2000)).toBe(true);
+    expect(await identities.link('usr_mia', more, 2000)).toBe(false);
+    expect(await identities.link('usr_nobody', { ...more, subject: 'x' }, 2000)).toBe(false);
+    expect(await createAccountIdentityStore(other).accountOf(more)).toBe('usr_mia');
+    expect(await identities.unlink('usr_mia', more.issuer)).toBe(true);
+    expect([await identities.unlink('usr_mia', more.issuer), await identities.accountOf(more)]).toEqual([false, null]);
+    expect(await identities.accountOf(MIA)).toBe('usr_mia');
     await createAccountStore(other).delete('usr_mia');
     expect(await identities.accountOf(MIA)).toBeNull();
     expect(await identities.register(record('later'), MIA)).toBe('done');

@@ -1,10 +1,10 @@
 /** What docs/accounts.md shows, and `portcullis users` on the database of a running gateway. */
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { ACCOUNTS, type Auth, authClient, bearer, IDENTITY, PASSWORD } from '../helpers/accounts.ts';
 import type { TestGateway } from '../helpers/gateway.ts';
-import { ADMIN_TOKEN, startGateway, writeConfig } from '../helpers/gateway.ts';
+import { ADMIN_TOKEN, scenarioInput, startGateway, writeConfig } from '../helpers/gateway.ts';
 import { cleanEnv, MAIN, ROOT, runToEnd } from '../helpers/processes.ts';
 import { appCode } from '../helpers/second-factor.ts';
 import { verifies } from '../helpers/verifies.ts';
@@ -108,6 +108,19 @@ describe('portcullis users', () => {
     ]);
     expect(answers[5].error.message).toMatch(/^username: 3 to 50 [^:]*; email: not an address$/);
     expect((await auth('POST', '/auth/login', { username: 'anna', password: PASSWORD })).status).toBe(200);
+  });
+
+  test('ties an account to somebody at a provider of the configuration', { timeout: 60_000 }, async () => {
+    const corp = { kind: 'oidc' as const, issuer: 'https://corp.example', client_id: 'gateway' };
+    const more = scenarioInput({ ...config, identity: { ...IDENTITY, corp } });
+    writeFileSync(join(gateway.home, 'corp.yaml'), JSON.stringify(more));
+    await auth('POST', '/auth/register', { username: 'tied', email: 'tied@example.com', password: PASSWORD });
+    const by = '--provider corp -c corp.yaml';
+    const done = await shell(
+      `portcullis users link tied --subject s-1 ${by}; portcullis users list -c corp.yaml; portcullis users unlink tied ${by}`,
+    );
+    expect(done.code, done.stderr).toBe(0);
+    expect(done.stdout).toMatch(/^tied .* corp$/m);
   });
 
   test('disables an account on a running gateway, and gives a new password', { timeout: 60_000 }, async () => {

@@ -379,6 +379,30 @@ describe('an account', () => {
     );
   });
 
+  test('of a password is somebody’s there once an operator has said so, and no longer than that', async () => {
+    const facts = { username: 'lina', email: 'lina@example.com', password: PASSWORD };
+    const { body: lina } = await auth('POST', '/auth/register', facts);
+    upstream.say('lina-there', { preferred_username: 'lina', email: 'lina@example.com', email_verified: true });
+    // A name and an address alone are nobody's word.
+    upstream.say('mallory', { preferred_username: 'lina', email: 'lina@example.com', email_verified: true });
+    expect((await tokenOf('mallory')).claims.sub).not.toBe(lina.id);
+    const account = await administered(gateway.home, async (administration) => {
+      const found = await administration.find('lina');
+      if (found === null) throw new Error('there is no account');
+      await administration.link(found, { issuer: upstream.issuer, subject: 'lina-there' });
+      const again = administration.link(found, { issuer: upstream.issuer, subject: 'mallory' });
+      await expect(again).rejects.toMatchObject({ code: 'CONFLICT' });
+      return found;
+    });
+    const first = await tokenOf('lina-there');
+    expect(first.claims).toMatchObject({ sub: lina.id, username: 'lina' });
+    await administered(gateway.home, (administration) => administration.unlink(account, upstream.issuer));
+    const refresh = { grant_type: 'refresh_token', client_id: client, refresh_token: first.refresh_token };
+    expect((await postForm(base, '/oauth/token', refresh)).status).toBe(400);
+    expect((await tokenOf('lina-there')).claims.sub).not.toBe(lina.id);
+    expect((await auth('POST', '/auth/login', { username: 'lina', password: PASSWORD })).status).toBe(200);
+  });
+
   test('is one for two first logins at once', async () => {
     upstream.say('tess', { preferred_username: 'tess' });
     const [one, other] = await Promise.all([tokenOf('tess'), tokenOf('tess')]);
