@@ -34,7 +34,9 @@ async function startPostgres(): Promise<Service> {
     const result =
       message.method === 'server/discover'
         ? { supportedVersions: ['2026-07-28'], capabilities: {} }
-        : { resultType: 'complete', content: [{ type: 'text', text: '[]' }] };
+        : message.method === 'tools/list'
+          ? { resultType: 'complete', tools: [{ name: 'execute_query', inputSchema: { type: 'object' } }] }
+          : { resultType: 'complete', content: [{ type: 'text', text: '[]' }] };
     if (message.method === 'tools/call') received.push(message.params?.arguments?.query ?? '');
     response.writeHead(200, { 'content-type': 'application/json' });
     response.end(JSON.stringify({ jsonrpc: '2.0', id: message.id, result }));
