@@ -51,14 +51,14 @@ import { buildApprovals } from './approval-set.ts';
 import { buildAuthenticator, failureGuard, NOBODY } from './authenticators.ts';
 import { delegating } from './delegations.ts';
 import { letKeysAsk } from './key-service-set.ts';
-import { oauthEndpoints, routeOAuth, scopeTerms } from './oauth.ts';
+import { oauthEndpoints, routeOAuth, scopeTerms, withScopes } from './oauth.ts';
 import { buildShadow, decisionLogOptions, reportStatus } from './policy-records.ts';
 import { policyPaths, policySource } from './policy-sources.ts';
 import { buildProtocols } from './protocol-set.ts';
 import { questionLimits } from './question-limits.ts';
 import { buildRoutes, serverFacts } from './routes.ts';
 import { openSigning } from './signing.ts';
-import { type TermsOf, toolScopes } from './tool-scope-rules.ts';
+import { toolScopes } from './tool-scope-rules.ts';
 import { buildUpstreamIdentities, type UpstreamIdentities } from './upstream-identity.ts';
 import type { Upstreams } from './upstream-set.ts';
 import { buildUpstreams, createTunnel, credentialsByRoute, upstreamOf } from './upstream-set.ts';
@@ -124,9 +124,10 @@ export async function assemble(config: Config, platform: Platform): Promise<Gene
   const accounts = await buildAccounts(config, platform, signing.accounts, cleanup);
   const providers = await buildProviders(config, platform, accounts, cleanup);
   const agents = await agentEndpoints(config, platform, accounts, { ring: signing.accounts, providers }, cleanup);
-  const plain = buildAuthenticators(config, platform, { routes, providers, terms });
+  const plain = buildAuthenticators(config, platform, routes, providers);
   letKeysAsk(platform, plain);
-  const { authenticators, endpoints } = delegating(config, platform, plain, cleanup);
+  const { authenticators: delegated, endpoints } = delegating(config, platform, plain, cleanup);
+  const authenticators = withScopes(delegated, terms);
   const approvals = buildApprovals(config, platform, cleanup);
   const protocols = buildProtocols({
     ...{ config, platform, servers, upstreams, identities, judge, classify, admission, approvals, accounts },
@@ -163,19 +164,13 @@ export async function assemble(config: Config, platform: Platform): Promise<Gene
 function buildAuthenticators(
   config: Config,
   platform: Platform,
-  {
-    routes,
-    providers,
-    terms,
-  }: { routes: readonly Route[]; providers: ReadonlyMap<string, IdentityProvider>; terms: TermsOf },
+  routes: readonly Route[],
+  providers: ReadonlyMap<string, IdentityProvider>,
 ): Map<Route, Authenticator> {
   const guard = failureGuard(config, platform);
   const oauth = routeOAuth(config, routes, providers);
   return new Map(
-    routes.map((route) => {
-      const authenticator = buildAuthenticator(route, providers, platform, terms(route), oauth.get(route.match));
-      return [route, guard(authenticator)];
-    }),
+    routes.map((route) => [route, guard(buildAuthenticator(route, providers, platform, oauth.get(route.match)))]),
   );
 }
 

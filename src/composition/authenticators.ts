@@ -8,13 +8,12 @@ import { createIdentityChain } from '../identity/chain.ts';
 import { certificateCredential } from '../identity/client-certificate.ts';
 import { readCredentials } from '../identity/credentials.ts';
 import { metered } from '../identity/metered.ts';
-import type { ScopeTerms } from '../identity/oauth/protected-resource.ts';
 import type { SessionCookie } from '../identity/oauth/session-cookie.ts';
 import type { Credential, IdentityFacts, IdentityProvider } from '../identity/provider.ts';
 import { createFailureGuard, guarded } from '../pipeline/failure-guard.ts';
 import type { Authenticator } from '../pipeline/stages/authenticate.ts';
 import type { Platform } from './assembly.ts';
-import { type RouteOAuth, withScopes } from './oauth.ts';
+import type { RouteOAuth } from './oauth.ts';
 import { OAUTH_PATH } from './routes.ts';
 
 const NEVER = new AbortController().signal;
@@ -30,7 +29,6 @@ export function buildAuthenticator(
   route: Route,
   providers: ReadonlyMap<string, IdentityProvider>,
   platform: Platform,
-  terms: ScopeTerms,
   { challenge, cookie }: RouteOAuth = { challenge: null, cookie: null },
 ): Authenticator {
   if (route.protocol === 'api' && route.match === OAUTH_PATH) return ANYONE;
@@ -51,7 +49,7 @@ export function buildAuthenticator(
       logger.debug({ request_id, provider, reason, detail: detail ?? null }, 'credential_refused'),
   });
   const takesCertificates = route.identity.some((name) => providers.get(name)?.takesCertificates === true);
-  const authenticator: Authenticator = {
+  return {
     authenticate(received, facts) {
       const found = presented(received.headers, facts, cookie);
       const credentials = takesCertificates ? withCertificate(found, received.headers, facts) : found;
@@ -61,7 +59,6 @@ export function buildAuthenticator(
       return chain.authenticate(credentials, facts, signal);
     },
   };
-  return withScopes(authenticator, route, terms);
 }
 
 /** What was presented by a header; the cookie of a session counts only where nothing was. */

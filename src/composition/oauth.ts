@@ -129,12 +129,22 @@ export function oauthEndpoints(
   ];
 }
 
-/** The same authenticator where nothing is required; else one that lets in who was granted every scope of the route. */
-export function withScopes(authenticator: Authenticator, route: Route, terms: ScopeTerms): Authenticator {
-  const scopes = route.scopes ?? [];
-  if (scopes.length === 0) return authenticator;
+/** The same authenticators; on routes that require scopes, those that let in who was granted every one. */
+export function withScopes(
+  authenticators: ReadonlyMap<Route, Authenticator>,
+  terms: TermsOf,
+): ReadonlyMap<Route, Authenticator> {
+  return new Map(
+    [...authenticators].map(([route, one]) => [
+      route,
+      (route.scopes ?? []).length === 0 ? one : requiring(one, terms(route)),
+    ]),
+  );
+}
+
+function requiring(authenticator: Authenticator, terms: ScopeTerms): Authenticator {
   const check = (identified: Awaited<ReturnType<Authenticator['authenticate']>>) =>
-    identified instanceof GatewayError ? identified : requireScopes(identified, scopes, terms);
+    identified instanceof GatewayError ? identified : requireScopes(identified, terms);
   return {
     authenticate(received, facts) {
       const identified = authenticator.authenticate(received, facts);

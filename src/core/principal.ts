@@ -104,3 +104,9 @@ export function holderId(principal: Principal): string {
 export function everyAuth({ auth, parties }: Principal): readonly AuthFacts[] {
   return parties === undefined ? [auth] : [auth, ...parties.map((party) => party.auth)];
 }
+
+/** Whether all of these were granted, compared word by word; of a delegated call to each party by itself. */
+export function holdsScopes({ scopes, parties }: Principal, needed: readonly string[]): boolean {
+  if (!needed.every((scope) => scopes.includes(scope))) return false;
+  return parties === undefined || parties.every((party) => holdsScopes(party, needed));
+}

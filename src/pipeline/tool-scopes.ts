@@ -7,7 +7,7 @@ import type { Call } from '../core/call.ts';
 import type { Decision, Violation } from '../core/decision.ts';
 import { CATALOGUE, type GatewayError } from '../core/errors.ts';
 import type { Authenticated } from '../core/exchange.ts';
-import type { Principal } from '../core/principal.ts';
+import { holdsScopes, type Principal } from '../core/principal.ts';
 import { foldName } from '../protocols/redaction.ts';
 
 /** `pattern`: the name of a tool, where a star stands for any text. */
@@ -52,7 +52,7 @@ export class ToolScopes {
     for (const call of calls) {
       const scopes = this.#neededBy(call);
       for (const scope of scopes) needed.add(scope);
-      isLacking ||= !isGranted(principal, scopes);
+      isLacking ||= !holdsScopes(principal, scopes);
     }
     return isLacking ? [...needed] : null;
   }
@@ -61,7 +61,7 @@ export class ToolScopes {
   withhold(principal: Principal, calls: readonly Call[], decisions: readonly Decision[]): readonly Decision[] {
     return decisions.map((decision, at) => {
       const call = calls[at];
-      return call === undefined || isGranted(principal, this.#neededBy(call)) ? decision : uncovered(decision);
+      return call === undefined || holdsScopes(principal, this.#neededBy(call)) ? decision : uncovered(decision);
     });
   }
 
@@ -82,14 +82,6 @@ export class ToolScopes {
     }
     return needed;
   }
-}
-
-/** Word by word, and by everybody in a delegation. */
-function isGranted(principal: Principal, needed: readonly string[]): boolean {
-  if (needed.length === 0) return true;
-  const { scopes, parties } = principal;
-  if (!needed.every((scope) => scopes.includes(scope))) return false;
-  return parties === undefined || parties.every((party) => needed.every((scope) => party.scopes.includes(scope)));
 }
 
 /** The first part begins the name, the last one ends it, and those between come in their order: no way back is tried. */

@@ -227,12 +227,18 @@ test.each([
   expect(body).toMatchObject({ allow, code });
 });
 
+const BOTH = ['orders:use', 'orders:write'];
+
 test.each([
-  [['orders:write'], ['orders:write'], 200],
-  [['orders:write'], [], 403],
-  [[], ['orders:write'], 403],
-  [['orders:*'], ['orders:write'], 403],
-])('a delegated call needs the scopes of both parties: %j through %j is %i', async (from, to, status) => {
+  ['/tools', ['orders:write'], ['orders:write'], 200],
+  ['/tools', ['orders:write'], [], 403],
+  ['/tools', [], ['orders:write'], 403],
+  ['/tools', ['orders:*'], ['orders:write'], 403],
+  ['/mcp/orders', BOTH, BOTH, 200],
+  ['/mcp/orders', ['orders:write'], BOTH, 403],
+  ['/mcp/orders', BOTH, ['orders:write'], 403],
+  ['/mcp/orders', BOTH, ['orders:use'], 403],
+])('on %s a delegated call needs the scopes of both parties: %j through %j is %i', async (on, from, to, status) => {
   const GRANT = 'urn:ietf:params:oauth:grant-type:token-exchange';
   const lender = await gateway.key('admin', { tenure_months: 24, owner_id: 'lender', scopes: from });
   const id = `borrower-${crypto.randomUUID()}`;
@@ -242,9 +248,8 @@ test.each([
     body: new URLSearchParams({ grant_type: GRANT, requested_actor: id }).toString(),
   });
   const { access_token } = exchanged.body as { access_token: string };
-  const json = { server_name: 'orders', tool_name: 'update_order_status', parameters: UPDATE };
-  const headers = { 'x-delegation-token': access_token };
-  const answer = await call(`${base}/tools/invoke`, { key: borrower, headers, json });
+  const headers = { 'x-api-key': borrower, 'x-delegation-token': access_token };
+  const answer = await send({ name: '', as: '', on, call: 'write', status }, headers);
   expect(`${answer.status} ${answer.text}`).toMatch(`${status} `);
   if (status === 403) expect(answer.text).toContain('each party of the delegation');
   expect(answer.headers.get('www-authenticate')).toBeNull();

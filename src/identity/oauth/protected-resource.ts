@@ -3,7 +3,7 @@
  * Source: RFC 9728, RFC 6750 3, MCP authorization (2026-07-28).
  */
 import { GatewayError } from '../../core/errors.ts';
-import type { Principal } from '../../core/principal.ts';
+import { holdsScopes, type Principal } from '../../core/principal.ts';
 import type { Endpoint } from '../../protocols/endpoint.ts';
 import { metadataUrl, resourceUri } from './resource.ts';
 
@@ -85,14 +85,10 @@ export interface ScopeTerms extends Pick<ProtectedRoute, 'scopes' | 'optional'> 
   canStepUp(principal: Principal, scopes: readonly string[]): boolean;
 }
 
-/** The principal when everything was granted, compared word by word; else how that is refused. */
-export function requireScopes(
-  principal: Principal,
-  scopes: readonly string[],
-  terms: ScopeTerms,
-): Principal | GatewayError {
-  if (principal.type !== 'anonymous' && scopes.every((scope) => principal.scopes.includes(scope))) return principal;
-  return scopesLacking(principal, scopes, terms);
+/** The principal when every scope of the route was granted, to each party of a delegation; else how that is refused. */
+export function requireScopes(principal: Principal, terms: ScopeTerms): Principal | GatewayError {
+  const isGranted = principal.type !== 'anonymous' && holdsScopes(principal, terms.scopes);
+  return isGranted ? principal : scopesLacking(principal, terms.scopes, terms);
 }
 
 /**
