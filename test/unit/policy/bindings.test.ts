@@ -8,6 +8,7 @@ import { type BindableRoute, bindRoutes, claimsOnNothing, routesOf } from '../..
 import { readContents } from '../../../src/policy/bundle-contents.ts';
 import { writeArchive } from '../../../src/policy/bundle-writer.ts';
 import { createPolicyEngine, type OpaEngine } from '../../../src/policy/opa-engine.ts';
+import { type Deliver, type PolicySource, SourceRecord } from '../../../src/policy/sources.ts';
 import { bundleFiles, type Files } from '../../helpers/bundles.ts';
 import { NOW } from './requests.ts';
 
@@ -159,5 +160,51 @@ describe('a bundle with bindings', () => {
     expect(new Set([none, one, other]).size).toBe(3);
     expect(await revision({ wasm: named('/a', '/a') })).toBe(one);
     expect(await revision({ bindings: [{ entrypoint: DECISION, route: '/a', at: 'main.rego:30' }] })).toBe(one);
+  });
+
+  test('is told from one that binds otherwise when it is sent, taken back and changed', async () => {
+    const contentsOf = async (files: Files) => readContents(writeArchive(files), null);
+    const bundleOf = async (...routes: readonly string[]) => {
+      const contents = await contentsOf(await made({ wasm: named(...routes) }));
+      if (contents.kind !== 'snapshot') throw new Error('no snapshot');
+      return contents.bundle;
+    };
+    const [none, bound] = [await bundleOf('/nowhere'), await bundleOf('/tools')];
+    let deliver: Deliver = () => Promise.reject(new Error('nobody listens'));
+    const source: PolicySource = {
+      ...{ pinned: null, load: async () => none, settled: async () => {}, pin: async () => {}, close: async () => {} },
+      follow: (heard) => {
+        deliver = heard;
+      },
+      status: () => new SourceRecord('service', 'test', () => NOW).status,
+    };
+    const served = await createPolicyEngine({
+      ...{ bundleDir: '', dataFile: null, source, entrypoint: DECISION, clock: { now: () => NOW } },
+      ...{ cache: { entries: 100, base_ttl_ms: 60_000 }, servers: new Map(), decisionLog: null },
+      routes: [{ match: '/tools', entrypoint: null, isConfigured: true }],
+      logger: { debug() {}, info() {}, warn() {}, error() {} },
+    });
+    const who = () => served.status().routes?.map(({ from }) => from);
+    expect(await deliver({ kind: 'snapshot', bundle: bound })).toMatchObject({ ok: true, taken: true });
+    expect(who()).toEqual(['bundle']);
+    // Taken back, it stays out; what it replaced has the same module and data, and may come again.
+    expect(served.rollback()).toBe(true);
+    expect(who()).toEqual(['default']);
+    expect(await deliver({ kind: 'snapshot', bundle: bound })).toMatchObject({ taken: false });
+    expect(await deliver({ kind: 'snapshot', bundle: none })).toMatchObject({ taken: true });
+    const change = async (wasm: readonly object[]) => {
+      const files: Files = new Map([
+        ['patch.json', Buffer.from('{"data":[{"op":"upsert","path":"/extra","value":1}]}')],
+        ['.manifest', Buffer.from(JSON.stringify({ revision: 'r2', roots: [''], wasm }))],
+      ]);
+      const contents = await contentsOf(files);
+      if (contents.kind !== 'delta') throw new Error('no delta');
+      return deliver({ kind: 'delta', delta: { ...contents.delta, modules: null }, base: served.revision ?? '' });
+    };
+    const annotated = { entrypoint: DECISION, module: '/policy.wasm', ...named('/tools') };
+    expect(await change([annotated])).toEqual({ ok: false, reason: 'the delta binds other routes than its snapshot' });
+    expect(await change([])).toMatchObject({ ok: true });
+    expect(who()).toEqual(['default']);
+    await served.close();
   });
 });
