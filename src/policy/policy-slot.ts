@@ -91,7 +91,8 @@ export class PolicySlot {
         const next = await activateBundle(bundle, this.#options.activation);
         // It may have been taken back while it was made ready.
         if (this.#isPinned(bundle)) return await this.#kept(bundle.revision);
-        this.#swap(next, null);
+        if (next.revision === this.#active?.revision) this.#renew(next);
+        else this.#swap(next, null);
         // What was taken back before a restart stays out after it.
         if (why !== 'start') await this.#unpin();
         await this.#settled(null);
@@ -171,8 +172,13 @@ export class PolicySlot {
   /** One reference changes between two requests; nothing decided by the old one is used again. */
   #swap(next: ActivePolicy, undo: readonly PatchOperation[] | null): void {
     this.#previous = this.#active === null ? null : { policy: this.#active, undo };
-    this.#active = next;
     this.#isRolledBack = false;
+    this.#renew(next);
+  }
+
+  /** The same content, made ready anew: a rollback still goes back to what was in force before it, or nowhere. */
+  #renew(next: ActivePolicy): void {
+    this.#active = next;
     this.#activatedAt = this.#options.clock.now();
     this.#options.onSwap();
     this.#tellOfNothing(next);

@@ -1,5 +1,5 @@
 /** What was rolled back stays out: after a change of the data alone, after a restart, and whatever the service says. */
-import { existsSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -142,6 +142,29 @@ describe('a rollback', () => {
     const again = await engineOn(url, directory.path);
     expect(again.status()).toMatchObject({ bundle_revision: 'r0' });
   });
+
+  test('goes back to another policy, however often the one in force was loaded again', async () => {
+    using directory = temporaryDirectory('portcullis-rollback-');
+    const file = join(directory.path, 'bundle.tar.gz');
+    const engine = await createPolicyEngine({
+      ...{ bundleDir: file, dataFile: null, entrypoint: 'portcullis/main/decision', clock: Date },
+      ...{ cache: { entries: 0, base_ttl_ms: 0 }, servers: new Map(), decisionLog: null, logger: QUIET },
+    });
+    open.push(engine);
+    writeFileSync(file, await archive('r0'));
+    await engine.reload();
+    await engine.reload();
+    expect(engine.rollback()).toBe(false);
+    writeFileSync(file, await archive('r1', { one: 1 }));
+    for (let times = 0; times < 3; times++) await engine.reload();
+    expect(engine.rollback()).toBe(true);
+    expect(engine.status()).toMatchObject({ bundle_revision: 'r0' });
+    writeFileSync(file, await archive('r0'));
+    await engine.reload();
+    expect(engine.status()).toMatchObject({ bundle_revision: 'r0' });
+    // What was taken back does not come back that way either.
+    expect(engine.rollback()).toBe(false);
+  });
 });
 
 describe('a bundle service', () => {
@@ -226,7 +249,12 @@ describe('an older bundle', () => {
     const engine = await engineOn(url, directory.path);
     const manifest = Buffer.from(JSON.stringify({ revision: 'r2', metadata: { base: 'r1', sequence: 2 } }));
     const patch = Buffer.from(JSON.stringify({ data: [{ op: 'upsert', path: '/two', value: 2 }] }));
-    const bytes = writeArchive(new Map([['patch.json', patch], ['.manifest', manifest]]));
+    const bytes = writeArchive(
+      new Map([
+        ['patch.json', patch],
+        ['.manifest', manifest],
+      ]),
+    );
     Object.assign(served, { etag: '"2"', delta: { from: '"1"', bytes } });
     await soon(() => expect(inForce(engine)).toBe('r2'));
     serve(served, await placed('r1', 1), '"1"');
