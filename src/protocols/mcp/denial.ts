@@ -50,9 +50,12 @@ export function rpcCode(error: GatewayError): number {
   }
 }
 
+/** Those that speak of credentials, whatever these can do about it, and of our own faults. */
+const NO_ANSWER: ReadonlySet<ErrorCode> = new Set(['INSUFFICIENT_SCOPE', 'INTERNAL_ERROR']);
+
 /** True for ends that are told as an answer (HTTP 200): the request was understood, and a client waits for its id. */
 function isAnswer(error: GatewayError): boolean {
-  if (error.extras.challenge !== undefined || error.code === 'INTERNAL_ERROR') return false;
+  if (error.extras.challenge !== undefined || NO_ANSWER.has(error.code)) return false;
   return error.status === 403 || error.status === 429 || error.status === 402 || error.status >= 500;
 }
 

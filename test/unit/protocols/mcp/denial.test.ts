@@ -57,6 +57,14 @@ describe('errors in JSON-RPC words', () => {
     expect([reply.status, reply.headers['www-authenticate']]).toEqual([403, 'Bearer error="insufficient_scope"']);
   });
 
+  test('a scope that cannot be had is an HTTP 403 too, also where denials are results', () => {
+    const error = new GatewayError('INSUFFICIENT_SCOPE');
+    for (const asResult of [false, true]) {
+      const { status, headers } = encodeDenial(error, context, undefined, { ...note, asResult });
+      expect([status, headers['www-authenticate']]).toEqual([403, undefined]);
+    }
+  });
+
   test('without an id there is nobody to answer, so the status tells', () => {
     const reply = told('RATE_LIMIT_EXCEEDED', { retryAfter: 9 }, { rpcId: undefined });
     expect(reply.status).toBe(429);
