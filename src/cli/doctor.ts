@@ -2,7 +2,7 @@
 import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import { delimiter, dirname, join, resolve } from 'node:path';
 import { bundlePath, signingRules } from '../composition/policy-sources.ts';
-import { bindableRoutes } from '../composition/routes.ts';
+import { bindableRoutes, buildRoutes } from '../composition/routes.ts';
 import type { LoadResult } from '../config/load.ts';
 import { suggestion } from '../config/problem.ts';
 import type { Config } from '../config/schema.ts';
@@ -136,10 +136,20 @@ function uncompiled(stale: readonly string[], canCompile: boolean): Finding {
 /** What the policy itself says of routes: where it decides by what, and what leads nowhere. */
 function* boundRoutes(config: Config, claims: readonly RouteClaim[]): Generator<Finding> {
   const routes = bindableRoutes(config);
-  for (const { route, entrypoint, from } of bindRoutes(routes, claims, config.policy.entrypoint)) {
+  const bindings = bindRoutes(routes, claims, config.policy.entrypoint);
+  for (const { route, entrypoint, from } of bindings) {
     if (from === 'bundle') yield ok('routes', `the policy binds ${route} to ${entrypoint}`);
   }
   for (const claim of claimsOnNothing(routes, claims)) yield advice('routes', nothingText(claim));
+  const protocols = new Map(buildRoutes(config).map(({ match, protocol }) => [match, protocol]));
+  const of = (protocol: string) => bindings.filter(({ route }) => protocols.get(route) === protocol);
+  for (const tools of of('tools').filter(({ route }) => route !== '/servers')) {
+    // The same tools by two doors, with two rules.
+    for (const { route, entrypoint } of of('mcp').filter((one) => one.entrypoint !== tools.entrypoint)) {
+      const other = `the tools API at ${tools.route} reaches the same server by ${tools.entrypoint}`;
+      yield advice('routes', `${route} is decided by ${entrypoint}, but ${other}`);
+    }
+  }
 }
 
 /** A list of regions admits nobody while no network belongs to one. */

@@ -170,7 +170,10 @@ const routeBase = {
     .transform((path) => (path.length > 1 ? path.replace(/\/+$/, '') : path)),
   identity: z.array(name).default([]).describe('identity providers, in the order they are tried'),
   anonymous: z.boolean().default(false).describe('let requests without any credential pass as anonymous'),
-  entrypoint: z.string().optional().describe('the policy entrypoint of this route instead of policy.entrypoint'),
+  entrypoint: z
+    .string()
+    .optional()
+    .describe('the policy entrypoint of this route, whatever the policy itself says of it'),
   tenant_header: z.boolean().default(false).describe('tells the upstream the caller’s tenant in X-Tenant-Id'),
   user_header: z.boolean().default(false).describe('tells the upstream the caller’s id in X-User-Id as well'),
   body_bytes: z.int().min(1).optional().describe('instead of limits.body_bytes'),
@@ -250,7 +253,10 @@ const policy = z.strictObject({
     .min(1)
     .optional()
     .describe('without a word of the bundle service for so long, the policy is reported as stale'),
-  entrypoint: z.string().default('portcullis/main/decision'),
+  entrypoint: z
+    .string()
+    .default('portcullis/main/decision')
+    .describe('decides on routes for which neither the route nor the policy’s metadata names an entrypoint'),
   data: z.string().optional().describe('JSON data document; default: data.json in the bundle directory'),
   watch: z.boolean().default(true).describe('recompile and reload when a file changes'),
   decision_log: decisionLogSchema(secret).optional(),

@@ -304,6 +304,9 @@ describe.skipIf(NO_COMPILER !== null)('routes bound by metadata', () => {
     const doctor = (await command('doctor')).out;
     expect(doctor).toContain(`advice  routes: ${nowhere}`);
     expect(doctor).toContain('ok      routes: the policy binds /a to finance/decision');
+    const other = 'the tools API at /tools reaches the same server by portcullis/main/decision';
+    expect(doctor).toContain(`advice  routes: /mcp/pay is decided by finance/decision, but ${other}`);
+    expect(doctor).not.toContain('/mcp/free is decided');
     await using gateway = await startGateway(config(first));
     const status = await command('policy', 'status', '--url', gateway.admin);
     expect(status.out).toContain('route         /b/deep: people/decision, as the policy says\n');
