@@ -50,8 +50,8 @@ export interface ApprovalsOptions {
   aliases(id: string): Promise<readonly string[]>;
   /** Rejects with a GatewayError where the database says by now that this credential is good for nothing. */
   requireStanding(principal: Principal): Promise<void>;
-  /** Whether who approved is switched off. */
-  isOff(record: ApprovalRecord, approver: Approver): boolean;
+  /** Whether who approved is switched off, or has no account any more. */
+  isOff(record: ApprovalRecord, approver: Approver): Promise<boolean>;
   /** Takes secrets out of what approvers see. */
   redact(value: unknown, server: string | null, tool: string | null): unknown;
   /** Told of every step once, in the process where it happened. Must not throw. */
@@ -100,7 +100,8 @@ export class Approvals implements ApprovalGate {
     if (wrong !== null) throw invalid(wrong.why, wrong.message, record.id);
     if (record.token_id !== claims.jti) throw invalid('replaced', 'The approval token is not valid', record.id);
     if (record.state !== 'approved') throw closed(record);
-    if (this.#isWithdrawn(record)) throw invalid('approver_off', 'Who approved the call is switched off', record.id);
+    if (await this.#stored(() => this.#isWithdrawn(record)))
+      throw invalid('approver_off', 'Who approved the call may decide nothing any more', record.id);
     const facts: ApprovalFacts = {
       present: true,
       verified: true,
@@ -163,7 +164,7 @@ export class Approvals implements ApprovalGate {
     const { store, clock } = this.#options;
     const known = await store.findOpen(tenant, openKey);
     if (known === null) return null;
-    const isWithdrawn = this.#isWithdrawn(known);
+    const isWithdrawn = await this.#isWithdrawn(known);
     if (known.expires_at > clock.now() && !isWithdrawn) return known;
     await this.#expire(tenant, known.id, isWithdrawn ? known.expires_at : undefined);
     return null;
@@ -278,7 +279,8 @@ export class Approvals implements ApprovalGate {
     if (record.state !== 'pending') throw decided(record);
     const state = verdict.action === 'approve' ? 'approved' : 'rejected';
     const at = clock.now();
-    const by = { id: principal.id, type: principal.type, username: principal.username, key_id: principal.auth.key_id };
+    const { id: approver, type, username, auth } = principal;
+    const by = { id: approver, type, username, key_id: auth.key_id, provider: auth.provider };
     const token_id = state === 'approved' ? randomBytes(16).toString('base64url') : null;
     const isMine = await this.#stored(() => store.decide(tenant_id, id, { state, at, by, reason, token_id }));
     if (!isMine) throw decided((await this.find(tenant_id, id)) ?? record);
@@ -306,7 +308,7 @@ export class Approvals implements ApprovalGate {
   }
 
   /** Whether the yes of somebody who may do nothing any more was given; it is worth nothing then. */
-  #isWithdrawn(record: ApprovalRecord): boolean {
+  async #isWithdrawn(record: ApprovalRecord): Promise<boolean> {
     return record.state === 'approved' && record.decided_by !== null && this.#options.isOff(record, record.decided_by);
   }
 

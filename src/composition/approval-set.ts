@@ -10,10 +10,11 @@ import type { AuditDraft } from '../audit/event.ts';
 import { createRedactor } from '../audit/redaction.ts';
 import type { Config } from '../config/schema.ts';
 import type { Admitted } from '../core/exchange.ts';
-import { makePrincipal, type Principal } from '../core/principal.ts';
+import type { Principal } from '../core/principal.ts';
 import { scrubText } from '../core/redaction.ts';
 import { EVERY_TENANT } from '../stores/api-keys.ts';
 import { definitions } from './approval-definitions.ts';
+import { approverOff } from './approver-standing.ts';
 import type { Platform } from './assembly.ts';
 
 const DAY_MS = 86_400_000;
@@ -51,8 +52,7 @@ export function buildApprovals(config: Config, platform: Platform, cleanup: Asyn
     everyTenant: EVERY_TENANT,
     aliases: (id) => platform.accounts.identities.aliasesOf(id),
     requireStanding: standing(config, platform),
-    isOff: ({ tenant_id }, { id, key_id }) =>
-      platform.switches.refusalOf(makePrincipal({ id, tenant_id, auth: { key_id } }, 'approvals', 'none')) !== null,
+    isOff: approverOff(config, platform),
     redact: (value, server, tool) => redactor(value, sensitiveParams(config, server, tool)),
     onEvent(event) {
       platform.onApproval(event);

@@ -56,6 +56,8 @@ export interface Approver {
   readonly type: PrincipalType;
   readonly username: string | null;
   readonly key_id: string | null;
+  /** Who vouched for them; absent in records of earlier versions. */
+  readonly provider?: string;
 }
 
 /** One request for approval. Times are epoch milliseconds. */
