@@ -17,7 +17,7 @@ let socket: Server;
 beforeAll(async () => {
   writeFileSync(
     join(directory, 'portcullis.yaml'),
-    'version: 1\nlisten: { data: "127.0.0.1:0", admin: { address: "127.0.0.1:1" } }\nidentity: { keys: { kind: api-key } }\n',
+    'version: 1\nlisten: { data: "127.0.0.1:0", admin: { address: "127.0.0.1:1" } }\naccounts: { enabled: true }\nidentity: { keys: { kind: api-key }, people: { kind: local } }\n',
   );
   mkdirSync(join(directory, 'directory'), { mode: 0o700 });
   const contents = { empty: '', 'not UTF-8': Buffer.from('a: \xff\xfe\n', 'latin1'), 'of another format': '{"a": [\n' };
