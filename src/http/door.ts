@@ -43,7 +43,10 @@ export interface DoorOptions {
   /** Which Host headers are answered: see `hostRule`. */
   readonly hosts: HostRule;
   readonly cors: CorsPolicy;
-  /** Paths where a page of a foreign origin is refused with ORIGIN_DENIED instead of merely not being able to read. */
+  /**
+   * Paths where a page of a foreign origin is refused with ORIGIN_DENIED instead of merely not being able to read. With
+   * credentials that a browser adds by itself (`ambient.ts`) it is refused everywhere.
+   */
   guardsOrigin(path: string): boolean;
   /** Paths of the data plane; all others go to `app`. */
   isDataPath(path: string): boolean;

@@ -11,6 +11,7 @@ import { GatewayError, toGatewayError } from '../core/errors.ts';
 import type { Received } from '../core/exchange.ts';
 import { makeId } from '../core/ids.ts';
 import { addressMatcher } from './addresses.ts';
+import { isAmbient } from './ambient.ts';
 import { Connections } from './connections.ts';
 import { controlListener } from './control.ts';
 import { createCors } from './cors.ts';
@@ -177,7 +178,8 @@ class Listener implements Door {
       }
       return false;
     }
-    if (listed || !this.#options.guardsOrigin(path) || originAllowed(origin, peer.host, this.#origins)) return true;
+    const isGuarded = this.#options.guardsOrigin(path) || isAmbient(headers, exchange.incoming);
+    if (listed || !isGuarded || originAllowed(origin, peer.host, this.#origins)) return true;
     this.#refuse(exchange, new GatewayError('ORIGIN_DENIED'));
     return false;
   }

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { isAmbient } from '../../../src/http/ambient.ts';
 import { createCors } from '../../../src/http/cors.ts';
 import { hostRule, originAllowed } from '../../../src/http/host.ts';
 import { verifies } from '../../helpers/verifies.ts';
@@ -130,6 +131,30 @@ describe('DNS rebinding', () => {
       expect(await ask(request([], 'GET', host), { hosts })).toMatchObject({ status: 200, handled: 1 });
     },
   );
+
+  const basic = 'authorization: basic YTpi';
+  const certificate = 'Client-Cert: :AAAA:';
+  test.each([
+    [[basic, 'Origin: https://evil.example'], 403],
+    [[basic, 'Origin: null'], 403],
+    [[certificate, 'Origin: https://evil.example'], 403],
+    [[basic, 'Origin: https://app.example'], 200],
+    [[basic, 'Origin: https://gate.example'], 200],
+    [[certificate, 'Origin: https://gate.example'], 200],
+    [[basic], 200],
+    [[certificate], 200],
+    [['authorization: Bearer basic', 'Origin: https://evil.example'], 200],
+  ] as const)('what a browser adds by itself is no credential of a foreign page: %j is %i', async (lines, status) => {
+    const change = { guardsOrigin: () => false, trustedProxies: ['127.0.0.0/8'] };
+    expect(await ask(request(lines, 'POST', 'gate.example'), change)).toMatchObject({ status });
+  });
+
+  test('nor is the certificate of the connection', () => {
+    const on = (socket: object) => isAmbient({}, { socket } as never);
+    expect([on({ encrypted: true, authorized: true }), on({ encrypted: true, authorized: false }), on({})]).toEqual([
+      ...[true, false, false],
+    ]);
+  });
 
   test('the rule follows the address, the list and the mode', () => {
     expect(hostRule('0.0.0.0', [], 'development')).toBe('any');
