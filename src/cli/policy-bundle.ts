@@ -130,14 +130,15 @@ export async function verifyCommand(rest: readonly string[], values: BundleArgum
             revision: contents.bundle.label,
             sequence: contents.bundle.sequence ?? null,
             content: contents.bundle.revision,
+            bindings: contents.bundle.claims,
           };
     if (values.json === true)
       line(io, JSON.stringify({ ok: true, kind: contents.kind, signed: rules !== null, ...about }));
-    else
-      line(
-        io,
-        `${file}: a ${rules === null ? '' : 'signed '}${contents.kind}, revision ${about.revision ?? 'unnamed'}`,
-      );
+    else {
+      const kind = `${rules === null ? '' : 'signed '}${contents.kind}`;
+      line(io, `${file}: a ${kind}, revision ${about.revision ?? 'unnamed'}`);
+      for (const { route, entrypoint } of about.bindings ?? []) line(io, `  binds ${route} to ${entrypoint}`);
+    }
     return EXIT.ok;
   } catch (fault) {
     if (!(fault instanceof PolicyLoadError)) throw fault;

@@ -300,6 +300,8 @@ describe.skipIf(NO_COMPILER !== null)('routes bound by metadata', () => {
       expect(checked.out).toContain('/own: people/decision, as the configuration says\n');
       expect(checked.out).toContain('all others: portcullis/main/decision\n');
     }
+    await archive(first, 'verified.tar.gz');
+    expect((await command('policy', 'verify', 'verified.tar.gz')).out).toContain('  binds /a to finance/decision\n');
     expect((await command('config', 'check')).out).toContain(`warning: policy.bundle: ${nowhere} (people.rego:8)`);
     const doctor = (await command('doctor')).out;
     expect(doctor).toContain(`advice  routes: ${nowhere}`);
