@@ -1,7 +1,8 @@
 /** Finds, in the metadata of the sources of a bundle, the routes that its entrypoints want to decide on, each with its line. */
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { makeDirectory } from '../config/directories.ts';
 import type { JsonValue } from '../core/json.ts';
 import { contradiction, type RouteClaim, routesOf } from './bindings.ts';
 import type { CompileProblem } from './compiler.ts';
@@ -58,7 +59,7 @@ async function metadataOf(opa: OpaCommand, texts: ReadonlyMap<string, string>): 
   const temporary = await mkdtemp(join(tmpdir(), 'portcullis-metadata-'));
   try {
     for (const [name, text] of texts) {
-      await mkdir(dirname(join(temporary, name)), { recursive: true });
+      makeDirectory(dirname(join(temporary, name)));
       await writeFile(join(temporary, name), text);
     }
     const { status, stdout, stderr } = await run(opa.path, ['inspect', '-a', '--format', 'json', '.'], {
