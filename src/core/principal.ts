@@ -46,11 +46,16 @@ export interface Principal {
    * current actor last. The policy has to allow the call for each of them. Absent: acts in its own right.
    */
   readonly parties?: readonly Principal[];
+  /**
+   * Of a party that lent a part of what it holds: which of `scopes` it was granted word by word; the others are only
+   * covered by a star it holds. Absent: all.
+   */
+  readonly granted?: readonly string[];
 }
 
 /** What a provider has to say at least; the rest takes safe defaults. */
 export type PrincipalFacts = Pick<Principal, 'id'> &
-  Partial<Omit<Principal, 'id' | 'auth' | 'parties'>> & { readonly auth?: Partial<AuthFacts> };
+  Partial<Omit<Principal, 'id' | 'auth' | 'parties' | 'granted'>> & { readonly auth?: Partial<AuthFacts> };
 
 /** Fills the fields a provider left out with the least privileged value. */
 export function makePrincipal(facts: PrincipalFacts, provider: string, method: CredentialKind): Principal {
@@ -106,7 +111,7 @@ export function everyAuth({ auth, parties }: Principal): readonly AuthFacts[] {
 }
 
 /** Whether all of these were granted, compared word by word; of a delegated call to each party by itself. */
-export function holdsScopes({ scopes, parties }: Principal, needed: readonly string[]): boolean {
-  if (!needed.every((scope) => scopes.includes(scope))) return false;
+export function holdsScopes({ scopes, granted = scopes, parties }: Principal, needed: readonly string[]): boolean {
+  if (!needed.every((scope) => granted.includes(scope))) return false;
   return parties === undefined || parties.every((party) => holdsScopes(party, needed));
 }

@@ -44,8 +44,16 @@ export function limited(principal: Principal, limits: Limits): Principal {
     ...principal,
     roles: roles === undefined ? principal.roles : sharedWords(principal.roles, roles),
     permissions: permissions === undefined ? principal.permissions : sharedGrants(principal.permissions, permissions),
-    scopes: scopes === undefined ? principal.scopes : sharedGrants(principal.scopes, scopes),
+    ...(scopes === undefined ? {} : lentScopes(principal, scopes)),
   };
+}
+
+/** What a star covers counts where scopes are taken for permissions, and is no scope that was granted. */
+function lentScopes(
+  { scopes, granted = scopes }: Principal,
+  limits: readonly string[],
+): Pick<Principal, 'scopes' | 'granted'> {
+  return { scopes: sharedGrants(scopes, limits), granted: granted.filter((one) => coversAll(limits, [one])) };
 }
 
 /** Least trusted last. */

@@ -234,18 +234,21 @@ test.each([
   ['/tools', ['orders:write'], [], 403],
   ['/tools', [], ['orders:write'], 403],
   ['/tools', ['orders:*'], ['orders:write'], 403],
+  ['/tools', ['orders:*'], ['orders:write'], 403, 'orders:write'],
+  ['/tools', BOTH, ['orders:write'], 200, 'orders:write'],
   ['/mcp/orders', BOTH, BOTH, 200],
   ['/mcp/orders', ['orders:write'], BOTH, 403],
   ['/mcp/orders', BOTH, ['orders:write'], 403],
   ['/mcp/orders', BOTH, ['orders:use'], 403],
-])('on %s a delegated call needs the scopes of both parties: %j through %j is %i', async (on, from, to, status) => {
+])('on %s a delegated call needs the scopes of both parties: %j through %j is %i', async (...row) => {
+  const [on, from, to, status, scope] = row as [string, string[], string[], number, string?];
   const GRANT = 'urn:ietf:params:oauth:grant-type:token-exchange';
   const lender = await gateway.key('admin', { tenure_months: 24, owner_id: 'lender', scopes: from });
   const id = `borrower-${crypto.randomUUID()}`;
   const borrower = await gateway.key('data_engineer', { owner_id: id, scopes: to });
   const exchanged = await call(`${base}/api/v1/token/exchange`, {
     ...{ method: 'POST', key: lender, headers: { 'content-type': 'application/x-www-form-urlencoded' } },
-    body: new URLSearchParams({ grant_type: GRANT, requested_actor: id }).toString(),
+    body: new URLSearchParams({ grant_type: GRANT, requested_actor: id, ...(scope && { scope }) }).toString(),
   });
   const { access_token } = exchanged.body as { access_token: string };
   const headers = { 'x-api-key': borrower, 'x-delegation-token': access_token };
