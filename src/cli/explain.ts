@@ -1,11 +1,12 @@
 /** `portcullis explain`: why a call is allowed or denied, from an input or from what the decision log holds. */
-import { existsSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { signingRules } from '../composition/policy-sources.ts';
 import type { Config } from '../config/schema.ts';
 import { isJsonObject, type JsonObject, type JsonValue } from '../core/json.ts';
 import { loadBundle } from '../policy/bundle.ts';
 import type { SigningRules } from '../policy/bundle-signing.ts';
+import { keptIn } from '../policy/bundle-store.ts';
 import { type ExplainRequest, explain } from '../policy/explain/explain.ts';
 import { findDecision } from '../policy/explain/find-event.ts';
 import { renderExplanation } from '../policy/explain/render.ts';
@@ -126,7 +127,8 @@ async function findPlaces(values: Values, io: Io): Promise<Places> {
       bundleDir: beside(localBundle(policy.bundle, values)) ?? places.bundleDir,
       dataFile: beside(policy.data),
       log: beside(policy.decision_log?.file),
-      signing: values.bundle === undefined ? signingRules(policy.bundle) : null,
+      // A directory that is named instead was built here, and cannot be signed.
+      signing: isDirectory(named(values.bundle)) ? null : signingRules(policy.bundle),
     };
   }
   const chosen: Places = {
@@ -141,11 +143,15 @@ async function findPlaces(values: Values, io: Io): Promise<Places> {
   return chosen;
 }
 
-/** A bundle that comes from a service lies nowhere here: then --bundle has to name one. */
+const isDirectory = (path: string | null): boolean =>
+  path !== null && statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
+
+/** A bundle of a service lies where the last good one is kept; where none is, --bundle has to name one. */
 function localBundle(bundle: Config['policy']['bundle'], values: Values): string | undefined {
   if (typeof bundle === 'string') return bundle;
   if ('file' in bundle) return bundle.file;
   if (values.bundle !== undefined) return undefined;
+  if (bundle.persist !== undefined) return keptIn(bundle.persist);
   throw new UsageError(
     'the policy comes from a service: name its directory with --bundle, or ask the gateway (POST /policy/explain)',
   );

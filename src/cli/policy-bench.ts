@@ -6,15 +6,16 @@ import { isJsonObject, type JsonObject, type JsonValue } from '../core/json.ts';
 import { makePrincipal } from '../core/principal.ts';
 import { loadBundle } from '../policy/bundle.ts';
 import { shapeFor } from '../policy/input-shape.ts';
-import { createPolicyEngine } from '../policy/opa-engine.ts';
+import { createPolicyEngine, type PolicyEngineOptions } from '../policy/opa-engine.ts';
 import { BUILTINS } from '../policy/wasm/builtins.ts';
 import { PolicyHost } from '../policy/wasm/host.ts';
 import { DEFAULT_LIMITS, PolicyProgram } from '../policy/wasm/program.ts';
 import { readText, requireReadable } from './input-file.ts';
 import type { Io } from './io.ts';
 import { CommandError, EXIT, line, UsageError } from './io.ts';
+import { type VerificationArguments, verificationRules } from './policy-bundle.ts';
 
-export interface BenchArguments {
+export interface BenchArguments extends VerificationArguments {
   readonly bundle: string;
   readonly data?: string | undefined;
   readonly seconds?: string | undefined;
@@ -51,8 +52,8 @@ export async function benchCommand(rest: readonly string[], options: BenchArgume
   for (const path of [options.bundle, dataFile, file]) {
     if (path !== null) requireReadable(path, path === options.bundle ? 'any' : 'file');
   }
-  const location = { bundleDir: options.bundle, dataFile };
-  const bundle = await loadBundle(location).catch((error: unknown) => {
+  const location = { bundleDir: options.bundle, dataFile, signing: await verificationRules(options, io) };
+  const bundle = await loadBundle(location, location.signing).catch((error: unknown) => {
     throw new CommandError(error instanceof Error ? error.message : String(error));
   });
   const host = new PolicyHost(await PolicyProgram.load(bundle.wasm, BUILTINS, DEFAULT_LIMITS), bundle.dataText);
@@ -92,7 +93,7 @@ function readInput(file: string): JsonObject {
 
 /** A tool call of a developer, decided as the gateway does it, input and answer included. */
 async function measureEngine(
-  location: { readonly bundleDir: string; readonly dataFile: string | null },
+  location: Pick<PolicyEngineOptions, 'bundleDir' | 'dataFile' | 'signing'>,
   entrypoint: string,
   seconds: number,
 ): Promise<Measured> {

@@ -97,11 +97,11 @@ export function signingOf(values: BundleArguments, io: Io): SignOptions | null {
   return { key: { algorithm, key }, keyid, scope };
 }
 
+/** The public key of a signed bundle, and what its signature has to say. */
+export type VerificationArguments = Pick<BundleArguments, 'key' | 'keyid' | 'scope' | 'signing-alg'>;
+
 /** Whose signature is asked for; null without --key. Throws CommandError for a key that cannot be used. */
-export async function verificationRules(
-  values: Pick<BundleArguments, 'key' | 'keyid' | 'scope' | 'signing-alg'>,
-  io: Io,
-): Promise<SigningRules | null> {
+export async function verificationRules(values: VerificationArguments, io: Io): Promise<SigningRules | null> {
   const algorithm = algorithmOf(values);
   if (values.key === undefined) return null;
   const key = readKey(values.key, io);

@@ -13,8 +13,9 @@ import { DocumentProfile, repeatOf } from './explain-measures.ts';
 import { linesOf, openInput, requireReadable } from './input-file.ts';
 import type { Io } from './io.ts';
 import { CommandError, EXIT, line, UsageError } from './io.ts';
+import { type VerificationArguments, verificationRules } from './policy-bundle.ts';
 
-export interface EvaluateOptions {
+export interface EvaluateOptions extends VerificationArguments {
   readonly data?: string | undefined;
   /** Directory of the compiled policy. */
   readonly bundle: string;
@@ -71,12 +72,14 @@ async function* wholeOf(input: Readable): AsyncGenerator<Buffer> {
   yield await readAll(input);
 }
 
-async function openBundle({ bundle, data }: EvaluateOptions, io: Io): Promise<Bundle> {
+async function openBundle(options: EvaluateOptions, io: Io): Promise<Bundle> {
+  const { bundle, data } = options;
   const dataFile = data === undefined ? null : resolve(io.cwd, data);
   for (const path of [bundle, dataFile]) {
     if (path !== null) requireReadable(path, path === bundle ? 'any' : 'file');
   }
-  return loadBundle({ bundleDir: bundle, dataFile }).catch((error: unknown) => {
+  const signing = await verificationRules(options, io);
+  return loadBundle({ bundleDir: bundle, dataFile }, signing).catch((error: unknown) => {
     throw new CommandError(error instanceof Error ? error.message : String(error));
   });
 }

@@ -8,6 +8,8 @@ interface Verb {
 }
 
 const REMOTE = '[-c FILE] [--url URL] [--json]';
+/** The second line of a usage: how a signed bundle is read. */
+const SIGNED = '           [--key FILE [--signing-alg ALG] [--keyid ID] [--scope SCOPE]]';
 const NO_GATEWAY = '3 no gateway answers';
 
 const VERBS: Readonly<Record<string, Verb>> = {
@@ -53,8 +55,9 @@ which lines of the rules they do not reach`,
   },
   eval: {
     usage: [
-      '[ENTRYPOINT] [FILE] [--jsonl FILE] [--data FILE] [--bundle DIR] [--clock TIME]',
+      '[ENTRYPOINT] [FILE] [--jsonl FILE] [--data FILE] [--bundle DIR|FILE] [--clock TIME]',
       '           [--profile [--repeat N] [--json]]',
+      SIGNED,
     ],
     text: `evaluates ENTRYPOINT (default: portcullis/main/decision) on the JSON
 of FILE or standard input: a document or {"input": …, "clock": "…"};
@@ -63,7 +66,7 @@ says on standard error which rules cost what over all documents`,
     exits: '0 there is a value, also when it is a deny, 1 there is none',
   },
   bench: {
-    usage: ['[ENTRYPOINT] [FILE] [--data FILE] [--bundle DIR] [--seconds N] [--json]'],
+    usage: ['[ENTRYPOINT] [FILE] [--data FILE] [--bundle DIR|FILE] [--seconds N] [--json]', SIGNED],
     text: `microseconds of one decision, decided and remembered, on the JSON of
 FILE or a tool call of its own`,
     exits: '0 measured, 1 the policy does not load',
@@ -72,13 +75,16 @@ FILE or a tool call of its own`,
     usage: [
       'LOG [--bundle DIR|FILE] [--data FILE] [--sample N]',
       '           [--jobs N | --profile [--repeat N]] [--json]',
+      SIGNED,
     ],
     text: `decides what is in a decision log (JSON lines, or OPA's JSON arrays,
 plain or gzip) again with the policy of --bundle, each event at its
-own time, and says what changes; --sample takes one event in N,
---jobs reads with N threads; --profile says instead which rules cost
-what over these events, and which lines they reach (times of the plan's
-interpreter, the median of --repeat runs of each event, default 3)`,
+own time, and says what changes, with the rules of the candidate that
+changed it; a signed bundle is read with the public key of --key;
+--sample takes one event in N, --jobs reads with N threads; --profile
+says instead which rules cost what over these events, and which lines
+they reach (times of the plan's interpreter, the median of --repeat runs
+of each event, default 3)`,
     exits: '0 nothing changes (with --profile: profiled), 1 something does, or nothing could be decided again',
   },
   reload: {

@@ -4,15 +4,16 @@ import { resolve } from 'node:path';
 import { loadBundle } from '../policy/bundle.ts';
 import { formOf } from '../policy/replay/records.ts';
 import { replay } from '../policy/replay/replay.ts';
-import { differs, type ReplayTally } from '../policy/replay/tally.ts';
+import { differs, type ReplayGroup, type ReplayTally } from '../policy/replay/tally.ts';
 import { replayOnThreads } from '../policy/replay/threads.ts';
 import { DIFFERENCES } from '../policy/shadow-compare.ts';
 import { requireReadable } from './input-file.ts';
 import type { Io } from './io.ts';
 import { CommandError, EXIT, line, UsageError } from './io.ts';
+import { type VerificationArguments, verificationRules } from './policy-bundle.ts';
 import { profileCommand } from './policy-profile.ts';
 
-export interface ReplayArguments {
+export interface ReplayArguments extends VerificationArguments {
   /** Directory or archive of the candidate. */
   readonly bundle: string;
   readonly data?: string | undefined;
@@ -52,7 +53,8 @@ export async function replayCommand(rest: readonly string[], options: ReplayArgu
   const failed = (error: unknown): never => {
     throw new CommandError(error instanceof Error ? error.message : String(error));
   };
-  const bundle = await loadBundle(location).catch(failed);
+  const signing = await verificationRules(options, io);
+  const bundle = await loadBundle(location, signing).catch(failed);
   const form = await formOf(file).catch(failed);
   const say = reporter(io, (await stat(file)).size, started);
   if (profile) {
@@ -65,7 +67,8 @@ export async function replayCommand(rest: readonly string[], options: ReplayArgu
     if (jobs > 1) io.err('portcullis policy replay: a log in this form is read by one thread\n');
     const onProgress = (bytes: number, so: ReplayTally): void => say(bytes, so.events);
     tally = await replay(bundle, file, form, { sample, signal, onProgress }).catch(failed);
-  } else tally = await replayOnThreads(location, file, { jobs, sample, signal, onProgress: say }).catch(failed);
+  } else
+    tally = await replayOnThreads(location, file, { jobs, sample, signing, signal, onProgress: say }).catch(failed);
   const seconds = (performance.now() - started) / 1000;
   if (options.json === true) line(io, JSON.stringify(asJson(tally, bundle.revision, seconds)));
   else print(tally, bundle.revision, seconds, io);
@@ -98,13 +101,15 @@ function asJson(tally: ReplayTally, revision: string, seconds: number): object {
     seconds: Math.round(seconds * 1000) / 1000,
     ...counts,
     differs: differs(tally),
-    groups: sortedGroups(tally),
+    groups: sortedGroups(tally).map((group) => ({ ...group, rules: sortedRules(group) })),
     revisions: Object.fromEntries(revisions),
   };
 }
 
 const sortedGroups = ({ groups }: ReplayTally) =>
   [...groups.values()].sort((a, b) => b.count - a.count || (a.cause < b.cause ? -1 : 1));
+
+const sortedRules = ({ rules }: ReplayGroup) => [...rules.values()].sort((a, b) => b.count - a.count);
 
 const KINDS: Readonly<Record<(typeof DIFFERENCES)[number], string>> = {
   allow_to_deny: 'allowed then, denied now',
@@ -137,7 +142,7 @@ function print(tally: ReplayTally, revision: string, seconds: number, io: Io): v
     if (tally.changes[kind] === 0) continue;
     line(io, `${tally.changes[kind]} ${KINDS[kind]}`);
     for (const group of sortedGroups(tally)) {
-      if (group.kind === kind) line(io, `  ${group.count} × ${group.cause}  e.g. ${group.samples.join(' ')}`);
+      if (group.kind === kind) printGroup(group, io);
     }
   }
   for (const [why, many] of Object.entries(tally.unreplayable)) {
@@ -146,5 +151,16 @@ function print(tally: ReplayTally, revision: string, seconds: number, io: Io): v
       io,
       `${many} not replayed: ${REASONS[why] ?? why} (line ${places.join(', ')}${many > places.length ? ', …' : ''})`,
     );
+  }
+}
+
+/** The rules are those of the first decisions; where these are not all, it says so. */
+function printGroup(group: ReplayGroup, io: Io): void {
+  const { count, cause, samples, looked_at } = group;
+  line(io, `  ${count} × ${cause}  e.g. ${samples.join(' ')}`);
+  const of = looked_at < count ? ` of the first ${looked_at}` : '';
+  for (const { rule, at, stopped_at, count: many, samples: ids } of sortedRules(group)) {
+    const how = stopped_at === null ? '' : `, stopped at ${stopped_at}`;
+    line(io, `    ${many}${of}: ${at}  ${rule}${how}  e.g. ${ids.slice(0, 2).join(' ')}`);
   }
 }

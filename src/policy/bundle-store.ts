@@ -22,6 +22,9 @@ const NAME = 'bundle.tar.gz';
 const BEFORE = 'previous.tar.gz';
 const ORDER = 'order.json';
 
+/** The last good bundle below a folder of a BundleStore. */
+export const keptIn = (dir: string): string => join(dir, NAME);
+
 /** Files are for the gateway's account alone: the folder is 0700, the files 0600. */
 export class BundleStore {
   readonly #dir: string;

@@ -87,7 +87,7 @@ const MAX_ITEMS = 20;
 const MAX_DEPTH = 6;
 
 /** Rules by whose names one sees that they let something pass. */
-const LETS_PASS = /(?:^|[._])(?:allow|allowed|permit|permitted|grant|granted)(?:$|_)/;
+export const LETS_PASS = /(?:^|[._])(?:allow|allowed|permit|permitted|grant|granted)(?:$|_)/;
 
 /** Evaluates and explains. Throws PolicyLoadError without a plan, PlanFault where the plan cannot be evaluated. */
 export function explain(bundle: Bundle, dir: string, request: ExplainRequest): Explanation {

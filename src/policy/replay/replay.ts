@@ -5,11 +5,12 @@
 import type { Bundle } from '../bundle.ts';
 import { type ReadSet, reads, shapeFor } from '../input-shape.ts';
 import { readVerdict, readVerdicts, type Verdict } from '../result.ts';
-import { type Compared, compare } from '../shadow-compare.ts';
+import { type Compared, type Comparison, compare } from '../shadow-compare.ts';
 import { BUILTINS } from '../wasm/builtins.ts';
 import { PolicyHost } from '../wasm/host.ts';
 import type { ShapeSpec } from '../wasm/input-writer.ts';
 import { DEFAULT_LIMITS, PolicyProgram } from '../wasm/program.ts';
+import { type DecidingRule, DecidingRules } from './deciding-rules.ts';
 import { type LoggedEvent, readEvent, type Unreplayable } from './event.ts';
 import { type LogForm, type RecordSink, readRecords } from './records.ts';
 import { countComparison, countRevision, countUnreplayable, emptyTally, type ReplayTally } from './tally.ts';
@@ -39,7 +40,7 @@ export async function replay(
   options: ReplayOptions = {},
 ): Promise<ReplayTally> {
   const program = await PolicyProgram.load(bundle.wasm, BUILTINS, DEFAULT_LIMITS);
-  const replayer = new Replayer(new PolicyHost(program, bundle.dataText), bundle.readSet, options);
+  const replayer = new Replayer(new PolicyHost(program, bundle.dataText), bundle, options);
   await readRecords(file, form, replayer, options.from, options.to);
   return replayer.tally;
 }
@@ -48,6 +49,8 @@ class Replayer implements RecordSink {
   readonly tally = emptyTally();
   readonly #host: PolicyHost;
   readonly #readSet: ReadSet;
+  readonly #bundle: Bundle;
+  #rules: DecidingRules | null | undefined;
   readonly #shape: ShapeSpec;
   readonly #listShape: ShapeSpec;
   readonly #options: ReplayOptions;
@@ -55,11 +58,12 @@ class Replayer implements RecordSink {
   /** Answers by list; null: the list cannot be replayed. */
   readonly #lists = new Map<string, readonly Verdict[] | null>();
 
-  constructor(host: PolicyHost, readSet: ReadSet, options: ReplayOptions) {
+  constructor(host: PolicyHost, bundle: Bundle, options: ReplayOptions) {
     this.#host = host;
-    this.#readSet = readSet;
-    this.#shape = shapeFor(readSet, false);
-    this.#listShape = shapeFor(readSet, true);
+    this.#bundle = bundle;
+    this.#readSet = bundle.readSet;
+    this.#shape = shapeFor(bundle.readSet, false);
+    this.#listShape = shapeFor(bundle.readSet, true);
     this.#options = options;
     this.#sample = Math.max(1, options.sample ?? 1);
   }
@@ -129,10 +133,20 @@ class Replayer implements RecordSink {
     );
   }
 
-  #compare({ logged, decision_id }: LoggedEvent, verdict: Verdict): void {
+  #compare(event: LoggedEvent, verdict: Verdict): void {
+    const { logged, decision_id } = event;
     const comparison = compare(logged, verdict);
     if (logged.failure !== null && verdict.failure === null) this.tally.cured++;
-    countComparison(this.tally, comparison, comparison.kind === 'same' ? [] : extra(logged, verdict), decision_id);
+    const same = comparison.kind === 'same';
+    // The rules of a list are those of all its calls.
+    const look = same || event.batch !== null || isList(event) ? null : () => this.#rulesOf(event, verdict, comparison);
+    countComparison(this.tally, comparison, same ? [] : extra(logged, verdict), decision_id, look);
+  }
+
+  /** Null: the bundle holds no plan that could say. It is read only where something changes. */
+  #rulesOf(event: LoggedEvent, verdict: Verdict, comparison: Comparison): readonly DecidingRule[] | null {
+    if (this.#rules === undefined) this.#rules = DecidingRules.of(this.#bundle);
+    return this.#rules?.find(event, verdict, comparison) ?? null;
   }
 }
 

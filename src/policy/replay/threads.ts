@@ -2,12 +2,15 @@
 import { open, stat } from 'node:fs/promises';
 import { Worker } from 'node:worker_threads';
 import type { BundleLocation } from '../bundle.ts';
+import type { SigningRules } from '../bundle-signing.ts';
 import { emptyTally, merge, type ReplayTally } from './tally.ts';
-import type { ReplayPart, ReplayWord } from './worker.ts';
+import type { ReplayPart, ReplayWord, SentRules } from './worker.ts';
 
 export interface ThreadedOptions {
   readonly jobs: number;
   readonly sample: number;
+  /** Whose signature the bundle needs. */
+  readonly signing?: SigningRules | null;
   /** Told now and then: bytes and events so far. */
   readonly onProgress?: (bytes: number, events: number) => void;
   readonly signal?: AbortSignal;
@@ -17,7 +20,7 @@ export interface ThreadedOptions {
 export async function replayOnThreads(
   location: BundleLocation,
   file: string,
-  { jobs, sample, onProgress, signal }: ThreadedOptions,
+  { jobs, sample, signing = null, onProgress, signal }: ThreadedOptions,
 ): Promise<ReplayTally> {
   const bounds = await partsOf(file, jobs);
   let bytes = 0;
@@ -27,12 +30,19 @@ export async function replayOnThreads(
     events += word.events;
     onProgress?.(bytes, events);
   };
+  const sent = signing === null ? null : sentRules(signing);
   const tallies = await Promise.all(
-    bounds.map(([from, to]) => runPart({ location, file, from, to, sample }, heard, signal)),
+    bounds.map(([from, to]) => runPart({ location, signing: sent, file, from, to, sample }, heard, signal)),
   );
   const all = emptyTally();
   for (const tally of tallies) merge(all, tally);
   return all;
+}
+
+/** A secret cannot be posted, its value can. */
+function sentRules(rules: SigningRules): SentRules {
+  const keys = Object.entries(rules.keys).map(([id, { algorithm, key }]) => [id, { algorithm, key: key.reveal() }]);
+  return { ...rules, keys: Object.fromEntries(keys) };
 }
 
 function runPart(

@@ -1,5 +1,5 @@
 /** Bundles from the command line, as the documentation shows it. */
-import { cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -108,6 +108,16 @@ describe.skipIf(skipped)('bundles', () => {
     writeFileSync(join(directory.path, 'portcullis.yaml'), JSON.stringify(config));
     const env = { BUNDLE_KEY: readFileSync(join(directory.path, 'release.pub'), 'utf8') };
     expect(await run(['explain', '--input', 'input.json', '-c', 'portcullis.yaml'], env), printed).toBe(0);
+    // Of a service there is what was kept last, and any archive that is named.
+    mkdirSync(join(directory.path, 'kept'));
+    writeFileSync(join(directory.path, 'kept/bundle.tar.gz'), readFileSync(join(directory.path, 'signed.tar.gz')));
+    const service = { url: 'http://127.0.0.1:1/bundle.tar.gz', signing: verify, persist: './kept' };
+    writeFileSync(join(directory.path, 'service.yaml'), JSON.stringify({ version: 1, policy: { bundle: service } }));
+    expect(await run(['explain', '--input', 'input.json', '-c', 'service.yaml'], env), printed).toBe(0);
+    expect(await run([...explain, '-c', 'service.yaml'], env), printed).toBe(0);
+    const elsewhere = { BUNDLE_KEY: other.publicPem };
+    expect(await run([...explain, '-c', 'service.yaml'], elsewhere)).toBe(1);
+    expect(printed).toMatch(/signature that does not verify/);
   });
 
   test('without an entrypoint that a route names are refused', async () => {

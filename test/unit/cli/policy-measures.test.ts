@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { writeReplayLog } from '../../../bench/replay.ts';
 import { policyCommand } from '../../../src/cli/policy.ts';
 import { findOpa } from '../../../src/policy/opa-command.ts';
+import { bundleFiles, makeKey, signedArchive } from '../../helpers/bundles.ts';
 import { policyInput } from '../../helpers/policy-input.ts';
 import { fakeIo } from './fake-io.ts';
 
@@ -40,6 +41,32 @@ describe('policy replay', () => {
     const report = JSON.parse(out) as { differs: boolean; replayed: number; groups: { samples: string[] }[] };
     expect(report).toMatchObject({ differs: true, replayed: 120 });
     expect(report.groups[0]?.samples[0]).toMatch(/^dec_/);
+  });
+
+  test('names the rules of the candidate, also of one that is a signed bundle, on several threads', async () => {
+    const key = makeKey('ES256');
+    const files = await bundleFiles('next', await readFile(join(policies, 'profiles/strict.json'), 'utf8'));
+    files.set('plan.json.gz', await readFile(join(policies, 'bundle/plan.json.gz')));
+    await writeFile(join(scratch, 'signed.tar.gz'), signedArchive(files, key, 'release'));
+    await writeFile(join(scratch, 'release.pub'), key.publicPem);
+    const candidate = ['decisions.jsonl', '--bundle', 'signed.tar.gz'];
+    const keys = ['--key', 'release.pub', '--signing-alg', 'ES256', '--keyid', 'release'];
+    const { out } = await run('replay', ...candidate, ...keys);
+    expect(out).toMatch(/\n {4}\d+( of the first 100)?: \w+\.rego:\d+ {2}mcp\.gateway\.[\w.]+.* e\.g\. dec_/);
+    const threads = await run('replay', ...candidate, ...keys, '--jobs', '2', '--json');
+    const { groups } = JSON.parse(threads.out) as { groups: { rules: { rule: string; samples: string[] }[] }[] };
+    expect(groups.flatMap(({ rules }) => rules)).toContainEqual(
+      expect.objectContaining({
+        at: expect.stringMatching(/\.rego:\d+$/),
+        samples: expect.arrayContaining([expect.stringMatching(/^dec_/)]),
+      }),
+    );
+    await expect(run('replay', ...candidate)).rejects.toThrow('is signed, but');
+    const { code } = await run('bench', '--bundle', 'signed.tar.gz', ...keys, '--seconds', '0.05', '--json');
+    expect(code).toBe(0);
+    await writeFile(join(scratch, 'document.json'), JSON.stringify(policyInput()));
+    const one = await run('eval', 'portcullis/main/decision', 'document.json', '--bundle', 'signed.tar.gz', ...keys);
+    expect(JSON.parse(one.out)).toMatchObject({ allow: expect.any(Boolean) });
   });
 
   test('counts broken lines, and ends with 1 when nothing could be replayed', async () => {

@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { writeReplayLog } from '../../../../bench/replay.ts';
-import { type Bundle, loadBundle } from '../../../../src/policy/bundle.ts';
+import { type Bundle, loadBundle, withData } from '../../../../src/policy/bundle.ts';
 import { formOf, MAX_EVENT_BYTES } from '../../../../src/policy/replay/records.ts';
 import { type ReplayOptions, replay } from '../../../../src/policy/replay/replay.ts';
 import type { ReplayTally } from '../../../../src/policy/replay/tally.ts';
@@ -15,6 +15,7 @@ import { PolicyHost } from '../../../../src/policy/wasm/host.ts';
 import { DEFAULT_LIMITS, PolicyProgram } from '../../../../src/policy/wasm/program.ts';
 
 const policies = fileURLToPath(new URL('../../../../policies', import.meta.url));
+const STRICT = join(policies, 'profiles/strict.json');
 const scratch = await mkdtemp(join(tmpdir(), 'portcullis-replay-'));
 afterAll(() => rm(scratch, { recursive: true, force: true }));
 
@@ -84,6 +85,63 @@ describe('replaying a decision log', () => {
     });
     expect(groups.find(({ kind }) => kind === 'deny_to_allow')?.cause).toBe(`-${code}`);
     expect(groups.find(({ kind }) => kind === 'obligations')?.cause).toContain('-obligation:audit');
+  });
+
+  test('names the rules behind what changed, with the places where they stopped', async () => {
+    const changed = async (candidate: Bundle, events: readonly Event[]) => {
+      const { groups } = await replayed(events.map((one) => JSON.stringify(one)).join('\n'), {}, candidate);
+      return [...groups.values()].map(({ kind, looked_at, rules }) => ({
+        kind,
+        looked_at,
+        rules: [...rules.values()],
+      }));
+    };
+    const is = event(first(true));
+    const no = { package: 'old', code: 'POLICY_DENIED', message: 'no', severity: 'low' };
+    const refused = { ...is, result: { allow: false, deny: [no], obligations: [] } };
+    const [grant] = await changed(bundle, [refused]);
+    expect(grant).toMatchObject({ kind: 'deny_to_allow', looked_at: 1 });
+    expect(grant?.rules).toEqual([
+      {
+        ...{ rule: 'mcp.gateway.tool_granted', at: expect.stringMatching(/^gateway\.rego:\d+$/), stopped_at: null },
+        ...{ count: 1, samples: [is.decision_id] },
+      },
+    ]);
+
+    const config = bundle.data.config as Record<string, object>;
+    const nobody = withData(bundle, { ...bundle.data, config: { ...config, tool_access: {} } });
+    const [missed] = await changed(nobody, [is]);
+    expect(missed).toMatchObject({ kind: 'allow_to_deny', looked_at: 1 });
+    expect(missed?.rules[0]).toMatchObject({
+      rule: expect.stringMatching(/^mcp\.gateway\./),
+      stopped_at: expect.stringMatching(/^gateway\.rego:\d+:\d+$/),
+    });
+
+    const [strict] = await changed(await loadBundle({ bundleDir: policies, dataFile: STRICT }), [
+      {
+        ...is,
+        input: { ...is.input, gateway_metadata: { ...(is.input.gateway_metadata as object), source_region: 'x' } },
+      },
+    ]);
+    expect(strict?.rules.map(({ rule, stopped_at }) => [rule, stopped_at])).toContainEqual([
+      'mcp.gateway.context.region_violations',
+      null,
+    ]);
+
+    // Without a plan, or with one that cannot be read, the counts are the same and no rule is named.
+    const [bare] = await changed({ ...bundle, plan: null }, [refused]);
+    expect(bare).toEqual({ kind: 'deny_to_allow', looked_at: 0, rules: [] });
+    const broken = { bytes: Buffer.from('no plan'), gzip: true, digest: null };
+    expect(await changed({ ...bundle, plan: broken }, [refused])).toEqual([bare]);
+  });
+
+  test('looks the rules up for the first hundred decisions of a group', async () => {
+    const is = event(first(true));
+    const refused = JSON.stringify({ ...is, result: { allow: false, deny: [], obligations: [] } });
+    const { groups } = await replayed(Array.from({ length: 130 }, () => refused).join('\n'));
+    const [group] = [...groups.values()];
+    expect(group).toMatchObject({ count: 130, looked_at: 100 });
+    expect([...(group?.rules.values() ?? [])]).toEqual([expect.objectContaining({ count: 100 })]);
   });
 
   test('decides at the time that was logged', async () => {
