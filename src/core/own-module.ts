@@ -2,8 +2,8 @@
  * Code of the operator's own, named by a path: a file that exports a `Module` (kind, schema, create) or a class. It runs
  * inside the gateway. Source: contracts 1.
  */
-import { hash } from 'node:crypto';
-import { existsSync, readFileSync } from 'node:fs';
+import { hash, randomUUID } from 'node:crypto';
+import { existsSync, readFileSync, realpathSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -36,7 +36,7 @@ export async function loadOwn(config: OwnModule, env: ModuleEnv, place: string):
   const file = resolve(env.baseDir, config.module);
   if (!existsSync(file)) throw new Error(`${place}.module: there is no file ${file}`);
   const { name, clock, logger, mode, baseDir } = env;
-  const exports = await told(file, async () => (await import(addressOf(file))) as Record<string, unknown>);
+  const exports = await told(file, () => imported(file));
   const exported = pick(exports, config.class, file);
   return told(file, () => make(exported, config.options, { name, clock, logger, mode, baseDir }, { file, place }));
 }
@@ -45,26 +45,41 @@ export async function loadOwn(config: OwnModule, env: ModuleEnv, place: string):
 const MAX_VERSIONS = 20;
 /** By file, under what address each content of it was imported. */
 const versions = new Map<string, Map<string, string>>();
+/** How many were imported, by the name that the configuration has for the file. */
+const loads = new Map<string, number>();
 const { cache } = createRequire(import.meta.url);
 
 /**
- * Where the file is imported from: once imported an address stays what it was, so that another content gets another one. A
- * content that was there before is not loaded again. Throws for the one that is too many.
+ * What the file exports. What did not get that far is run anew the next time: what it lacked may be there by then. Throws
+ * for the content that is one too many.
  */
-function addressOf(file: string): string {
-  const content = hash('sha256', readFileSync(file), 'hex');
-  const known = versions.get(file) ?? new Map<string, string>();
-  const loaded = known.get(content);
-  if (loaded !== undefined) return loaded;
-  if (known.size >= MAX_VERSIONS) {
+async function imported(file: string): Promise<Record<string, unknown>> {
+  // Node goes on believing what a link led to when it first looked: mounted configuration is such links.
+  const real = realpathSync(file);
+  const content = hash('sha256', readFileSync(real), 'hex');
+  const address = versions.get(real)?.get(content) ?? newAddress(file, real);
+  const known = versions.get(real) ?? new Map<string, string>();
+  versions.set(real, known.set(content, address));
+  try {
+    return (await import(address)) as Record<string, unknown>;
+  } catch (error) {
+    known.delete(content);
+    throw error;
+  }
+}
+
+/** Once imported an address stays what it was, so that another content gets another one. */
+function newAddress(file: string, real: string): string {
+  const count = loads.get(file) ?? 0;
+  if (count >= MAX_VERSIONS) {
     throw new Error(`it changed ${MAX_VERSIONS} times since the start, and what was loaded stays: restart the gateway`);
   }
-  const { href } = pathToFileURL(file);
-  const address = known.size === 0 ? href : `${href}?version=${content.slice(0, 16)}`;
+  loads.set(file, count + 1);
+  const { href } = pathToFileURL(real);
+  if (!versions.has(real)) return href;
   // CommonJS has a cache of its own, by name of the file.
-  if (known.size > 0) delete cache[file];
-  versions.set(file, known.set(content, address));
-  return address;
+  delete cache[real];
+  return `${href}?version=${randomUUID()}`;
 }
 
 /** With the file's name before what its own code throws. */

@@ -1,7 +1,7 @@
 /** A provider of the operator's own, loaded by path: the shipped example, and what can be wrong with one. */
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createIdentityProvider, IDENTITY_SCHEMA } from '../../src/modules.ts';
@@ -205,6 +205,46 @@ describe('a module of one’s own', () => {
     await expect(open({ module })).rejects.toThrow('restart the gateway');
     write(3);
     await open({ module });
+  });
+
+  test.each(['mjs', 'cjs'])(
+    'is the one that its link leads to now, as mounts of configuration swap it: .%s',
+    async (kind) => {
+      const at = join(folder.path, `mount-${kind}`);
+      const answer = async () => {
+        const provider = await open({ module: `./mount-${kind}/own.${kind}` });
+        return provider.authenticate(bearer('x'), undefined as never, undefined as never);
+      };
+      const write = (where: string, n: number) => {
+        mkdirSync(join(at, where), { recursive: true });
+        const body = `class { authenticate() { return ${n} } }`;
+        writeFileSync(
+          join(at, where, `own.${kind}`),
+          kind === 'cjs' ? `module.exports = ${body}` : `export default ${body}`,
+        );
+      };
+      write('first', 1);
+      write('second', 2);
+      symlinkSync('first', join(at, 'data'));
+      symlinkSync(`data/own.${kind}`, join(at, `own.${kind}`));
+      expect(await answer()).toBe(1);
+      symlinkSync('second', join(at, 'next'));
+      renameSync(join(at, 'next'), join(at, 'data'));
+      expect(await answer()).toBe(2);
+      write('second', 3);
+      expect(await answer()).toBe(3);
+    },
+  );
+
+  test('that could not be run is run anew when it is asked for again', async () => {
+    const file = join(folder.path, 'needy.mjs');
+    const need = join(folder.path, 'needed.txt');
+    const text = `import { readFileSync } from 'node:fs'; readFileSync(${JSON.stringify(need)});`;
+    writeFileSync(file, `${text} export default class { authenticate() { return 1 } }`);
+    await expect(open({ module: './needy.mjs' })).rejects.toThrow('needed.txt');
+    writeFileSync(need, '');
+    const provider = await open({ module: './needy.mjs' });
+    expect(provider.authenticate(bearer('x'), undefined as never, undefined as never)).toBe(1);
   });
 
   test('is told its name, clock, logger, mode and folder, and none of the gateway’s secrets', async () => {
