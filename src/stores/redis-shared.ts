@@ -76,6 +76,10 @@ interface Scripted {
   pcClaim(key: string, now: string, value: string, ttlMs: number): Promise<number>;
 }
 
+const TIMEOUT_MS = 500;
+/** For what the driver asks by itself, such as at the start. */
+const DRIVER_PATIENCE_MS = 5000;
+
 interface Address {
   readonly host: string;
   readonly port: number;
@@ -114,13 +118,14 @@ class ListeningConnector extends AbstractConnector {
 
 /** Connects. Rejects when Redis cannot be reached; later outages reject each operation with STORE_UNAVAILABLE. */
 export async function openRedisShared(options: RedisSharedOptions): Promise<Shared> {
-  const timeoutMs = options.timeoutMs ?? 500;
+  const timeoutMs = options.timeoutMs ?? TIMEOUT_MS;
   const settings = {
     lazyConnect: true,
     // A request is told at once that Redis is away; nothing waits in a queue to be counted a minute later.
     enableOfflineQueue: false,
     maxRetriesPerRequest: 0,
-    commandTimeout: timeoutMs,
+    // Its timer may run out while an answer waits to be read: for operations there is one of our own.
+    commandTimeout: Math.max(timeoutMs, DRIVER_PATIENCE_MS),
     connectTimeout: Math.max(timeoutMs, 2000),
     retryStrategy: (tries: number) => Math.min(tries * 50, 1000),
     ...(options.ca === undefined ? null : { tls: { ca: options.ca } }),
@@ -148,6 +153,7 @@ class RedisShared implements Shared {
   readonly #listening: Redis;
   readonly #prefix: string;
   readonly #clock: Clock | null;
+  readonly #timeoutMs: number;
   readonly #listeners = new Map<string, Set<(message: string) => void>>();
   /** What is being subscribed: a message published after that is heard. */
   #subscribed: Promise<unknown> = Promise.resolve();
@@ -157,6 +163,7 @@ class RedisShared implements Shared {
     this.#listening = listening;
     this.#prefix = options.prefix ?? 'portcullis:';
     this.#clock = options.clock ?? null;
+    this.#timeoutMs = options.timeoutMs ?? TIMEOUT_MS;
     const onListenerError = options.onListenerError ?? (() => {});
     listening.on('message', (channel: string, message: string) => {
       const name = channel.slice(this.#prefix.length);
@@ -170,47 +177,59 @@ class RedisShared implements Shared {
     });
   }
 
+  /** @throws GatewayError STORE_UNAVAILABLE for whatever kept Redis from answering */
+  async #reached<T>(operation: Promise<T>): Promise<T> {
+    try {
+      return await inTime(operation, this.#timeoutMs);
+    } catch (cause) {
+      throw new GatewayError('STORE_UNAVAILABLE', { retryAfter: 1, cause });
+    }
+  }
+
   #now(): string {
     return this.#clock === null ? '' : String(this.#clock.now());
   }
 
   async hit(key: string, windowMs: number): Promise<WindowCount> {
     if (!(windowMs > 0)) throw new RangeError('unusable window length');
-    const [count, resetAt] = await reached(this.#commands.pcHit(`${this.#prefix}c:${key}`, this.#now(), windowMs));
+    const [count, resetAt] = await this.#reached(
+      this.#commands.pcHit(`${this.#prefix}c:${key}`, this.#now(), windowMs),
+    );
     return { count, resetAt: Number(resetAt) };
   }
 
   async take(key: string, { limit, windowMs }: Bucket): Promise<Taken> {
     if (!(limit > 0 && windowMs > 0)) throw new RangeError('unusable bucket');
     const name = `${this.#prefix}b:${limit}:${windowMs}:${key}`;
-    const [allowed, full, lacking] = await reached(this.#commands.pcTake(name, this.#now(), limit, windowMs));
+    const [allowed, full, lacking] = await this.#reached(this.#commands.pcTake(name, this.#now(), limit, windowMs));
     const fullInMs = Number(full);
     const remaining = Math.max(0, Math.floor(((windowMs - fullInMs) / windowMs) * limit + 1e-6));
     return { isAllowed: allowed === 1, remaining, fullInMs, retryInMs: Number(lacking) };
   }
 
   get(key: string): Promise<string | null> {
-    return reached(this.#commands.pcGet(`${this.#prefix}v:${key}`, this.#now()));
+    return this.#reached(this.#commands.pcGet(`${this.#prefix}v:${key}`, this.#now()));
   }
 
   async set(key: string, value: string, ttlMs: number): Promise<void> {
-    await reached(this.#commands.pcSet(`${this.#prefix}v:${key}`, this.#now(), value, lifetime(ttlMs)));
+    await this.#reached(this.#commands.pcSet(`${this.#prefix}v:${key}`, this.#now(), value, lifetime(ttlMs)));
   }
 
   async claim(key: string, value: string, ttlMs: number): Promise<boolean> {
     return (
-      (await reached(this.#commands.pcClaim(`${this.#prefix}v:${key}`, this.#now(), value, lifetime(ttlMs)))) === 1
+      (await this.#reached(this.#commands.pcClaim(`${this.#prefix}v:${key}`, this.#now(), value, lifetime(ttlMs)))) ===
+      1
     );
   }
 
   async delete(key: string): Promise<void> {
-    await reached(this.#commands.del(`${this.#prefix}v:${key}`));
+    await this.#reached(this.#commands.del(`${this.#prefix}v:${key}`));
   }
 
   async publish(channel: string, message: string): Promise<void> {
     // Whoever subscribed before hears it; without a connection nobody does, and waiting would not help.
     if (this.#listening.status === 'ready') await this.#subscribed;
-    await reached(this.#commands.publish(`${this.#prefix}${channel}`, message));
+    await this.#reached(this.#commands.publish(`${this.#prefix}${channel}`, message));
   }
 
   subscribe(channel: string, listener: (message: string) => void): () => void {
@@ -248,11 +267,15 @@ function lifetime(ttlMs: number): number {
   return Math.ceil(ttlMs);
 }
 
-/** @throws GatewayError STORE_UNAVAILABLE for whatever kept Redis from answering */
-async function reached<T>(operation: Promise<T>): Promise<T> {
-  try {
-    return await operation;
-  } catch (cause) {
-    throw new GatewayError('STORE_UNAVAILABLE', { retryAfter: 1, cause });
-  }
+/**
+ * Rejects when there is no answer in time. A process that was busy itself all the while reads first what has come: to count
+ * alone because of that would let through more than all gateways together may.
+ */
+function inTime<T>(operation: Promise<T>, ms: number): Promise<T> {
+  const { promise, resolve, reject } = Promise.withResolvers<T>();
+  // Sockets are read between timers and immediates.
+  const late = () => setImmediate(reject, new Error(`no answer within ${ms} ms`));
+  const timer = setTimeout(late, ms);
+  operation.then(resolve, reject).finally(() => clearTimeout(timer));
+  return promise;
 }

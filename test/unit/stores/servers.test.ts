@@ -160,6 +160,19 @@ describe.skipIf(NO_REDIS !== null)('Redis', () => {
     });
   });
 
+  test('an answer that came while this process was busy is an answer; none that comes in time is an outage', async () => {
+    await using shared = await openRedisShared({ url: server.url, prefix: 'busy:', timeoutMs: 20 });
+    await shared.hit('h', 3_600_000);
+    const hits = [shared.hit('h', 3_600_000), shared.hit('h', 3_600_000)];
+    for (const started = performance.now(); performance.now() - started < 60; );
+    expect(await Promise.all(hits)).toMatchObject([{ count: 2 }, { count: 3 }]);
+    const { Redis } = await import('ioredis');
+    const other = new Redis(server.url);
+    await other.call('CLIENT', 'PAUSE', '200', 'ALL');
+    await expect(shared.hit('h', 3_600_000)).rejects.toMatchObject({ code: 'STORE_UNAVAILABLE' });
+    other.disconnect();
+  });
+
   test('every key has an end', async () => {
     const { Redis } = await import('ioredis');
     await using shared = await openRedisShared({ url: server.url, prefix: 'ending:' });
