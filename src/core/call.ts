@@ -161,6 +161,8 @@ export interface Call {
   readonly llm: LlmFacts | null;
   /** Absent: no call between agents. */
   readonly a2a?: A2aFacts;
+  /** Of a task: the tool whose call began it, null where that is not known. Absent: no task. */
+  readonly begunBy?: string | null;
 }
 
 /** A call with its class. */

@@ -71,9 +71,17 @@ export class ToolScopes {
     });
   }
 
-  /** Lists show what a caller may get at by asking for more: only calls are refused. */
-  #neededBy({ action, server, tool }: Call): readonly string[] {
-    return action !== 'gateway:tool:invoke' || server === null || tool === null ? NONE : this.neededFor(server, tool);
+  /** Lists show what a caller may get at by asking for more: only calls are refused, and what goes on of them in tasks. */
+  #neededBy({ action, server, tool, parameters, begunBy }: Call): readonly string[] {
+    if (server === null) return NONE;
+    if (action === 'gateway:tool:invoke') return tool === null ? NONE : this.neededFor(server, tool);
+    if (begunBy === undefined || parameters === null) return NONE;
+    return begunBy === null ? this.#all(server) : this.neededFor(server, begunBy);
+  }
+
+  /** What any tool of a server needs. */
+  #all(server: string): readonly string[] {
+    return [...new Set(this.#byServer.get(server)?.flatMap(({ scopes }) => scopes))];
   }
 
   /** The scopes that calls of a tool need. */

@@ -7,7 +7,7 @@ import { startGateway, type TestGateway } from '../helpers/gateway.ts';
 import { type Answer, call } from '../helpers/gateway-calls.ts';
 import { connectLegacy } from '../helpers/gateway-mcp.ts';
 import { type Example, freePorts, startExample } from '../helpers/processes.ts';
-import { type Recorder, record } from '../helpers/upstreams.ts';
+import { type Recorder, record, type Service, startService } from '../helpers/upstreams.ts';
 
 interface Row {
   readonly name: string;
@@ -35,6 +35,7 @@ const CLIENT = {
 
 let orders: Example;
 let upstream: Recorder;
+let jobs: Service;
 let staff: AuthorizationServer;
 let partners: AuthorizationServer;
 let gateway: TestGateway;
@@ -43,6 +44,10 @@ let base: string;
 beforeAll(async () => {
   orders = await startExample('orders-server');
   upstream = await record(orders.url);
+  jobs = await startService((request, response) => {
+    const result = { resultType: 'task', taskId: `t-${request.headers['mcp-name']}`, status: 'working' };
+    response.setHeader('content-type', 'application/json').end(JSON.stringify({ jsonrpc: '2.0', id: 1, result }));
+  });
   const common = { clients: [CLIENT], claims: { roles: ['data_engineer'] }, scopes: SCOPES };
   staff = await startAuthorizationServer(common);
   partners = await startAuthorizationServer(common);
@@ -64,12 +69,14 @@ beforeAll(async () => {
         tools: { 'update_*': { scopes: ['orders:write'] }, reset_database: { scopes: ['orders:admin'] } },
       },
       copies: server,
+      jobs: { type: 'custom', url: jobs.url, tools: { purge: { scopes: ['orders:write'] } } },
     },
     routes: [
       { ...route, match: '/mcp/orders', scopes: ['orders:use'] },
       { ...route, match: '/mcp/watched', mode: 'report' },
       { ...route, match: '/mcp/guests', identity: ['staff', 'guests'], scopes: ['orders:use'] },
       { ...route, match: '/mcp/told', denial: 'result' },
+      { ...route, match: '/mcp/jobs', server: 'jobs', mode: 'report' },
       { ...route, match: '/mcp/open', anonymous: true, mode: 'report' },
     ],
   });
@@ -80,6 +87,7 @@ afterAll(async () => {
   await staff?.[Symbol.asyncDispose]();
   await partners?.[Symbol.asyncDispose]();
   await upstream?.[Symbol.asyncDispose]();
+  await jobs?.[Symbol.asyncDispose]();
   await orders?.crash();
 });
 
@@ -225,6 +233,30 @@ test.each([
   const headers = await credential(as);
   const { body } = await call(`${base}/api/v1/gateway/authorize`, { headers, json: question });
   expect(body).toMatchObject({ allow, code });
+});
+
+test('what goes on of a call in a task needs its scopes as well, whichever token of its owner is shown', async () => {
+  const key = (scopes: string[]) => gateway.key('data_engineer', { owner_id: 'worker', scopes });
+  const [more, less] = [await key(['orders:write']), await key([])];
+  const ask = async (by: string, method: string, name: string) => {
+    const params = { [method === 'tools/call' ? 'name' : 'taskId']: name, _meta };
+    const headers = {
+      ...{ accept: 'application/json, text/event-stream', 'mcp-protocol-version': '2026-07-28' },
+      ...{ 'mcp-method': method, 'mcp-name': name },
+    };
+    const json = { jsonrpc: '2.0', id: 1, method, params };
+    const answer = await call(`${base}/mcp/jobs`, { key: by, headers, json });
+    return answer.status === 200 ? 200 : codeOf(answer);
+  };
+  expect(await ask(less, 'tools/call', 'purge')).toBe('INSUFFICIENT_SCOPE');
+  expect(await ask(more, 'tools/call', 'purge')).toBe(200);
+  expect(await ask(less, 'tools/call', 'count')).toBe(200);
+  for (const method of ['tasks/get', 'tasks/update', 'tasks/cancel']) {
+    expect(await ask(more, method, 't-purge')).toBe(200);
+    expect(await ask(less, method, 't-purge')).toBe('INSUFFICIENT_SCOPE');
+    expect(await ask(less, method, 't-count')).toBe(200);
+    expect(await ask(less, method, 't-nobody-saw')).toBe('INSUFFICIENT_SCOPE');
+  }
 });
 
 const BOTH = ['orders:use', 'orders:write'];

@@ -52,7 +52,7 @@ function keyOf(call: Call): string | null {
 }
 
 function withClass(call: Call, classification: Classification): ClassifiedCall {
-  const { a2a } = call;
+  const { a2a, begunBy } = call;
   return {
     action: call.action,
     server: call.server,
@@ -64,6 +64,7 @@ function withClass(call: Call, classification: Classification): ClassifiedCall {
     llm: call.llm,
     classification,
     ...(a2a === undefined ? undefined : { a2a }),
+    ...(begunBy === undefined ? undefined : { begunBy }),
   };
 }
 

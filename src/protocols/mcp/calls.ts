@@ -80,7 +80,8 @@ export function callsOf(seen: Seen, server: string, spec: MethodSpec, message: R
     case 'task': {
       const id = nameIn(message, 'taskId');
       const owner = seen.tasks.owner(server, id);
-      return [callOf(spec.action, server, ref('task', `${server}:${id}`, owner), { taskId: id })];
+      const call = callOf(spec.action, server, ref('task', `${server}:${id}`, owner), { taskId: id });
+      return [{ ...call, begunBy: owner?.tool ?? null }];
     }
     case 'completion':
       return [completionCall(server, message)];

@@ -9,6 +9,8 @@ export interface Owner {
   readonly id: string;
   /** Who may use it: somebody who acts for `id` holds other handles than that person. */
   readonly holder: string;
+  /** Of a task: the tool whose call began it, where that was seen. */
+  readonly tool: string | null;
 }
 
 export function isOwner(owner: Owner | null, principal: Principal): boolean {
@@ -25,11 +27,12 @@ export class OwnerTable {
   }
 
   /** False when the handle already belongs to somebody else; then nothing changes. */
-  bind(server: string, handle: string, principal: Principal): boolean {
+  bind(server: string, handle: string, principal: Principal, tool: string | null = null): boolean {
     const key = keyOf(server, handle);
     const known = this.#owners.get(key);
     if (known !== undefined && !isOwner(known, principal)) return false;
-    this.#put(key, known ?? { tenant_id: principal.tenant_id, id: principal.id, holder: holderId(principal) });
+    const { tenant_id, id } = principal;
+    this.#put(key, known ?? { tenant_id, id, holder: holderId(principal), tool });
     return true;
   }
 

@@ -223,6 +223,7 @@ class McpProtocol implements Protocol {
       parsed: this.#parsed,
       isModern: reading.isModern,
       rpcId: reading.rpcId,
+      tool: reading.calls[0]?.tool ?? null,
       lists: reading.lists,
       session: reading.session,
       sessionEffect: reading.sessionEffect,

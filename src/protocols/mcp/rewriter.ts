@@ -24,6 +24,8 @@ export interface RewriterContext extends ListContext {
   readonly parsed: ParsedLists;
   /** Id of the client's request; undefined for notifications and streams. */
   readonly rpcId: RpcId | undefined;
+  /** The tool that the client calls; null where it calls none, or the answer of any call can come. */
+  readonly tool: string | null;
   /** Lists an answer on this response can hold. */
   readonly lists: readonly ListSpec[];
   /** The session the client named, already known to be its own. */
@@ -172,11 +174,11 @@ export class McpRewriter implements MessageRewriter {
 
   /** A task belongs to whoever started it. */
   #keepTask(result: JsonObject): void {
-    const { tasks, server, exchange } = this.#context;
+    const { tasks, server, exchange, tool } = this.#context;
     const task = isJsonObject(result.task) ? result.task : result;
     const id = task.taskId;
     const isNew = task !== result || result.resultType === 'task';
-    if (isNew && typeof id === 'string') tasks.bind(server, id, exchange.principal);
+    if (isNew && typeof id === 'string') tasks.bind(server, id, exchange.principal, tool);
   }
 }
 

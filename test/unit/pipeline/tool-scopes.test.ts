@@ -68,6 +68,38 @@ describe('what a call of a tool needs', () => {
   });
 });
 
+describe('what goes on of a call in a task', () => {
+  const found = scopesFor({ write: ['w'], wipe: ['w', 'x'] });
+  const task = (begunBy: string | null, more: Partial<Call> = {}): Call => {
+    const resource = { type: 'task', id: 'db:t', tenant_id: null, owner_id: null, permissions: null } as const;
+    return {
+      ...callOf('', 'gateway:task:access'),
+      tool: null,
+      resource,
+      parameters: { taskId: 't' },
+      begunBy,
+      ...more,
+    };
+  };
+
+  test.each([
+    ['write', [], ['w']],
+    ['WRITE', [], ['w']],
+    ['write', ['w'], null],
+    ['wipe', ['w'], ['w', 'x']],
+    ['read', [], null],
+    [null, ['w'], ['w', 'x']],
+    [null, ['w', 'x'], null],
+  ])('begun by %s, seen by who holds %j: needs %j', (tool, held, needs) => {
+    expect(found.lacking(person(held), [task(tool)])).toEqual(needs);
+  });
+
+  test('is listed, and on servers whose tools need nothing it needs nothing', () => {
+    expect(found.lacking(person([]), [task('write', { parameters: null })])).toBeNull();
+    expect(found.lacking(person([]), [task(null, { server: 'other' })])).toBeNull();
+  });
+});
+
 describe('a decision on a call that is not covered', () => {
   const withheld = (given: Decision) => scopesFor({ one: ['a'] }).withhold(person([]), [callOf('one')], [given])[0];
 

@@ -560,4 +560,24 @@ describe('tasks', () => {
     const unknown = await protocol.decode(admitted(ask(MODERN, 'tasks/get', { taskId: 't-2' })));
     expect(unknown.calls[0]?.resource.owner_id).toBeNull();
   });
+
+  test.each(['tasks/get', 'tasks/update', 'tasks/cancel'])('are known by %s for what began them', async (method) => {
+    const begin = async (asked: string, params: object, id: string) => {
+      const rewriter = rewriterOf(await protocol.decode(admitted(ask(MODERN, asked, params))));
+      rewriter.head?.(200, JSON_HEAD);
+      rewriter.message(`{"jsonrpc":"2.0","id":1,"result":{"resultType":"task","taskId":"${id}","status":"working"}}`);
+    };
+    const begunBy = async (taskId: string) => {
+      const { calls } = await protocol.decode(admitted(ask(MODERN, method, { taskId })));
+      return calls.map((call) => call.begunBy);
+    };
+    await begin('tools/call', { name: 'slow' }, 't-1');
+    expect(await begunBy('t-1')).toEqual(['slow']);
+    // No answer to another request makes it another's.
+    await begin('tools/call', { name: 'quick' }, 't-1');
+    await begin(method, { taskId: 't-1' }, 't-1');
+    expect(await begunBy('t-1')).toEqual(['slow']);
+    await begin(method, { taskId: 't-2' }, 't-2');
+    expect(await begunBy('t-2')).toEqual([null]);
+  });
 });
