@@ -199,9 +199,9 @@ const thrownBy = (calling: Promise<unknown>): Promise<Thrown> =>
   );
 
 /** Asks for the state again and again until it is another one, as a client would. */
-async function untilDecided(key: string, path: string): Promise<{ state: string; token?: string }> {
+async function untilDecided(key: string, path: string, at = gateway.url): Promise<{ state: string; token?: string }> {
   for (;;) {
-    const body = (await get(key, path)).body as { state: string; token?: string };
+    const body = (await call(at + path, { key })).body as { state: string; token?: string };
     if (body.state !== 'pending') return body;
   }
 }
@@ -649,8 +649,40 @@ describe('the command line', () => {
   });
 });
 
+/** A client asks at one gateway and waits, a person says yes at the other, where the client then goes on: once. */
+async function askedHereUsedThere(
+  here: string,
+  there: string,
+  boss: string,
+  key: string,
+  era: 'session' | 'stateless',
+) {
+  const connect = era === 'session' ? connectLegacy : connectModern;
+  await using first = await connect(`${here}/mcp/orders`, key);
+  await using second = await connect(`${there}/mcp/orders`, key);
+  const asked = {
+    name: 'update_order_status',
+    arguments: { order_id: 3, status: era === 'session' ? 'paid' : 'shipped' },
+  };
+  const { code, data } = await thrownBy(first.client.callTool(asked));
+  expect(code).toBe(-31410);
+  const waiting = untilDecided(key, data.status_url, here);
+  expect((await call(there + data.approval_url, { key: boss, json: { reason: 'seen' } })).status).toBe(200);
+  const { state, token } = await waiting;
+  expect(state).toBe('approved');
+  const uses = [second, first, second, first].map(({ client }) =>
+    client.callTool({ ...asked, _meta: { 'portcullis/approval': token } }).then(
+      ({ isError }) => (isError === true ? 'failed' : 'made'),
+      ({ data: refused }: Thrown & { readonly data: { readonly why?: string } }) => refused.why,
+    ),
+  );
+  expect((await Promise.all(uses)).sort()).toEqual(['made', 'used', 'used', 'used']);
+}
+
 describe('two gateways over one database', () => {
-  test('let one of many uses pass', { timeout: 60_000 }, async () => {
+  test('let one of many uses pass, and an MCP client ask at one and go on at the other', {
+    timeout: 60_000,
+  }, async () => {
     verifies('S-31', 'SF-32', 'X-11');
     const shared = temporaryDirectory();
     const settings = { ...partial('low'), policy: { bundle: POLICIES, watch: false } };
@@ -661,6 +693,7 @@ describe('two gateways over one database', () => {
       return made.stdout.trim();
     };
     const asker = await newKey('--name', 'asker', '--owner', 'alice', '--role', 'admin');
+    const engineerThere = await newKey('--name', 'engineer', '--owner', 'erin', '--role', 'data_engineer');
     const boss = personToken(DECIDER, Date.now());
     await using one = startPortcullis(['serve', '-c', file], { env });
     await using two = startPortcullis(['serve', '-c', file], { env });
@@ -688,6 +721,8 @@ describe('two gateways over one database', () => {
     expect(uses.filter(({ status }) => status === 200)).toHaveLength(1);
     expect(uses.filter(({ status }) => status === 403)).toHaveLength(39);
     expect(upstream.sent().split('DROP TABLE raced').length - before).toBe(1);
+    for (const era of ['session', 'stateless'] as const)
+      await askedHereUsedThere(at(0), at(1), boss, engineerThere, era);
     for (const process of [one, two]) {
       process.kill('SIGTERM');
       await process.exited;
