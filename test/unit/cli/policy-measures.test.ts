@@ -1,9 +1,10 @@
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { writeReplayLog } from '../../../bench/replay.ts';
+import { main } from '../../../src/cli/cli.ts';
 import { policyCommand } from '../../../src/cli/policy.ts';
 import { findOpa } from '../../../src/policy/opa-command.ts';
 import { bundleFiles, makeKey, signedArchive } from '../../helpers/bundles.ts';
@@ -74,6 +75,27 @@ describe('policy replay', () => {
     const { code, out } = await run('replay', 'broken.jsonl', '--bundle', policies);
     expect(code).toBe(1);
     expect(out).toContain('2 not replayed: lines that are no event (line 1, 2)');
+  });
+
+  test('and explain do with a log what docs/policy-operations.md shows', async () => {
+    const page = await readFile(fileURLToPath(new URL('../../../docs/policy-operations.md', import.meta.url)), 'utf8');
+    const shown = page.match(/^portcullis (?:explain (?:dec|req)_|policy replay ).*$/gm) ?? [];
+    expect(shown).toHaveLength(6);
+    for (const name of ['policies', 'policies-next']) await symlink(policies, join(scratch, name));
+    const policy = { bundle: './policies', decision_log: { file: './decisions.jsonl' } };
+    await writeFile(join(scratch, 'portcullis.yaml'), JSON.stringify({ version: 1, policy }));
+    const log = (await readFile(join(scratch, 'decisions.jsonl'), 'utf8')).trimEnd().split('\n');
+    const { decision_id, req_id } = JSON.parse(log[0] ?? '') as Record<'decision_id' | 'req_id', string>;
+    for (const line of shown) {
+      const words = line
+        .replace(/dec_\w+/, decision_id)
+        .replace(/req_\w+/, req_id)
+        .split(' ')
+        .slice(1);
+      const { io, written } = fakeIo({ cwd: scratch, env: {} });
+      expect(await main(words, io), `${line}\n${written.err}`).toBe(0);
+      expect(written.out, line).toContain('sha256:');
+    }
   });
 
   test('refuses what is not there and numbers that are none', async () => {
