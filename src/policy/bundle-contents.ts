@@ -4,6 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import { isJsonObject, type JsonObject, type JsonValue } from '../core/json.ts';
+import { lostIn } from './binding-texts.ts';
 import { claimsOfManifest, claimsOfModules, claimsText, type RouteClaim, settleClaims } from './bindings.ts';
 import type { Bundle, PlanBytes } from './bundle.ts';
 import type { ArchiveLimits } from './bundle-archive.ts';
@@ -87,10 +88,18 @@ function readOpaManifest(files: Files): OpaManifest | null {
     label: labelOf(revision),
     roots: rootsOf(roots),
     modules: modulesOf(wasm),
-    claims: Array.isArray(wasm) ? claimsOfModules(wasm as readonly JsonValue[]) : [],
+    claims: claimsIn(wasm),
     base: baseOf(metadata),
     sequence: sequenceOf(metadata),
   };
+}
+
+const claimsIn = (wasm: JsonValue | undefined): readonly RouteClaim[] =>
+  Array.isArray(wasm) ? claimsOfModules(wasm as readonly JsonValue[]) : [];
+
+/** The claims in the `.manifest` of an archive that was unpacked. Throws PolicyLoadError. */
+export function unpackedClaims(manifest: Buffer): readonly RouteClaim[] {
+  return claimsIn(parseObject(manifest, '.manifest').wasm);
 }
 
 function baseOf(metadata: JsonValue | undefined): string | null {
@@ -155,7 +164,19 @@ function readSnapshot(files: Files): Bundle {
     modules: manifest?.modules ?? '[]',
     claims: manifest?.claims ?? [],
   });
+  requireRoutes(files, bundle.claims);
   return { ...bundle, sequence: manifest?.sequence ?? null };
+}
+
+/** What `opa build` packs beside the module says what it was made of. */
+function requireRoutes(files: Files, claims: readonly RouteClaim[]): void {
+  for (const [name, content] of files) {
+    if (!name.endsWith('.rego') || name.endsWith('_test.rego')) continue;
+    const lost = lostIn(content.toString('utf8'), claims);
+    if (lost === null) continue;
+    const how = 'write the metadata at the rule and not at the package, or use "portcullis policy build --bundle"';
+    throw refused(`lost ${lost} of ${name.slice(0, 120)} when it was built: ${how}`);
+  }
 }
 
 /** All data files, each at the place its folder says. */

@@ -3,8 +3,9 @@ import { createHash } from 'node:crypto';
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join, relative, sep } from 'node:path';
 import type { JsonObject } from '../core/json.ts';
+import { lostIn } from './binding-texts.ts';
 import type { RouteClaim } from './bindings.ts';
-import { assembleBundle, parseObject, readContents, revisionOf } from './bundle-contents.ts';
+import { assembleBundle, parseObject, readContents, revisionOf, unpackedClaims } from './bundle-contents.ts';
 import type { SigningRules } from './bundle-signing.ts';
 import type { ReadSet } from './input-shape.ts';
 import type { SmokeCase } from './smoke.ts';
@@ -69,17 +70,19 @@ export async function loadBundle(location: BundleLocation, signing: SigningRules
   if (wasm === null) throw new PolicyLoadError(`no compiled policy in ${bundleDir}: run "portcullis policy build"`);
   const data = dataFile === null ? await files('data.json') : await readOwn(dataFile);
   const packed = await files('plan.json.gz');
+  const manifest = await files('manifest.json');
+  const unpacked = manifest === null ? await files('.manifest') : null;
   return assembleBundle({
     wasm,
     data: data === null ? {} : parseObject(data, dataFile ?? 'data.json'),
-    manifest: await files('manifest.json'),
+    manifest,
     plan: packed ?? (await files('plan.json')),
     packed: packed !== null,
     smoke: await files('smoke.json'),
     label: null,
     roots: [''],
     modules: '[]',
-    claims: [],
+    claims: unpacked === null ? [] : unpackedClaims(unpacked),
   });
 }
 
@@ -142,13 +145,24 @@ export async function digestSources(dir: string): Promise<Readonly<Record<string
   return out;
 }
 
-/** Files that differ from what the bundle was compiled from. Empty: the bundle is current, or has no sources here. */
+/**
+ * Files that differ from what the bundle was compiled from, or name routes that it has lost. Empty: the bundle is current,
+ * or has no sources here.
+ */
 export async function staleSources(dir: string, bundle: Bundle): Promise<readonly string[]> {
-  if (bundle.sources === null) return [];
   const now = await digestSources(dir);
-  const { sources } = bundle;
-  const names = new Set([...Object.keys(now), ...Object.keys(sources)]);
   // A bundle that was shipped without its sources is complete by itself.
   if (Object.keys(now).length === 0) return [];
-  return [...names].filter((name) => now[name] !== sources[name]).sort();
+  const sources = bundle.sources ?? now;
+  const names = new Set([...Object.keys(now), ...Object.keys(sources)]);
+  const changed = [...names].filter((name) => now[name] !== sources[name]).sort();
+  return changed.length > 0 ? changed : lostSources(dir, Object.keys(now), bundle.claims);
+}
+
+async function lostSources(dir: string, names: readonly string[], claims: readonly RouteClaim[]): Promise<string[]> {
+  const lost: string[] = [];
+  for (const name of names) {
+    if (lostIn(await readFile(join(dir, name), 'utf8'), claims) !== null) lost.push(name);
+  }
+  return lost;
 }

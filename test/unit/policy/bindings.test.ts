@@ -1,10 +1,11 @@
 /** Routes that the metadata of a policy binds to its entrypoints: what is read, what is refused, who has the last word. */
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { JsonValue } from '../../../src/core/json.ts';
 import { type BindableRoute, bindRoutes, claimsOnNothing, routesOf } from '../../../src/policy/bindings.ts';
+import { digestSources, loadBundle, staleSources } from '../../../src/policy/bundle.ts';
 import { readContents } from '../../../src/policy/bundle-contents.ts';
 import { writeArchive } from '../../../src/policy/bundle-writer.ts';
 import { createPolicyEngine, type OpaEngine } from '../../../src/policy/opa-engine.ts';
@@ -18,6 +19,7 @@ interface Hostile {
   readonly wasm?: object;
   readonly roots?: readonly string[];
   readonly bindings?: unknown;
+  readonly sources?: Readonly<Record<string, string>>;
   readonly error: string;
 }
 
@@ -100,8 +102,10 @@ describe('a bundle with bindings', () => {
   const warnings: string[] = [];
 
   /** The shipped policy with what the corpus says changed. */
-  async function made({ entry = DECISION, wasm, roots = [''], bindings }: Partial<Hostile>): Promise<Files> {
+  async function made(parts: Partial<Hostile>): Promise<Files> {
+    const { entry = DECISION, wasm, roots = [''], bindings, sources = {} } = parts;
     const files = await bundleFiles('r1');
+    for (const [name, text] of Object.entries(sources)) files.set(name, Buffer.from(text));
     const described = JSON.parse(String(files.get('manifest.json'))) as { entrypoints: object };
     if (bindings !== undefined) files.set('manifest.json', Buffer.from(JSON.stringify({ ...described, bindings })));
     const modules = Object.keys(described.entrypoints).map((entrypoint) => ({ entrypoint, module: '/policy.wasm' }));
@@ -145,6 +149,38 @@ describe('a bundle with bindings', () => {
     expect(routes).toEqual([{ route: '/tools', entrypoint: DECISION, from: 'bundle' }]);
     expect(unknown_routes).toEqual([{ route: '/toools', entrypoint: DECISION, at: null }]);
     expect(warnings).toEqual([`the policy binds /toools to ${DECISION}, but the configuration has no such route`]);
+  });
+
+  test('is taken with its sources when it holds all that their metadata binds', async () => {
+    const bound = '# METADATA\n# custom: {portcullis: {routes: [/tools/, /v1/*]}}\n';
+    const sources = {
+      'a.rego': bound,
+      'a_test.rego': bound.replace('/tools', '/tests'),
+      'b.rego': '# portcullis METADATA',
+    };
+    const contents = await readContents(writeArchive(await made({ wasm: named('/tools', '/v1/*'), sources })), null);
+    expect(contents.kind).toBe('snapshot');
+  });
+
+  test('keeps its bindings when it is unpacked, and is out of date in a directory whose metadata says more', async () => {
+    const unpacked = join(dir, 'unpacked');
+    await mkdir(unpacked);
+    const write = async (source: string, drop: string) => {
+      const files = await made({ wasm: named('/tools'), sources: { 'a.rego': source } });
+      files.delete(drop);
+      for (const [name, content] of files) await writeFile(join(unpacked, name), content);
+      await rm(join(unpacked, drop), { force: true });
+      const loaded = await loadBundle({ bundleDir: unpacked, dataFile: null });
+      const { sources } = loaded;
+      // As if it had been compiled from just this, by somebody who does not know of bindings.
+      const known = sources === null ? null : await digestSources(unpacked);
+      return { claims: loaded.claims, stale: await staleSources(unpacked, { ...loaded, sources: known }) };
+    };
+    const bound = '# METADATA\n# custom: {portcullis: {routes: [/tools]}}\npackage a\n';
+    const claims = [{ entrypoint: DECISION, route: '/tools', at: null }];
+    expect(await write(bound, 'manifest.json')).toEqual({ claims, stale: [] });
+    expect(await write(bound.replace('tools', 'more'), 'manifest.json')).toEqual({ claims, stale: ['a.rego'] });
+    expect(await write(bound, '.manifest')).toEqual({ claims: [], stale: ['a.rego'] });
   });
 
   test('is another policy when it binds another route, with the same module and data', async () => {
