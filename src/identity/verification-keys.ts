@@ -71,11 +71,16 @@ function canonical(algorithm: unknown): unknown {
 
 const CURVES: Readonly<Record<string, string>> = { prime256v1: 'ES256', secp384r1: 'ES384', secp521r1: 'ES512' };
 
+/** Too short, or with an exponent that none has who signs: by 1 every text is its own signature. */
+function isWeakRsa({ modulusLength = 0, publicExponent = 0n }: KeyObject['asymmetricKeyDetails'] = {}): boolean {
+  return modulusLength < MIN_RSA_BITS || publicExponent < 3n || publicExponent % 2n === 0n;
+}
+
 /** The algorithms a public key can verify; none for weak RSA keys and other curves. */
 function algorithmsOf(key: KeyObject): readonly string[] {
   switch (key.asymmetricKeyType) {
     case 'rsa':
-      if ((key.asymmetricKeyDetails?.modulusLength ?? 0) < MIN_RSA_BITS) return [];
+      if (isWeakRsa(key.asymmetricKeyDetails)) return [];
       return ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512'];
     case 'ec': {
       const algorithm = CURVES[key.asymmetricKeyDetails?.namedCurve ?? ''];

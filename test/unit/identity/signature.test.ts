@@ -3,8 +3,8 @@ import { createPublicKey } from 'node:crypto';
 import { compactVerify, errors } from 'jose';
 import { describe, expect, test } from 'vitest';
 import { isSignatureGood } from '../../../src/identity/signature.ts';
-import type { VerificationKey } from '../../../src/identity/verification-keys.ts';
-import { forge, KEYS, keyNamed, type Recipe, SECRET } from './forge.ts';
+import { readKeySet, readPem, type VerificationKey } from '../../../src/identity/verification-keys.ts';
+import { forge, KEYS, keyNamed, publicJwk, type Recipe, SECRET } from './forge.ts';
 
 const PAIRS = [
   ['RS256', 'rsa-1'],
@@ -86,6 +86,22 @@ describe('signatures', () => {
       const key = { kid: null, algorithms: [odd], key: keyOf('ec-1') };
       expect(await isSignatureGood(key, odd, token)).toBe(false);
     }
+  });
+
+  test.each([
+    ['AQAB', 1],
+    ['Aw', 1],
+    ['AA', 0],
+    ['AQ', 0],
+    ['Ag', 0],
+    ['AQAA', 0],
+  ])('by an RSA key with the exponent %s can be checked: %i', (e, count) => {
+    const jwk = { ...publicJwk('rsa-1'), e };
+    expect(readKeySet(Buffer.from(JSON.stringify({ keys: [jwk] })))).toHaveLength(count);
+    const read = () =>
+      readPem(String(createPublicKey({ key: jwk, format: 'jwk' }).export({ type: 'spki', format: 'pem' })));
+    if (count === 0) expect(read).toThrow('unsupported');
+    else expect(read()).toHaveLength(1);
   });
 
   test('let a technical failure through: it is not the token that is wrong', async () => {
