@@ -14,6 +14,7 @@ import { type AskedResource, isAuthorized } from './composition/authorizing.ts';
 import { answeredHosts, baseUrl, hostOf, refusedAddress, tlsFiles } from './composition/listening.ts';
 import type { OpenPlatform, OwnStorage } from './composition/platform.ts';
 import { credentialFacts, openPlatform, reportRefusal } from './composition/platform.ts';
+import { reading } from './composition/setting-fault.ts';
 import { checkConfig, type GatewaySetup } from './composition/setup.ts';
 import type { Config } from './config/schema.ts';
 import type { Action } from './core/call.ts';
@@ -131,6 +132,9 @@ const FIXED = [
   ...(['stores', 'audit', 'logging', 'mode'] as const),
 ];
 
+/** Only files of a listener's TLS can be at fault before it is opened. */
+const tlsOf = (listener: keyof Config['listen']) => ['listen', listener, 'tls'];
+
 /** A generation and the requests that still use it. */
 interface Current {
   readonly generation: Generation;
@@ -156,9 +160,9 @@ class RunningGateway implements Gateway {
     platform.sensitiveParams = (server, tool) => this.#sensitiveParams(server, tool);
     platform.credentialFacts = (provider) => credentialFacts(this.#config, provider);
     const { data, auth } = this.#config.listen;
-    this.#data = this.#openDataDoor(data, (path) => !isHealthPath(path));
-    this.#auth = auth === undefined ? null : this.#openDataDoor(auth, isAuthPath);
-    this.#admin = this.#openAdminDoor(reloadConfig);
+    this.#data = reading(tlsOf('data'), () => this.#openDataDoor(data, (path) => !isHealthPath(path)));
+    this.#auth = auth === undefined ? null : reading(tlsOf('auth'), () => this.#openDataDoor(auth, isAuthPath));
+    this.#admin = reading(tlsOf('admin'), () => this.#openAdminDoor(reloadConfig));
   }
 
   get urls(): GatewayUrls {

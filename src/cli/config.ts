@@ -1,7 +1,11 @@
 /** `portcullis config check|print|schema`. Source: contracts 5, acceptance X-07, X-08. */
+import { rehearse } from '../composition/rehearsal.ts';
+import type { SettingFault } from '../composition/setting-fault.ts';
 import { configJsonSchema } from '../config/json-schema.ts';
+import type { LoadResult } from '../config/load.ts';
 import { configYaml, redactConfig } from '../config/print.ts';
-import { problem } from '../config/problem.ts';
+import { type Problem, problem } from '../config/problem.ts';
+import { scrubText } from '../core/redaction.ts';
 import { IDENTITY_SCHEMA } from '../modules.ts';
 import { configFile, readConfigFile, requireConfig } from './config-file.ts';
 import { EXIT, type Io, line, UsageError } from './io.ts';
@@ -12,7 +16,9 @@ export const CONFIG_HELP = `Usage: portcullis config check [-c FILE] [--json]
        portcullis config print [-c FILE] [--json]
        portcullis config schema
 
-check    says everything that is wrong, each with file, line and column
+check    says everything that is wrong, each with file, line and column; makes
+         every part as a start does, without network, so that it reads the files
+         the configuration names and runs modules of your own
 print    shows the configuration with defaults and environment applied, without secrets
 schema   prints the JSON Schema, for editors
 
@@ -20,19 +26,26 @@ schema   prints the JSON Schema, for editors
   --json              print JSON
 `;
 
+const asProblem =
+  (placeOf: LoadResult['placeOf']) =>
+  ({ path, reason }: SettingFault): Problem =>
+    problem('error', path, scrubText(reason), placeOf(path));
+
 async function check(file: string, json: boolean, io: Io): Promise<number> {
-  const { config, problems, warnings, baseDir } = await readConfigFile(file, io);
+  const { config, problems, warnings, baseDir, placeOf } = await readConfigFile(file, io);
   const bound = config === null ? [] : await boundToNothing(config, baseDir);
   const aside = bound.map((text) =>
     problem('warning', ['policy', 'bundle'], text, { source: file, line: 0, column: 0 }),
   );
-  const found = [...problems, ...warnings, ...aside];
-  if (json) line(io, JSON.stringify({ ok: config !== null, file, problems: found }));
+  const faults = config === null ? problems : (await rehearse(config, baseDir)).map(asProblem(placeOf));
+  const found = [...faults, ...warnings, ...aside];
+  const isGood = faults.length === 0;
+  if (json) line(io, JSON.stringify({ ok: isGood, file, problems: found }));
   else {
     for (const { text } of found) line(io, text);
-    io.err(config === null ? `${problems.length} problem(s)\n` : 'The configuration is good.\n');
+    io.err(isGood ? 'The configuration is good.\n' : `${faults.length} problem(s)\n`);
   }
-  return config === null ? EXIT.failed : EXIT.ok;
+  return isGood ? EXIT.ok : EXIT.failed;
 }
 
 async function print(file: string, json: boolean, io: Io): Promise<number> {

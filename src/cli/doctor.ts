@@ -2,12 +2,15 @@
 import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import { delimiter, dirname, join, resolve } from 'node:path';
 import { bundlePath, signingRules } from '../composition/policy-sources.ts';
+import { rehearse } from '../composition/rehearsal.ts';
 import { bindableRoutes, buildRoutes } from '../composition/routes.ts';
+import type { SettingFault } from '../composition/setting-fault.ts';
 import type { LoadResult } from '../config/load.ts';
-import { suggestion } from '../config/problem.ts';
+import { pathText, suggestion } from '../config/problem.ts';
 import type { Config } from '../config/schema.ts';
 import { SERVER_TYPES } from '../core/call.ts';
 import { isJsonObject, type JsonObject } from '../core/json.ts';
+import { scrubText } from '../core/redaction.ts';
 import { bindRoutes, claimsOnNothing, nothingText, type RouteClaim } from '../policy/bindings.ts';
 import { loadBundle, staleSources } from '../policy/bundle.ts';
 import { PolicyLoadError } from '../policy/wasm/program.ts';
@@ -19,7 +22,8 @@ import { readOptions, USUAL_OPTIONS } from './usual-options.ts';
 export const DOCTOR_HELP = `Usage: portcullis doctor [-c FILE] [--json]
 
 Looks at the configuration and this machine. Exit code 1 when something is
-broken; advice alone is 0.
+broken; advice alone is 0. Asks nobody over the network; modules of your own run,
+as with "config check".
 
   -c, --config FILE   default: $PORTCULLIS_CONFIG, portcullis.yaml, or the demo's
   --json              print JSON
@@ -52,7 +56,7 @@ function writable(file: string): boolean {
   return access(directory, constants.W_OK) && statSync(directory).isDirectory();
 }
 
-function* files(config: Config, baseDir: string): Generator<Finding> {
+function* files(config: Config, baseDir: string, faults: readonly SettingFault[]): Generator<Finding> {
   const needed: [string, string | undefined][] = [
     ['listen.data.tls.cert', config.listen.data.tls?.cert],
     ['listen.data.tls.key', config.listen.data.tls?.key],
@@ -65,8 +69,8 @@ function* files(config: Config, baseDir: string): Generator<Finding> {
     ['policy.decision_log.service.ca', config.policy.decision_log?.service?.ca],
     ...Object.entries(config.servers).map(([name, { ca }]): [string, string | undefined] => [`servers.${name}.ca`, ca]),
     ...Object.entries(config.models).map(([name, { ca }]): [string, string | undefined] => [`models.${name}.ca`, ca]),
-    ...config.routes.map((route): [string, string | undefined] => [
-      `routes ${route.match} ca`,
+    ...config.routes.map((route, at): [string, string | undefined] => [
+      `routes[${at}].ca`,
       route.protocol === 'http' ? route.ca : undefined,
     ]),
     ...Object.entries(config.identity).flatMap(keyFiles),
@@ -74,6 +78,8 @@ function* files(config: Config, baseDir: string): Generator<Finding> {
   for (const [setting, path] of needed) {
     if (path === undefined) continue;
     const file = resolve(baseDir, path);
+    // Said below, with the reason.
+    if (faults.some((fault) => setting.startsWith(pathText(fault.path)) && fault.reason.includes(file))) continue;
     yield access(file, constants.R_OK) ? ok(setting, file) : broken(setting, `${file} cannot be read`);
   }
   const written: [string, string | null | undefined][] = [
@@ -214,7 +220,9 @@ async function examine(loaded: LoadResult, io: Io): Promise<Finding[]> {
   for (const { text } of loaded.warnings) found.push(advice('configuration', text));
   if (loaded.config !== null) {
     found.push(ok('configuration', loaded.file));
-    found.push(...files(loaded.config, loaded.baseDir));
+    const faults = await rehearse(loaded.config, loaded.baseDir);
+    found.push(...files(loaded.config, loaded.baseDir, faults));
+    for (const { path, reason } of faults) found.push(broken(pathText(path), scrubText(reason)));
     for await (const one of policies(loaded.config, loaded.baseDir, compiling.state === 'ok')) found.push(one);
     found.push(...serverTypes(loaded.config), ...exposure(loaded.config));
   }

@@ -1,5 +1,6 @@
 /** `portcullis serve -c FILE`: runs the gateway until it is told to stop, and drains before it ends. */
 import { dirname } from 'node:path';
+import { SettingFault } from '../composition/setting-fault.ts';
 import type { FileWatcher } from '../config/watch.ts';
 import { watchFiles } from '../config/watch.ts';
 import { reasonOf } from '../core/reason.ts';
@@ -45,6 +46,7 @@ export async function runGateway(
     baseDir: dirname(file),
     onReloadRequest: () => reloads.run(),
   }).catch((error: unknown) => {
+    if (error instanceof SettingFault) throw new CommandError(scrubText(error.message));
     throw isSentence(error) ? new CommandError(scrubText(reasonOf(error))) : error;
   });
   const onHangup = () => void reloads.run().catch(told);

@@ -16,7 +16,6 @@ import type { ProtocolName, Route } from '../core/route.ts';
 import type { Secret } from '../core/secret.ts';
 import { regionTable } from '../http/addresses.ts';
 import type { IdentityProvider } from '../identity/provider.ts';
-import { createIdentityProvider, GIVEN } from '../modules.ts';
 import type { Logging } from '../observability/logger.ts';
 import type { Metrics } from '../observability/metrics.ts';
 import { createJudge } from '../pipeline/judge.ts';
@@ -45,7 +44,7 @@ import type { ApprovalStore } from '../stores/approvals.ts';
 import type { KeyUsageStore } from '../stores/key-usage.ts';
 import type { Counters } from '../stores/open-shared.ts';
 import type { Shared } from '../stores/shared.ts';
-import { type AccountService, type AccountStores, buildAccounts } from './account-set.ts';
+import { type AccountStores, buildAccounts } from './account-set.ts';
 import { agentEndpoints } from './agent-logins.ts';
 import { buildApprovals } from './approval-set.ts';
 import { buildAuthenticator, failureGuard, NOBODY } from './authenticators.ts';
@@ -55,6 +54,7 @@ import { oauthEndpoints, routeOAuth, scopeTerms, withScopes } from './oauth.ts';
 import { buildShadow, decisionLogOptions, reportStatus } from './policy-records.ts';
 import { policyPaths, policySource } from './policy-sources.ts';
 import { buildProtocols } from './protocol-set.ts';
+import { buildProviders } from './providers.ts';
 import { questionLimits } from './question-limits.ts';
 import { buildRoutes, serverFacts } from './routes.ts';
 import { openSigning } from './signing.ts';
@@ -122,7 +122,7 @@ export async function assemble(config: Config, platform: Platform): Promise<Gene
   const signing = await openSigning(config, platform);
   const identities = await buildUpstreamIdentities(config, platform, signing, cleanup);
   const accounts = await buildAccounts(config, platform, signing.accounts, cleanup);
-  const providers = await buildProviders(config, platform, accounts, cleanup);
+  const providers = await buildProviders(config, platform, accounts?.local ?? null, cleanup);
   const agents = await agentEndpoints(config, platform, accounts, { ring: signing.accounts, providers }, cleanup);
   const plain = buildAuthenticators(config, platform, routes, providers);
   letKeysAsk(platform, plain);
@@ -288,36 +288,4 @@ async function buildRegistry(config: Config, platform: Platform, servers: Readon
   const dialects = [...servers.values()].flatMap(({ dialect }) => (dialect === null ? [] : [dialect]));
   await registry.prepare([...new Set(dialects)]);
   return registry;
-}
-
-async function buildProviders(
-  config: Config,
-  platform: Platform,
-  accounts: AccountService | null,
-  cleanup: AsyncDisposableStack,
-) {
-  const providers = new Map<string, IdentityProvider>();
-  for (const [name, entry] of Object.entries(config.identity)) {
-    const given = entry.kind === GIVEN ? platform.given.get(name) : undefined;
-    if (given !== undefined) {
-      providers.set(name, given);
-      continue;
-    }
-    const provider = await createIdentityProvider(entry, {
-      name,
-      clock: platform.clock,
-      logger: platform.logging.component('identity'),
-      mode: config.mode,
-      baseDir: platform.baseDir,
-      keys: platform.keys,
-      shared: platform.shared,
-      pepper: platform.pepper,
-      environment: config.environment,
-      publicUrl: config.public_url ?? null,
-      accounts: accounts?.local ?? null,
-    });
-    cleanup.defer(() => provider.close?.());
-    providers.set(name, provider);
-  }
-  return providers;
 }

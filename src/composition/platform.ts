@@ -38,8 +38,10 @@ import { createSwitchStore } from '../stores/switches.ts';
 import { accountIssuer, openAccountStores } from './account-set.ts';
 import { approvalDraft } from './approval-set.ts';
 import type { Platform } from './assembly.ts';
+import { making } from './setting-fault.ts';
 import type { NoticedChange, Switching, SwitchingOptions } from './switching.ts';
 import { openSwitching } from './switching.ts';
+import { readAuthority } from './upstream-set.ts';
 
 export interface PlatformOptions {
   readonly baseDir: string;
@@ -167,10 +169,12 @@ interface StateEnv {
 
 function openStateOf({ stores, mode }: Config, { baseDir, clock, database, onError, logging }: StateEnv) {
   if (typeof stores.shared === 'string') {
-    const ca = stores.shared_ca === undefined ? null : readFileSync(resolve(baseDir, stores.shared_ca), 'utf8');
+    const ca = readAuthority(['stores', 'shared_ca'], stores.shared_ca, baseDir);
     return openShared(stores.shared, { clock, database, kept: [REVOKED], onError, ca });
   }
-  return loadOwnShared(stores.shared, { name: 'shared', clock, logger: logging.component('stores'), mode, baseDir });
+  const own = stores.shared;
+  const env = { name: 'shared', clock, logger: logging.component('stores'), mode, baseDir };
+  return making(['stores', 'shared'], () => loadOwnShared(own, env));
 }
 
 /** One record and one count for every step of an approval. */

@@ -1,5 +1,4 @@
 /** From the configuration to where decisions are recorded and which candidate is shown them. */
-import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Config } from '../config/schema.ts';
 import { watchFiles } from '../config/watch.ts';
@@ -10,6 +9,7 @@ import { startShadow } from '../policy/shadow.ts';
 import { startStatusReports } from '../policy/status-reports.ts';
 import type { Platform } from './assembly.ts';
 import { bindableRoutes } from './routes.ts';
+import { readAuthority } from './upstream-set.ts';
 
 /** Null when decisions are not logged. */
 export function decisionLogOptions(config: Config, platform: Platform): DecisionLogOptions | null {
@@ -26,7 +26,7 @@ export function decisionLogOptions(config: Config, platform: Platform): Decision
             url: service.url,
             credential: service.credential,
             partition: service.partition,
-            ca: service.ca === undefined ? undefined : readFileSync(at(service.ca), 'utf8'),
+            ca: readAuthority(['policy', 'decision_log', 'service', 'ca'], service.ca, platform.baseDir) ?? undefined,
             minSeconds: upload.min_seconds,
             maxSeconds: upload.max_seconds,
             maxBytes: upload.max_bytes,
@@ -46,7 +46,7 @@ export function reportStatus(config: Config, platform: Platform, engine: PolicyE
   if (wanted === undefined) return;
   const reports = startStatusReports({
     ...{ url: wanted.url, credential: wanted.credential, partition: wanted.partition },
-    ca: wanted.ca === undefined ? undefined : readFileSync(resolve(platform.baseDir, wanted.ca), 'utf8'),
+    ca: readAuthority(['policy', 'status_reports', 'ca'], wanted.ca, platform.baseDir) ?? undefined,
     everyMs: wanted.every_seconds * 1000,
     read: () => engine.status(),
     logger: platform.logging.component('policy'),

@@ -1,5 +1,4 @@
 /** From `policy.bundle` to the place policies come from. */
-import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import type { Config } from '../config/schema.ts';
 import { openBundleService } from '../policy/bundle-service.ts';
@@ -9,6 +8,7 @@ import { keyProblem } from '../policy/jws.ts';
 import type { PolicyEngineOptions } from '../policy/opa-engine.ts';
 import type { Platform } from './assembly.ts';
 import { bindableRoutes, credentialHeaders } from './routes.ts';
+import { readAuthority } from './upstream-set.ts';
 
 type Bundle = Config['policy']['bundle'];
 
@@ -53,7 +53,7 @@ export async function policySource(config: Config, platform: Platform): Promise<
   const source = await openBundleService({
     url: resource === undefined ? url : `${url.replace(/\/+$/, '')}/${resource.replace(/^\/+/, '')}`,
     headers: { ...credentialHeaders(credential) },
-    ca: ca === undefined ? null : readFileSync(resolve(platform.baseDir, ca), 'utf8'),
+    ca: readAuthority(['policy', 'bundle', 'ca'], ca, platform.baseDir),
     signing,
     minMs: polling.min_seconds * 1000,
     maxMs: polling.max_seconds * 1000,

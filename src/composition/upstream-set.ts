@@ -1,6 +1,7 @@
 /** The upstreams of one generation: pools, breakers, credentials, and the tunnels of WebSockets. */
-import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
+import { readAuthorityFile } from '../config/authority-file.ts';
+import type { Path } from '../config/problem.ts';
 import type { Config, UpstreamOptions } from '../config/schema.ts';
 import { GatewayError } from '../core/errors.ts';
 import type { Route } from '../core/route.ts';
@@ -11,6 +12,7 @@ import { proxyUpgrade } from '../upstreams/upgrade.ts';
 import type { Upstream } from '../upstreams/upstream.ts';
 import type { Platform } from './assembly.ts';
 import { credentialHeaders } from './routes.ts';
+import { reading } from './setting-fault.ts';
 
 /** Upstreams by the kind of route that leads to them; names are unique only within a kind. */
 export interface Upstreams {
@@ -22,11 +24,11 @@ export interface Upstreams {
 /** WebSockets live on plain HTTP routes only; the door refuses them elsewhere. */
 export function createTunnel(config: Config, platform: Platform): Forwarding['tunnel'] {
   const targets = new Map<string, UpgradeTarget>();
-  for (const route of config.routes) {
+  for (const [at, route] of config.routes.entries()) {
     if (route.protocol !== 'http') continue;
     targets.set(route.match, {
       url: route.url,
-      ca: readAuthority(route.ca, platform),
+      ca: readAuthority(['routes', at, 'ca'], route.ca, platform.baseDir),
       headersTimeoutMs: route.headers_timeout_ms,
       idleTimeoutMs: route.idle_timeout_ms,
     });
@@ -42,9 +44,9 @@ export function createTunnel(config: Config, platform: Platform): Forwarding['tu
   };
 }
 
-/** PEM text of an upstream's own certificate authority. */
-function readAuthority(file: string | undefined, platform: Platform): string | null {
-  return file === undefined ? null : readFileSync(resolve(platform.baseDir, file), 'utf8');
+/** PEM text of the certificate authority that this setting names; null where it names none. Throws a SettingFault. */
+export function readAuthority(path: Path, file: string | undefined, baseDir: string): string | null {
+  return file === undefined ? null : reading(path, () => readAuthorityFile(resolve(baseDir, file)));
 }
 
 /** Throws for a route that leads nowhere: a defect of ours. */
@@ -58,23 +60,23 @@ export function upstreamOf(upstreams: Upstreams, route: Route, name: string): Up
 
 /** Disposed with `cleanup`. */
 export function buildUpstreams(config: Config, platform: Platform, cleanup: AsyncDisposableStack): Upstreams {
-  const make = (name: string, options: UpstreamOptions & { readonly url: string }): Upstream =>
+  const make = (path: Path, name: string, options: UpstreamOptions & { readonly url: string }): Upstream =>
     cleanup.use(
       createHttpUpstream({
         name,
         url: options.url,
         options,
-        ca: readAuthority(options.ca, platform),
+        ca: readAuthority([...path, 'ca'], options.ca, platform.baseDir),
         onStateChange: (state) => platform.metrics.breaker(name, state),
       }),
     );
-  const each = (entries: Record<string, UpstreamOptions & { readonly url: string }>) =>
-    new Map(Object.entries(entries).map(([name, options]) => [name, make(name, options)]));
-  const routes = config.routes.filter((route) => route.protocol === 'http');
+  const each = (kind: string, entries: Record<string, UpstreamOptions & { readonly url: string }>) =>
+    new Map(Object.entries(entries).map(([name, options]) => [name, make([kind, name], name, options)]));
+  const routes = config.routes.flatMap((route, at) => (route.protocol === 'http' ? [{ route, at }] : []));
   return {
-    mcp: each(config.servers),
-    llm: each(config.models),
-    http: new Map(routes.map((route) => [route.match, make(route.match, route)])),
+    mcp: each('servers', config.servers),
+    llm: each('models', config.models),
+    http: new Map(routes.map(({ route, at }) => [route.match, make(['routes', at], route.match, route)])),
   };
 }
 

@@ -12,7 +12,7 @@ import { readDocument } from './document.ts';
 import { fileFaultText } from './file-faults.ts';
 import { issuesToProblems, wrongTypes } from './issues.ts';
 import { configJsonSchema } from './json-schema.ts';
-import { type Problem, problem } from './problem.ts';
+import { type Path, type Place, type Problem, problem } from './problem.ts';
 import { type Environment, SecretFiles } from './references.ts';
 import { type Config, configSchema } from './schema.ts';
 import { secretProblems } from './secrets.ts';
@@ -37,6 +37,8 @@ interface Loaded {
   readonly baseDir: string;
   /** Absolute paths of everything that was read: what a reload watches. */
   readonly read: readonly string[];
+  /** Where a setting was written, for what is found out later. */
+  placeOf(path: Path): Place;
 }
 
 export type LoadResult =
@@ -86,6 +88,7 @@ export function loadConfigText(text: string, path: string, options: LoadOptions)
     file,
     baseDir,
     read: [file, ...files.read],
+    placeOf: (at: Path) => document.places.of(at),
   });
   const failed = () => problems.some((problem) => problem.severity === 'error');
   const fail = (): LoadResult => ({
@@ -111,8 +114,9 @@ export function loadConfigText(text: string, path: string, options: LoadOptions)
 
 function unreadable(path: string, message: string): LoadResult {
   const file = resolve(path);
-  const problems = [problem('error', [], message, { source: path, line: 0, column: 0 })];
-  return { config: null, problems, warnings: [], file, baseDir: dirname(file), read: [file] };
+  const place = { source: path, line: 0, column: 0 };
+  const problems = [problem('error', [], message, place)];
+  return { config: null, problems, warnings: [], file, baseDir: dirname(file), read: [file], placeOf: () => place };
 }
 
 /** Reads and checks a configuration. A file that cannot be read is a problem like any other. */

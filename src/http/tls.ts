@@ -1,10 +1,12 @@
 /** Certificates of a listener, read again when their files change. */
 import { constants, X509Certificate } from 'node:crypto';
-import { readFileSync, statSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import type { SecureContextOptions, TLSSocket } from 'node:tls';
 import { createSecureContext } from 'node:tls';
+import { readAuthorityFile, readNamedFile } from '../config/authority-file.ts';
 import { noteAuthorities } from '../core/client-authorities.ts';
 import type { Logger } from '../core/module.ts';
+import { reasonOf } from '../core/reason.ts';
 
 export interface TlsFiles {
   /** PEM file with the certificate chain. */
@@ -45,18 +47,22 @@ const POLL_MS = 2000;
 
 /**
  * The listener's key material as it is on disk now.
- * @throws Error when a file cannot be read or key and certificate do not belong together
+ * @throws Error, in a sentence, when a file cannot be read or key and certificate do not belong together
  */
 export function readTls(files: TlsFiles): SecureContextOptions {
   const options: SecureContextOptions = {
-    cert: readFileSync(files.cert),
-    key: readFileSync(files.key),
+    cert: readAuthorityFile(files.cert),
+    key: readNamedFile(files.key),
     minVersion: 'TLSv1.2',
     // A client could have its certificate asked for again in the middle, or keep us busy with handshakes (RFC 9325 3.5).
     secureOptions: constants.SSL_OP_NO_RENEGOTIATION,
-    ...(files.client_ca === undefined ? {} : { ca: readFileSync(files.client_ca) }),
+    ...(files.client_ca === undefined ? {} : { ca: readAuthorityFile(files.client_ca) }),
   };
-  createSecureContext(options);
+  try {
+    createSecureContext(options);
+  } catch (error) {
+    throw new Error(`${files.cert} and ${files.key} cannot be used together: ${reasonOf(error)}`);
+  }
   return options;
 }
 

@@ -14,14 +14,25 @@ const BYTES = 32;
  * gets one that ends with the process. Throws when the file cannot be read or made, or is too short to be a secret.
  */
 export function loadPepper(databaseUrl: string, baseDir: string, configured?: Secret): Secret {
+  const known = knownPepper(databaseUrl, baseDir, configured);
+  if (known !== null) return known;
+  const database = databaseFile(databaseUrl, baseDir);
+  if (database === null) return new Secret(randomBytes(BYTES).toString('base64url'));
+  const file = `${database}.pepper`;
+  return checked(make(file), file);
+}
+
+/** The same without making one: null where there is none yet. */
+export function knownPepper(databaseUrl: string, baseDir: string, configured?: Secret): Secret | null {
   if (configured !== undefined) return checked(configured.reveal(), 'stores.pepper');
   if (isServerDatabase(databaseUrl)) {
     throw new Error('stores.pepper is missing: gateways that share a database need the same one');
   }
   const database = databaseFile(databaseUrl, baseDir);
-  if (database === null) return new Secret(randomBytes(BYTES).toString('base64url'));
+  if (database === null) return null;
   const file = `${database}.pepper`;
-  return checked(readIfThere(file) ?? make(file), file);
+  const text = readIfThere(file);
+  return text === null ? null : checked(text, file);
 }
 
 function checked(value: string, place: string): Secret {

@@ -2,9 +2,9 @@
  * Names and passwords (`Authorization: Basic`) that a directory proves. Source: RFC 4513, RFC 7617, acceptance D-06,
  * S-68 to S-71, SF-51 to SF-56.
  */
-import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { readAuthorityFile } from '../../config/authority-file.ts';
 import type { Module } from '../../core/module.ts';
 import { reasonOf } from '../../core/reason.ts';
 import { CredentialCache } from '../credential-cache.ts';
@@ -133,15 +133,7 @@ class LdapProvider implements PasswordProvider {
   }
 }
 
-/** Throws with the file's name when it cannot be read: a mistake to be told at start. */
+/** Throws with the file's name when it cannot be used: a mistake to be told at start. */
 function readCa(options: LdapOptions, env: IdentityEnv): string | null {
-  if (options.ca === undefined) return null;
-  const file = resolve(env.baseDir, options.ca);
-  try {
-    const text = readFileSync(file, 'utf8');
-    if (!text.includes('-----BEGIN CERTIFICATE-----')) throw new Error('holds no certificate');
-    return text;
-  } catch (error) {
-    throw new Error(`${file}: ${error instanceof Error ? error.message : 'cannot be read'}`);
-  }
+  return options.ca === undefined ? null : readAuthorityFile(resolve(env.baseDir, options.ca));
 }

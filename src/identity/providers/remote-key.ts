@@ -3,10 +3,10 @@
  * everyone who asks the same; a key of another environment never leaves this process. Source: acceptance H-01 to H-22,
  * HF-01 to HF-19.
  */
-import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { LRUCache } from 'lru-cache';
 import { z } from 'zod';
+import { readAuthorityFile } from '../../config/authority-file.ts';
 import type { Module } from '../../core/module.ts';
 import { makePrincipal, type Principal } from '../../core/principal.ts';
 import type { Secret } from '../../core/secret.ts';
@@ -120,7 +120,7 @@ function openValidator(
     attemptMs: options.attempt_ms,
     retries: options.retries,
     connections: options.connections,
-    ca: options.ca === undefined ? null : readFileSync(resolve(env.baseDir, options.ca), 'utf8'),
+    ca: options.ca === undefined ? null : readAuthorityFile(resolve(env.baseDir, options.ca)),
     breaker,
     clock: env.clock,
   });
