@@ -59,6 +59,8 @@ class ApiKeyProvider implements IdentityProvider {
   readonly #cache: CredentialCache;
   /** By principal: which addresses a remembered key may come from. Only restricted keys are in it. */
   readonly #addresses = new WeakMap<Principal, BlockList>();
+  /** By id of a key, what is being looked up; `epoch`: of the cache, when that began. */
+  readonly #asking = new Map<string, { readonly epoch: number; readonly answer: Promise<ApiKeyRecord | null> }>();
   readonly #unsubscribe: () => void;
   #uses = new Map<string, number>();
   #timer: NodeJS.Timeout | null = null;
@@ -109,7 +111,7 @@ class ApiKeyProvider implements IdentityProvider {
     if (parsed === null || !this.#options.prefixes.includes(parsed.prefix)) return MALFORMED;
     if (parsed.environment !== this.#environment) return ELSEWHERE;
     const epoch = this.#cache.epoch;
-    const record = await this.#env.keys.find(parsed.id);
+    const record = await this.#find(parsed.id, epoch);
     if (record === null || !this.#proves(text, parsed, record)) return UNPROVEN;
     if (record.revoked_at !== null) return REVOKED;
     if (record.expires_at !== null && record.expires_at <= facts.now) return EXPIRED;
@@ -121,6 +123,20 @@ class ApiKeyProvider implements IdentityProvider {
     this.#cache.set(cacheKey, result, Math.min(until, record.expires_at ?? until), epoch);
     const isNews = record.last_used_at === null || facts.now - record.last_used_at >= NEWS_MS;
     return this.#use(result, facts, isNews);
+  }
+
+  /**
+   * One question for all who show a key at the same moment: a thousand of them would wait for connections until their time
+   * is over. Nobody joins a question that was asked before something changed.
+   */
+  #find(id: string, epoch: number): Promise<ApiKeyRecord | null> {
+    const asking = this.#asking.get(id);
+    if (asking?.epoch === epoch) return asking.answer;
+    const answer = this.#env.keys.find(id).finally(() => {
+      if (this.#asking.get(id)?.answer === answer) this.#asking.delete(id);
+    });
+    this.#asking.set(id, { epoch, answer });
+    return answer;
   }
 
   /** The stored words are compared as well: the text of the key must not choose what it is. */

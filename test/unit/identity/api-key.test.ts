@@ -177,6 +177,33 @@ describe('an API key', () => {
     expect(await ask(text)).toEqual(INVALID);
   });
 
+  test('is looked up once for all who show it at the same moment, and anew for who comes after a revocation', async () => {
+    const { record, text } = await make();
+    const find = around.env.keys.find;
+    const gate = Promise.withResolvers<void>();
+    let asked = 0;
+    around.env.keys.find = async (id) => {
+      asked += 1;
+      const found = await find(id);
+      if (asked === 1) await gate.promise;
+      return found;
+    };
+    const crowd = Array.from({ length: 100 }, () => ask(text));
+    const forged = ask((await make()).text.replace(/[^_]+$/, 'A'.repeat(40)));
+    await revokeKey({ ...around.env, keys: { ...around.env.keys, find } }, 'acme', record.id);
+    expect(await ask(text)).toEqual(INVALID);
+    gate.resolve();
+    expect(new Set((await Promise.all(crowd)).map(({ kind }) => kind))).toEqual(new Set(['authenticated']));
+    expect(await forged).toEqual(INVALID);
+    expect(asked).toBe(2);
+    // A failure is nobody's answer for long.
+    around.env.keys.find = () => Promise.reject(new Error('away'));
+    const { text: other } = await make();
+    await expect(Promise.all([ask(other), ask(other)])).rejects.toThrow('away');
+    around.env.keys.find = find;
+    expect((await ask(other)).kind).toBe('authenticated');
+  });
+
   test('is asked for again after a minute at the latest', async () => {
     const { record, text } = await make();
     await ask(text);
