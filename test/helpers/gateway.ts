@@ -5,8 +5,7 @@ import { join } from 'node:path';
 import type { AuditEvent } from '../../src/audit/event.ts';
 import { loadConfigText } from '../../src/config/load.ts';
 import type { Config, ConfigInput } from '../../src/config/schema.ts';
-import type { Clock } from '../../src/core/clock.ts';
-import type { Gateway } from '../../src/gateway.ts';
+import type { Gateway, GatewayOptions } from '../../src/gateway.ts';
 import { createGateway } from '../../src/gateway.ts';
 import type { KeyRequest } from '../../src/identity/key-issuing.ts';
 import { IDENTITY_SCHEMA } from '../../src/modules.ts';
@@ -66,7 +65,7 @@ export function scenarioInput(partial: PartialConfig): ConfigInput {
 /** `clock`: the time the gateway believes in. */
 export async function startGateway(
   partial: PartialConfig = {},
-  options: { readonly clock?: Clock } = {},
+  options: Pick<GatewayOptions, 'clock' | 'storage'> = {},
 ): Promise<TestGateway> {
   const directory = temporaryDirectory();
   const home = directory.path;
