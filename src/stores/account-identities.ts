@@ -34,7 +34,8 @@ export interface AccountIdentityStore {
 class Undone extends Error {}
 
 /** Identities in the SQL database. */
-export function createAccountIdentityStore({ queries }: Database): AccountIdentityStore {
+export function createAccountIdentityStore(database: Database): AccountIdentityStore {
+  const { queries } = database;
   return {
     async accountOf({ issuer, subject }) {
       const query = queries.selectFrom('account_identities').select('account_id').where('issuer', '=', issuer);
@@ -44,7 +45,7 @@ export function createAccountIdentityStore({ queries }: Database): AccountIdenti
       const row = { issuer, subject, account_id: record.id, created_at: record.created_at };
       try {
         return await queries.transaction().execute(async (transaction) => {
-          if (!(await insertAccount(transaction, record))) return 'taken';
+          if (!(await insertAccount(database, transaction, record))) return 'taken';
           const result = await transaction
             .insertInto('account_identities')
             .values(row)

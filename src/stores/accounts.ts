@@ -106,7 +106,7 @@ export function createAccountStore(database: Database): AccountStore {
       const row = await queries.selectFrom('accounts').selectAll().where('username_key', '=', key).executeTakeFirst();
       return row === undefined ? null : fromRow(row);
     },
-    insert: (record) => insertAccount(queries, record),
+    insert: (record) => queries.transaction().execute((transaction) => insertAccount(database, transaction, record)),
     async list({ limit = 100, after } = {}) {
       let query = queries
         .selectFrom('accounts')
@@ -144,18 +144,24 @@ export function createAccountStore(database: Database): AccountStore {
       return row !== undefined;
     },
     ...locks(queries),
-    ...bootstraps(queries),
+    ...bootstraps(database),
   };
 }
 
-/** Writes an account, within a transaction of the caller's. False when the name, one like it or the address is taken. */
+/**
+ * Writes an account, within a transaction of the caller's: of two that look alike and come at the same moment one is there.
+ * False when the name, one like it or the address is taken.
+ */
 export async function insertAccount(
-  queries: Pick<Queries, 'insertInto' | 'selectFrom'>,
+  { inTurn }: Pick<Database, 'inTurn'>,
+  transaction: Queries,
   record: AccountRecord,
 ): Promise<boolean> {
-  const alike = queries.selectFrom('accounts').select('id').where(LOOKS, '=', lookOf(record.username)).limit(1);
+  const look = lookOf(record.username);
+  await inTurn(transaction, `account:${look}`);
+  const alike = transaction.selectFrom('accounts').select('id').where(LOOKS, '=', look).limit(1);
   if ((await alike.executeTakeFirst()) !== undefined) return false;
-  const result = await queries
+  const result = await transaction
     .insertInto('accounts')
     .values(toRow(record))
     .onConflict((conflict) => conflict.doNothing())
@@ -259,7 +265,8 @@ type Bootstraps = Pick<AccountStore, 'addBootstrap' | 'bootstrap'>;
 /** Undoes the transaction: the token stays good. */
 class Undone extends Error {}
 
-function bootstraps(queries: Queries): Bootstraps {
+function bootstraps(database: Database): Bootstraps {
+  const { queries } = database;
   return {
     async addBootstrap(digest, at, until) {
       await queries
@@ -282,7 +289,7 @@ function bootstraps(queries: Queries): Bootstraps {
           if (burnt.numUpdatedRows === 0n) return 'refused';
           const admin = transaction.selectFrom('accounts').select('id').where('role', '=', record.role);
           if ((await admin.executeTakeFirst()) !== undefined) return 'refused';
-          if (!(await insertAccount(transaction, record))) throw new Undone();
+          if (!(await insertAccount(database, transaction, record))) throw new Undone();
           return 'done';
         });
       } catch (error) {

@@ -56,4 +56,18 @@ export function accountIdentitiesContract(name: string, url: () => Promise<strin
     expect((await Promise.all(tries)).toSorted()).toEqual(['done', 'linked', 'linked', 'linked']);
     expect(await createAccountStore(one).list()).toHaveLength(1);
   });
+
+  test(`${name}: of names that look alike and are taken at the same moment one is there`, async () => {
+    const where = await url();
+    await using one = await openDatabase(where, { baseDir: '/' });
+    await using other = await openDatabase(where, { baseDir: '/' });
+    const mine = ['pauli', 'pau1i', 'PAUIi', 'paUli'].map((each, index) =>
+      createAccountStore(index % 2 === 0 ? one : other).insert(record(each)),
+    );
+    expect((await Promise.all(mine)).filter(Boolean)).toHaveLength(1);
+    const theirs = ['corner', 'comer'].map((each, index) =>
+      createAccountIdentityStore(index === 0 ? one : other).register(record(each), { ...MIA, subject: each }),
+    );
+    expect((await Promise.all(theirs)).toSorted()).toEqual(['done', 'taken']);
+  });
 }
