@@ -28,24 +28,25 @@ export interface SharedParts {
   readonly models: ReadonlyMap<string, ModelEntry>;
 }
 
-/** The route that leads to the server or the model that a call is about. */
-function routesByTarget(config: Config): AdvisorParts['routeOf'] {
-  const servers = new Map<string, Route>();
-  const models = new Map<string, Route>();
+/** The routes that lead to the server or the model that a call is about. */
+function routesByTarget(config: Config): AdvisorParts['routesOf'] {
+  const servers = new Map<string, Route[]>();
+  const models = new Map<string, Route[]>();
+  const add = (to: Map<string, Route[]>, name: string, route: Route) => to.set(name, [...(to.get(name) ?? []), route]);
   for (const route of buildRoutes(config)) {
-    if (route.server !== null) servers.set(route.server, route);
-    for (const model of route.models) models.set(model, route);
+    if (route.server !== null) add(servers, route.server, route);
+    for (const model of route.models) add(models, model, route);
   }
   return ({ server, resource }) => {
-    if (server !== null) return servers.get(server) ?? null;
-    return resource.type === 'model' ? (models.get(resource.id) ?? null) : null;
+    if (server !== null) return servers.get(server) ?? [];
+    return resource.type === 'model' ? (models.get(resource.id) ?? []) : [];
   };
 }
 
 export function decisionEndpoints(parts: ProtocolParts, shared: SharedParts): readonly Endpoint[] {
   const { config, judge, classify, admission, platform } = parts;
   const { servers, catalog, client } = shared;
-  const advisor = createAdvisor({ classify, judge, admission, routeOf: routesByTarget(config) });
+  const advisor = createAdvisor({ classify, judge, admission, routesOf: routesByTarget(config) });
   const options: PdpOptions = {
     advisor,
     servers,

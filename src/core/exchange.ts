@@ -155,11 +155,11 @@ export interface Permitted extends Classified {
 export type AskedRoute = Pick<Route, 'entrypoint' | 'place'>;
 
 /**
- * Asks classify + decide again for calls found on the way (list filtering, tool calls in a stream). `routeOf`: for calls
- * that would be made on another route than this request.
+ * Asks classify + decide again for calls found on the way (list filtering, tool calls in a stream). `routesOf`: for calls
+ * that would be made on other routes than this request; where there are several, all of them must allow.
  */
 export type Judge = (
   exchange: Admitted,
   calls: readonly Call[],
-  routeOf?: (call: Call) => AskedRoute,
+  routesOf?: (call: Call) => readonly AskedRoute[],
 ) => readonly Decision[];

@@ -13,14 +13,14 @@ import { isPermission, refusalCode } from './stages/decide.ts';
 import { Switchboard } from './switchboard.ts';
 
 /** Where no route leads, the default entrypoint decides. */
-const NOWHERE: AskedRoute = { entrypoint: null, place: undefined };
+const NOWHERE: readonly AskedRoute[] = [{ entrypoint: null, place: undefined }];
 
 export interface AdvisorParts {
   readonly classify: Classify;
   readonly judge: Judge;
   readonly admission: Admission;
-  /** The route on which the call would be made; null where none leads to what it asks for. */
-  routeOf(call: Call): AskedRoute | null;
+  /** The routes on which the call could be made; none where none leads to what it asks for. */
+  routesOf(call: Call): readonly AskedRoute[];
 }
 
 const UNLIMITED = { take: () => undefined };
@@ -30,8 +30,11 @@ export function createAdvisor(parts: AdvisorParts): Advisor {
   // Tokens were taken from the asker, whose request it is; the subject's window is the figure the policy reads.
   // A question is no call of the asker's, but stands for one of the subject's.
   const counting = { ...parts.admission, switches: new Switchboard(), limits: UNLIMITED, isUncounted: () => false };
-  const routeOf = (call: Call) => parts.routeOf(call) ?? NOWHERE;
-  const judge: Advisor['judge'] = (exchange, calls) => parts.judge(exchange, calls, routeOf);
+  const routesOf = (call: Call): readonly AskedRoute[] => {
+    const routes = parts.routesOf(call);
+    return routes.length === 0 ? NOWHERE : routes;
+  };
+  const judge: Advisor['judge'] = (exchange, calls) => parts.judge(exchange, calls, routesOf);
   return {
     as: ({ received, route }, principal) => admit(counting, { received, route, principal }),
     isOff: (principal) => parts.admission.switches.refusalOf(principal) !== null,

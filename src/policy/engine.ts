@@ -1,5 +1,6 @@
 /** The PDP as the pipeline sees it. Source: architecture 3. */
 import type { Decision, DecisionRequest } from '../core/decision.ts';
+import type { AskedRoute } from '../core/exchange.ts';
 import type { RouteBinding, RouteClaim } from './bindings.ts';
 import type { SourceStatus } from './sources.ts';
 
@@ -32,6 +33,8 @@ export interface PolicyEngine {
   weigh(request: DecisionRequest): Decision;
   /** One evaluation for many calls of the same principal and request (list filtering). Same order as asked. */
   decideMany(requests: readonly DecisionRequest[]): readonly Decision[];
+  /** Who would decide on this route now. */
+  entrypointAt(route: AskedRoute): string;
   readonly revision: string | null;
   status(): PolicyStatus;
   /** Loads, validates, warms and swaps; on any fault the old bundle stays and the error says why, with file and line. */

@@ -3,6 +3,7 @@
 import type { ServerFacts } from '../classification/classifier.ts';
 import type { Clock } from '../core/clock.ts';
 import type { Decision, DecisionFailure, DecisionRequest } from '../core/decision.ts';
+import type { AskedRoute } from '../core/exchange.ts';
 import { makeId } from '../core/ids.ts';
 import type { Logger } from '../core/module.ts';
 import { type ActivationOptions, type ActivePolicy, entrypointOf, type PolicyCompiler } from './activation.ts';
@@ -156,6 +157,12 @@ class Engine implements OpaEngine {
 
   get revision(): string | null {
     return this.#active?.revision ?? null;
+  }
+
+  entrypointAt(route: AskedRoute): string {
+    const policy = this.#active;
+    const { entrypoint: standard } = this.#options;
+    return policy === null ? (route.entrypoint ?? standard) : entrypointOf(route, policy, standard);
   }
 
   decide(request: DecisionRequest): Decision {

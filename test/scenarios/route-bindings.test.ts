@@ -132,8 +132,8 @@ describe.skipIf(NO_COMPILER !== null)('routes bound by metadata', () => {
       http('/b/deep', { mode: 'report' }),
       http('/open'),
       http('/own', { entrypoint: 'people/decision' }),
-      { match: '/mcp/free', protocol: 'mcp', server: 'pay', identity: ['keys'] },
       { match: '/mcp/pay', protocol: 'mcp', server: 'pay', identity: ['keys'] },
+      { match: '/mcp/free', protocol: 'mcp', server: 'pay', identity: ['keys'] },
     ],
     policy: { bundle, watch: false, decision_log: { file: './decisions.jsonl' }, ...extra },
   });
@@ -182,6 +182,7 @@ describe.skipIf(NO_COMPILER !== null)('routes bound by metadata', () => {
     const key = await gateway.key('developer');
     await using client = await connectModern(`${gateway.url}/mcp/pay`, key);
     expect((await client.client.listTools()).tools).toEqual([]);
+    // A free route leads there too, which does not make it free: whoever asks does not know which one is taken.
     const question = { user: null, action: 'gateway:tool:invoke', server_name: 'pay', tool_name: 'pay' };
     const asked = await call(`${gateway.url}/api/v1/gateway/authorize`, { key, json: question });
     expect(JSON.stringify(asked.body)).toContain('finance 1');

@@ -108,6 +108,7 @@ function partsFor(upstreamUrl: string): PipelineParts {
       decide: decideOne,
       weigh: decideOne,
       decideMany: (all) => all.map(decideOne),
+      entrypointAt: () => 'portcullis/main/decision',
       revision: 'sha256:test',
       status: () => ({ revision: 'sha256:test', activated_at: 0, last_error: null, entrypoints: [] }),
       reload: () => Promise.reject(new Error('not used')),
