@@ -27,7 +27,7 @@ const MAPPING: Settings = {
     unknown_roles: 'keep',
   },
   ...{ default_role: 'viewer', role_permissions: { admin: ['a.b'] }, group_permissions: { g: ['c.d'] } },
-  ...{ scope_permissions: { s: ['e.f'] }, mfa: { amr: ['otp'], acr: ['2'] } },
+  ...{ scope_permissions: { s: ['e.f'] }, grantable_scopes: ['s'], mfa: { amr: ['otp'], acr: ['2'] } },
 };
 const TOKEN: Settings = {
   ...{ audience: ['https://gateway.example'], sole_audience: true, typ: ['at+jwt'], max_lifetime_seconds: 3600 },
