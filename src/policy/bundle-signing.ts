@@ -52,10 +52,15 @@ function refused(why: string): PolicyLoadError {
 const text = (value: JsonValue | undefined): string =>
   typeof value === 'string' ? value : value === undefined ? '' : '\0';
 
+/** What `opa build --signing-key` writes where no plug-in signs; `opa sign` leaves it out. */
+const OPAS_OWN = '_default';
+
 function onlySignature(bytes: Buffer): string {
   const document = parse(bytes.toString('utf8'), SIGNATURES);
   const { signatures } = document;
-  if (document.plugin !== undefined) throw refused('has a signature of a plug-in, which nothing here can verify');
+  if (document.plugin !== undefined && document.plugin !== OPAS_OWN) {
+    throw refused('has a signature of a plug-in, which nothing here can verify');
+  }
   if (!Array.isArray(signatures) || signatures.length !== 1 || typeof signatures[0] !== 'string') {
     throw refused(`has no single signature in ${SIGNATURES}`);
   }

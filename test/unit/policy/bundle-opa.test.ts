@@ -1,6 +1,6 @@
 /** What OPA builds and signs is taken here, and what is signed here is taken by OPA. */
 import { execFileSync } from 'node:child_process';
-import { cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -84,6 +84,26 @@ describe.skipIf(skipped)('bundles of OPA', () => {
     ).toThrow();
     const changed = new Map(files).set('data.json', Buffer.from(HARD.replace('1.0', '1')));
     expect(() => verifyFiles(changed, rulesOf(key))).toThrow('another data.json');
+  });
+
+  test('built and signed in one step by opa verify', async () => {
+    const key = makeKey('ES256');
+    const folder = join(directory.path, 'tiny');
+    mkdirSync(folder);
+    writeFileSync(join(folder, 'data.json'), HARD);
+    const signed = ['--signing-key', keyFiles(key).secret, '--signing-alg', 'ES256', '-o', 'one-step.tar.gz'];
+    run('build', '-b', 'tiny', ...signed);
+    const files = new Map(untar(gunzipSync(readFileSync(join(directory.path, 'one-step.tar.gz')))));
+    expect(JSON.parse(files.get(SIGNATURES)?.toString() ?? '')).toMatchObject({ plugin: '_default' });
+    const one = { algorithm: key.algorithm, key: new Secret(key.publicPem) };
+    expect([...verifyFiles(files, { keys: { default: one } }).keys()]).toContain('data.json');
+    // OPA names its key "default" where nobody names it, and another name is another key.
+    expect(() => verifyFiles(files, { keys: { mine: one } })).toThrow('default');
+    expect(() =>
+      verifyFiles(files, { keys: { default: { ...one, key: new Secret(makeKey('ES256').publicPem) } } }),
+    ).toThrow();
+    const changed = new Map(files).set('data.json', Buffer.from('{}'));
+    expect(() => verifyFiles(changed, { keys: { default: one } })).toThrow('another data.json');
   });
 
   test.each(algorithms)('signed here with %s are taken by opa', async (algorithm) => {
