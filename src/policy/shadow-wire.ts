@@ -1,4 +1,5 @@
 /** What the gateway and the thread of a candidate policy tell each other. Everything here can be copied between threads. */
+import type { AskedRoute } from '../core/exchange.ts';
 import type { BindableRoute } from './bindings.ts';
 import type { Compared, Comparison } from './shadow-compare.ts';
 import type { HostLimits } from './wasm/program.ts';
@@ -18,9 +19,8 @@ export interface ShadowQuestion {
   readonly id: number;
   /** True when the document holds the calls of a list. */
   readonly isList: boolean;
-  /** What the configuration names for the route; null: nothing. */
-  readonly entrypoint: string | null;
-  readonly place: number | undefined;
+  /** The route of each call: those of a list may be made on several. */
+  readonly asked: readonly AskedRoute[];
   readonly input: unknown;
   /** Epoch milliseconds: the time of the decision. */
   readonly now: number;

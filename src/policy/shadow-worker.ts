@@ -65,13 +65,14 @@ function evaluate(policy: ActivePolicy, question: ShadowQuestion): ShadowFinding
 function verdictsOf(policy: ActivePolicy, question: ShadowQuestion): readonly (Verdict | undefined)[] {
   const { host, shape, listShape } = policy;
   const { isList, input, now, live } = question;
-  const entrypoint = entrypointOf(question, policy, start.entrypoint);
-  if (!isList) return [readVerdict(host.evaluate(entrypoint, input, now, shape))];
-  if (entrypoint === start.entrypoint) {
+  const names = question.asked.map((asked) => entrypointOf(asked, policy, start.entrypoint));
+  const nameOf = (at: number): string => names[at] ?? start.entrypoint;
+  if (!isList) return [readVerdict(host.evaluate(nameOf(0), input, now, shape))];
+  if (names.every((name) => name === start.entrypoint)) {
     return readVerdicts(host.evaluate(start.listEntrypoint, input, now, listShape), live.length);
   }
   const { calls, ...document } = input as JsonObject & { readonly calls: readonly JsonObject[] };
-  return calls.map((call) => readVerdict(host.evaluate(entrypoint, joined(document, call), now)));
+  return calls.map((call, at) => readVerdict(host.evaluate(nameOf(at), joined(document, call), now)));
 }
 
 /** The document of one call of a list: its members replace those of the list's, but metadata is added up. */

@@ -189,7 +189,7 @@ class CandidateThread implements Shadow {
     const [first] = requests;
     const question = {
       ...{ id, input, now: first?.facts.now ?? 0, live, isList: entrypoint === this.#start.listEntrypoint },
-      ...{ entrypoint: first?.entrypoint ?? null, place: first?.place },
+      asked: requests.map((request) => ({ entrypoint: request.entrypoint, place: request.place })),
     };
     const waiting: Waiting = { observed, question, size: 0 };
     this.#waiting.set(id, waiting);

@@ -8,7 +8,9 @@ import { readContents } from '../../src/policy/bundle-contents.ts';
 import { openBundle } from '../../src/policy/bundle-open.ts';
 import { makeBundle, writeArchive } from '../../src/policy/bundle-writer.ts';
 import { compile } from '../../src/policy/compiler.ts';
+import { buildBatchInput } from '../../src/policy/input.ts';
 import { findOpa, run } from '../../src/policy/opa-command.ts';
+import { startShadow } from '../../src/policy/shadow.ts';
 import { ADMIN_TOKEN, type PartialConfig, startGateway, type TestGateway } from '../helpers/gateway.ts';
 import { call } from '../helpers/gateway-calls.ts';
 import { connectModern } from '../helpers/gateway-mcp.ts';
@@ -16,6 +18,7 @@ import { documentedRego, NO_COMPILER } from '../helpers/policy-dir.ts';
 import { temporaryDirectory } from '../helpers/processes.ts';
 import { type Service, startService } from '../helpers/upstreams.ts';
 import { fakeIo } from '../unit/cli/fake-io.ts';
+import { makeRequest } from '../unit/policy/requests.ts';
 
 if (NO_COMPILER !== null) console.warn(`bound routes are not tested: ${NO_COMPILER}`);
 
@@ -275,6 +278,27 @@ describe.skipIf(NO_COMPILER !== null)('routes bound by metadata', () => {
       ]),
     );
     expect(recent.map(({ kind }) => kind)).not.toContain('deny_to_allow');
+  });
+
+  test('are judged by the candidate call by call where those of a list belong to several routes', async () => {
+    const routes = ['/open', '/a', '/b'].map((match) => ({ match, entrypoint: null, isConfigured: true }));
+    const shadow = startShadow({
+      ...{ bundleDir: swapped, dataFile: null, entrypoint: 'portcullis/main/decision', routes, sample: 1 },
+      ...{ timeLimitMs: 20, logger: { debug() {}, info() {}, warn() {}, error() {} } },
+    });
+    await shadow.reload();
+    const requests = routes.map(({ match }, place) => ({ ...makeRequest({ call: { tool: match } }), place }));
+    const live = { decision_id: 'd', allow: true, deny: [], obligations: [], revision: 'r', cached: false, eval_us: 1 };
+    const input = buildBatchInput(requests, () => null);
+    const decisions = requests.map(() => ({ ...live, failure: null }));
+    shadow.observe({ entrypoint: 'portcullis/main/decisions', input, decisions, requests });
+    await shadow.settled();
+    const found = shadow.status().recent.map(({ kind, tool_name }) => [kind, tool_name]);
+    await shadow.close();
+    expect(found.sort()).toEqual([
+      ['allow_to_deny', '/a'],
+      ['allow_to_deny', '/b'],
+    ]);
   });
 
   test('are told by the commands, with those that are not there', async () => {
