@@ -51,9 +51,10 @@ export interface SessionStore {
   save(session: Session | null): Promise<void> | void;
 }
 
-/** The gateway refused, or could not do it. */
+/** The gateway refused, could not do it, or does not answer. */
 export class PortcullisError extends Error {
   override readonly name = 'PortcullisError';
+  /** 0 where nobody answers; `cause` is what `fetch` says of that then. */
   readonly status: number;
   /** Of the gateway's catalogue of errors, e.g. `POLICY_DENIED`; null when the answer names none. */
   readonly code: string | null;
@@ -61,12 +62,13 @@ export class PortcullisError extends Error {
   /** Seconds after which it may be tried again, when the gateway says so. */
   readonly retryAfter: number | null;
 
-  constructor(message: string, response: Response, code: string | null) {
-    super(message);
-    this.status = response.status;
+  /** @param response null where nobody answers */
+  constructor(message: string, response: Response | null, code: string | null, options?: ErrorOptions) {
+    super(message, options);
+    this.status = response?.status ?? 0;
     this.code = code;
-    this.requestId = response.headers.get('x-request-id');
-    const seconds = Number(response.headers.get('retry-after') ?? Number.NaN);
+    this.requestId = response?.headers.get('x-request-id') ?? null;
+    const seconds = Number(response?.headers.get('retry-after') ?? Number.NaN);
     this.retryAfter = Number.isFinite(seconds) ? seconds : null;
   }
 }
@@ -115,7 +117,8 @@ export class PortcullisClient {
 
   /**
    * `fetch` with the credential, for addresses of the gateway only; redirects are not followed, for the credential must
-   * not go elsewhere. A session that ended is renewed once, and the request sent again when its body can be.
+   * not go elsewhere. A session that ended is renewed once, and the request sent again when its body can be. Whatever the
+   * answer it is no error; throws PortcullisError where none comes.
    */
   async fetch(path: string | URL, init: RequestInit = {}): Promise<Response> {
     return this.#authorized(this.#target(path), init, this.#timeoutMs);
@@ -232,6 +235,8 @@ export class PortcullisClient {
     const limit = AbortSignal.timeout(timeoutMs);
     const signal = init.signal === undefined || init.signal === null ? limit : AbortSignal.any([init.signal, limit]);
     return this.#fetch(target, { ...init, signal, redirect: 'manual' }).catch((error: unknown) => {
+      // A signal of the caller's ends it as the caller says.
+      if (limit.aborted && init.signal?.aborted !== true) throw unanswered(target, ` within ${timeoutMs} ms`, error);
       throw error instanceof TypeError && error.message === 'fetch failed' ? unreachable(target, error) : error;
     });
   }
@@ -300,10 +305,14 @@ export class PortcullisClient {
 }
 
 /** What `fetch` says of a gateway that is not there names neither it nor the reason. */
-function unreachable({ origin }: URL, error: TypeError): TypeError {
-  const { cause } = error;
+function unreachable(target: URL, { cause }: TypeError): PortcullisError {
   const code = cause instanceof Error && 'code' in cause ? ` (${String(cause.code)})` : '';
-  return new TypeError(`No gateway answers at ${origin}${code}: is it running, and is this its address?`, { cause });
+  return unanswered(target, code, cause);
+}
+
+function unanswered({ origin }: URL, how: string, cause: unknown): PortcullisError {
+  const message = `No gateway answers at ${origin}${how}: is it running, and is this its address?`;
+  return new PortcullisError(message, null, null, { cause });
 }
 
 const at = (base: URL, path: string): URL => new URL(base.href.replace(/\/+$/, '') + path);
@@ -378,7 +387,9 @@ function isRepeatable(body: RequestInit['body']): boolean {
 }
 
 async function read<T>(response: Response): Promise<T> {
-  const text = await response.text();
+  const text = await response.text().catch((cause: unknown) => {
+    throw new PortcullisError(`The answer of ${response.url} broke off`, response, null, { cause });
+  });
   let body: unknown;
   try {
     body = text === '' ? undefined : JSON.parse(text);

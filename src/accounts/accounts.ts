@@ -81,7 +81,7 @@ export class Accounts {
 
   /**
    * Makes an account. `by` is an administrator who makes it for somebody, null for one's own. Rejects with WEAK_PASSWORD,
-   * FORBIDDEN where nobody may register, CONFLICT, RATE_LIMIT_EXCEEDED, and as `requireStanding` of the administrator does.
+   * FORBIDDEN where nobody may register, NAME_TAKEN, RATE_LIMIT_EXCEEDED, and as `requireStanding` of the administrator does.
    */
   async register(wanted: NewAccount, by: Maker | null, origin: Origin): Promise<AccountRecord> {
     const { config, guard, store } = this.#options;
@@ -391,7 +391,7 @@ const wrongPassword = (): GatewayError =>
   });
 
 const taken = (): GatewayError =>
-  new GatewayError('CONFLICT', { message: 'The username, one that looks like it, or the email address is taken' });
+  new GatewayError('NAME_TAKEN', { message: 'The username, one that looks like it, or the email address is taken' });
 
 const locked = (until: number, now: number): GatewayError =>
   new GatewayError('ACCOUNT_LOCKED', { retryAfter: Math.max(1, Math.ceil((until - now) / 1000)) });

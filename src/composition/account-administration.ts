@@ -80,7 +80,7 @@ export class AccountAdministration {
     return token;
   }
 
-  /** Rejects with WEAK_PASSWORD, UNPROCESSABLE for an unknown role or hash, CONFLICT. */
+  /** Rejects with WEAK_PASSWORD, UNPROCESSABLE for an unknown role or hash, NAME_TAKEN. */
   async create(wanted: AdministeredAccount): Promise<AccountRecord> {
     const { role, is_active = true, password, password_hash, ...facts } = wanted;
     const now = this.#options.clock.now();
@@ -97,7 +97,7 @@ export class AccountAdministration {
       ...{ is_verified: false, created_at: now, updated_at: now, last_login_at: null },
     };
     if (await this.#store.insert(record)) return record;
-    throw new GatewayError('CONFLICT', {
+    throw new GatewayError('NAME_TAKEN', {
       message: 'The username, one that looks like it, or the email address is taken',
     });
   }

@@ -71,6 +71,7 @@ export const CATALOGUE = {
   NOT_ACCEPTABLE: entry('GW-010', 406, 'No acceptable representation', 'NA'),
   REQUEST_TIMEOUT: entry('CN-001', 408, 'The request took too long to arrive', 'RT', true),
   CONFLICT: entry('GW-011', 409, 'The object was changed meanwhile', 'CF'),
+  NAME_TAKEN: entry('GW-023', 409, 'The name or address is taken', 'NT'),
   PAYLOAD_TOO_LARGE: entry('GW-012', 413, 'The request body is too large', 'PL'),
   URI_TOO_LONG: entry('GW-013', 414, 'The request target is too long', 'UL'),
   UNSUPPORTED_MEDIA_TYPE: entry('GW-014', 415, 'The content type or coding is not supported', 'UM'),

@@ -103,7 +103,7 @@ describe('portcullis users', () => {
       [2, 'INVALID_REQUEST'],
       [3, 'UNPROCESSABLE'],
       'cleo',
-      [5, 'CONFLICT'],
+      [5, 'NAME_TAKEN'],
       [6, 'UNPROCESSABLE'],
     ]);
     expect(answers[5].error.message).toMatch(/^username: 3 to 50 [^:]*; email: not an address$/);

@@ -65,13 +65,33 @@ describe('with an API key', () => {
     expect(await new PortcullisClient({ url: gateway.url, apiKey: 'pc_dev_bad' }).validate()).toBe(false);
     const [closed] = await freePorts(1);
     const nobody = new PortcullisClient({ url: `http://127.0.0.1:${closed}`, apiKey: 'x' });
-    for (const ask of [() => nobody.validate(), () => nobody.fetch('/things'), () => nobody.keys.list()]) {
-      await expect(ask()).rejects.toMatchObject({
-        name: 'TypeError',
-        message: `No gateway answers at http://127.0.0.1:${closed} (ECONNREFUSED): is it running, and is this its address?`,
-        cause: { code: 'ECONNREFUSED' },
-      });
+    const noSession = new PortcullisClient({ url: `http://127.0.0.1:${closed}`, username: 'x', password: 'y' });
+    for (const client of [nobody, noSession]) {
+      for (const ask of [() => client.validate(), () => client.fetch('/things'), () => client.keys.list()]) {
+        await expect(ask()).rejects.toMatchObject({
+          ...{ name: 'PortcullisError', status: 0, code: null, requestId: null, retryAfter: null },
+          message: `No gateway answers at http://127.0.0.1:${closed} (ECONNREFUSED): is it running, and is this its address?`,
+          cause: { code: 'ECONNREFUSED' },
+        });
+      }
     }
+    await expect(noSession.login()).rejects.toMatchObject({ name: 'PortcullisError', status: 0 });
+    await using silent = await startService(() => undefined);
+    const hurried = new PortcullisClient({ url: silent.url, apiKey: 'x', timeoutMs: 20 });
+    await expect(hurried.fetch('/things')).rejects.toMatchObject({
+      ...{ name: 'PortcullisError', status: 0, cause: { name: 'TimeoutError' } },
+      message: expect.stringContaining(`${silent.url} within 20 ms: `),
+    });
+    const left = hurried.fetch('/things', { signal: AbortSignal.abort() });
+    await expect(left).rejects.toMatchObject({ name: 'AbortError' });
+    await using torn = await startService((_request, response) => {
+      response.writeHead(200, { 'content-length': '100' }).write('{', () => response.destroy());
+    });
+    const halfway = new PortcullisClient({ url: torn.url, apiKey: 'x' }).validate();
+    await expect(halfway).rejects.toMatchObject({
+      name: 'PortcullisError',
+      message: expect.stringContaining('broke off'),
+    });
     await using down = await startService((_request, response) =>
       response.writeHead(503, { 'retry-after': '1' }).end(),
     );
