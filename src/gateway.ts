@@ -24,6 +24,7 @@ import type { Received } from './core/exchange.ts';
 import type { Logger } from './core/module.ts';
 import { fixedNodeRelease } from './core/node-release.ts';
 import type { PrincipalFacts } from './core/principal.ts';
+import { declaredAlike } from './core/tool-name.ts';
 import type { Readiness } from './http/app.ts';
 import { createHealthApp, isHealthPath } from './http/app.ts';
 import { hostRule } from './http/host.ts';
@@ -281,7 +282,7 @@ class RunningGateway implements Gateway {
   #sensitiveParams(server: string | null, tool: string | null): readonly string[] {
     if (server === null || tool === null) return [];
     const tools = this.#config.servers[server]?.tools;
-    return tools !== undefined && Object.hasOwn(tools, tool) ? (tools[tool]?.sensitive_params ?? []) : [];
+    return tools === undefined ? [] : (declaredAlike(tools, tool)?.sensitive_params ?? []);
   }
 
   /** `serves`: what goes through the pipeline; the rest is health, or nothing. */

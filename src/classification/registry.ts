@@ -8,6 +8,7 @@ import { sensitivityRank } from '../core/call.ts';
 import { GatewayError } from '../core/errors.ts';
 import type { JsonObject } from '../core/json.ts';
 import type { Logger } from '../core/module.ts';
+import { declaredAlike } from '../core/tool-name.ts';
 import { actionFinding } from './actions.ts';
 import type {
   ClassificationRegistry,
@@ -257,7 +258,8 @@ class Registry implements OpenClassificationRegistry {
     const { server, parameters } = input;
     const verdict = this.#judge(input, findings, declared);
     this.#raiseForResources(verdict, server, parameters);
-    if (declared?.floor !== undefined) verdict.raise(declared.floor, 'floor:tool');
+    const floor = declaredAlike(server.tools, input.tool)?.floor;
+    if (floor !== undefined) verdict.raise(floor, 'floor:tool');
     if (server.sensitivity_floor !== null) verdict.raise(server.sensitivity_floor, 'floor:server');
     if (isProduction(server.environment)) verdict.raiseForProduction('floor:production');
     else if (isProduction(parameters?.environment)) verdict.raiseForProduction('floor:caller-production');

@@ -12,6 +12,7 @@ import type { Config } from '../config/schema.ts';
 import type { Admitted } from '../core/exchange.ts';
 import type { Principal } from '../core/principal.ts';
 import { scrubText } from '../core/redaction.ts';
+import { declaredAlike } from '../core/tool-name.ts';
 import { EVERY_TENANT } from '../stores/api-keys.ts';
 import { definitions } from './approval-definitions.ts';
 import { approverOff } from './approver-standing.ts';
@@ -77,7 +78,7 @@ function standing({ identity, accounts }: Config, { accounts: stores, keys, cloc
 function sensitiveParams({ servers }: Config, server: string | null, tool: string | null): readonly string[] {
   if (server === null || tool === null || !Object.hasOwn(servers, server)) return [];
   const tools = servers[server]?.tools;
-  return tools !== undefined && Object.hasOwn(tools, tool) ? (tools[tool]?.sensitive_params ?? []) : [];
+  return tools === undefined ? [] : (declaredAlike(tools, tool)?.sensitive_params ?? []);
 }
 
 /** One audit record for each step. */

@@ -7,6 +7,7 @@ import type { Decision, Violation } from '../core/decision.ts';
 import { CATALOGUE, GatewayError } from '../core/errors.ts';
 import type { Message } from '../core/exchange.ts';
 import { type Actor, everyAuth, type Principal } from '../core/principal.ts';
+import { foldToolName } from '../core/tool-name.ts';
 import type { SwitchedOff } from '../stores/switches.ts';
 
 /** By tenant and id, or by server and tool. */
@@ -30,7 +31,7 @@ export class Switchboard {
     const of = (kind: SwitchedOff['kind']) => records.filter((record) => record.kind === kind);
     const flat = (kind: SwitchedOff['kind']) => new Map(of(kind).map((record) => [record.name, record]));
     this.#principals = nested(of('principal'));
-    this.#tools = nested(of('tool'));
+    this.#tools = nested(of('tool').map((record) => ({ ...record, name: foldToolName(record.name) })));
     this.#keys = flat('key');
     this.#tenants = flat('tenant');
     this.#servers = flat('server');
@@ -72,7 +73,10 @@ export class Switchboard {
 
   #offCall({ server, tool }: Call): SwitchedOff | undefined {
     if (server === null) return undefined;
-    return this.#servers.get(server) ?? (tool === null ? undefined : this.#tools.get(server)?.get(tool));
+    const off = this.#servers.get(server);
+    if (off !== undefined || tool === null) return off;
+    const tools = this.#tools.get(server);
+    return tools === undefined ? undefined : tools.get(foldToolName(tool));
   }
 
   /** The same decisions, those on what is switched off turned into denials. For lists: one per call, same order. */

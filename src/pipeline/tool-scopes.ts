@@ -8,6 +8,7 @@ import type { Decision, Violation } from '../core/decision.ts';
 import { CATALOGUE, type GatewayError } from '../core/errors.ts';
 import type { Authenticated } from '../core/exchange.ts';
 import { holdsScopes, type Principal } from '../core/principal.ts';
+import { foldToolName } from '../core/tool-name.ts';
 
 /** `pattern`: the name of a tool, where a star stands for any text. */
 export interface ToolScopeRule {
@@ -29,13 +30,6 @@ interface Compiled {
 
 const NONE: readonly string[] = [];
 
-/**
- * How names of tools are compared: servers may be less particular than this one, whether they fold to small letters or to
- * capitals. Capitals last: a small sigma is another one at the end of a word, and a dotless i has no other way back.
- * Decomposed, so that a part of a name begins and ends with the same letters as the name.
- */
-const fold = (name: string): string => name.normalize('NFKD').toLowerCase().toUpperCase();
-
 export class ToolScopes {
   readonly #byServer: ReadonlyMap<string, readonly Compiled[]>;
   readonly tell: TellLack;
@@ -46,7 +40,7 @@ export class ToolScopes {
     this.#byServer = new Map(
       [...rules].map(([server, of]) => [
         server,
-        of.map(({ pattern, scopes }) => ({ parts: pattern.split('*').map(fold), scopes })),
+        of.map(({ pattern, scopes }) => ({ parts: pattern.split('*').map(foldToolName), scopes })),
       ]),
     );
   }
@@ -88,7 +82,7 @@ export class ToolScopes {
   neededFor(server: string, tool: string): readonly string[] {
     const rules = this.#byServer.get(server);
     if (rules === undefined) return NONE;
-    const name = fold(tool);
+    const name = foldToolName(tool);
     let needed = NONE;
     for (const { parts, scopes } of rules) {
       if (matches(parts, name)) needed = needed.length === 0 ? scopes : [...new Set([...needed, ...scopes])];

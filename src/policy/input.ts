@@ -9,6 +9,7 @@ import type { ClassifiedCall } from '../core/call.ts';
 import type { ApprovalFacts, DecisionRequest, RequestFacts } from '../core/decision.ts';
 import type { JsonObject, JsonValue } from '../core/json.ts';
 import type { Principal } from '../core/principal.ts';
+import { declaredAlike } from '../core/tool-name.ts';
 import { a2aMembers, chainOf } from './a2a-input.ts';
 import { part } from './sized-text.ts';
 import { markLasting } from './wasm/input-writer.ts';
@@ -228,15 +229,16 @@ function toolOf(call: ClassifiedCall, described: Described | null): JsonObject |
 function toolDocument(call: ClassifiedCall, server: ServerFacts | null): JsonObject {
   const name = call.tool ?? '';
   const declared = server !== null && Object.hasOwn(server.tools, name) ? server.tools[name] : undefined;
+  const alike = server === null ? undefined : declaredAlike(server.tools, name);
   return {
     name,
     type: declared?.type ?? null,
     sensitivity_level: declared?.sensitivity ?? null,
-    sensitivity_floor: declared?.floor ?? null,
-    requires_hitl: declared?.requires_hitl ?? false,
+    sensitivity_floor: alike?.floor ?? null,
+    requires_hitl: alike?.requires_hitl ?? false,
     cost: declared?.cost ?? null,
     data_sensitivity: declared?.data_sensitivity ?? null,
-    sensitive_params: declared?.sensitive_params ?? [],
+    sensitive_params: alike?.sensitive_params ?? [],
     required_capabilities: [],
     auth: null,
     schema_hash: call.schema_hash,

@@ -54,6 +54,10 @@ describe('the pipeline only raises', () => {
     expect(spell(classOf('execute_query', { query: 'SELECT 1' }, { sensitivity_level: 'high' }))).toBe('query/low');
     expect(spell(classOf('execute_query', { query: 'SELECT 1' }, { sensitivity_floor: 'high' }))).toBe('query/high');
     expect(spell(classOf('q', { query: 'SELECT 1' }, { tools: { q: { floor: 'medium' } } }))).toBe('query/medium');
+    // By a name that the server could take for it the floor holds, and nothing that lowers.
+    const tools = { q: { floor: 'medium', sensitivity: 'low', type: 'query' } } as const;
+    expect(spell(classOf('Q', { query: 'SELECT 1' }, { tools }))).toBe('query/medium');
+    expect(spell(classOf('Q', {}, { tools }))).toBe(spell(classOf('z', {}, { tools: {} })));
   });
 
   test('production raises by one in whatever case it is written; a caller naming another place lowers nothing', () => {

@@ -67,6 +67,10 @@ describe('what is switched off', () => {
     const tool = board(off('tool', 'drop', 'orders'));
     expect(tool.refusalOfMessage(message([call('orders', 'read'), call('orders', 'drop')]))?.status).toBe(403);
     expect(tool.refusalOfMessage(message([call('stock', 'drop')]))).toBeNull();
+    // A server may find the tool by these names, too.
+    for (const name of ['DROP', 'Drop', 'ｄrop'])
+      expect(tool.refusalOfMessage(message([call('orders', name)]))?.code).toBe('SWITCHED_OFF');
+    expect(board(off('tool', 'DROP', 'orders')).refusalOfMessage(message([call('orders', 'drop')]))).not.toBeNull();
     const server = board(off('server', 'local'));
     expect(server.refusalOfMessage(message([call(null, null)], 'local'))?.status).toBe(403);
     expect(server.refusalOfMessage(message([call('local', null)]))?.status).toBe(403);

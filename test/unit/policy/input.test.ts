@@ -79,6 +79,11 @@ describe('the policy input', () => {
       sensitivity_level: 'high',
       sensitive_params: ['password'],
     });
+    const capitals = buildInput(makeRequest({ call: { tool: 'RUN' } }), makeServer({ tools }));
+    expect(capitals.tool).toMatchObject({
+      ...{ name: 'RUN', requires_hitl: true, sensitive_params: ['password'] },
+      ...{ sensitivity_level: null, cost: null, data_sensitivity: null },
+    });
     const other = buildInput(makeRequest({ call: { tool: 'toString' } }), makeServer({ tools }));
     expect(other.tool).toMatchObject({
       ...{ name: 'toString', requires_hitl: false, cost: null, data_sensitivity: null, sensitive_params: [] },
