@@ -5,7 +5,7 @@
 import { isUtf8 } from 'node:buffer';
 import { accessSync, constants, createReadStream, readFileSync, statSync } from 'node:fs';
 import { resolve } from 'node:path';
-import type { Readable } from 'node:stream';
+import { Readable } from 'node:stream';
 import { fileFaultText } from '../config/file-faults.ts';
 import { readVariable, SecretFiles, UnresolvedError } from '../config/references.ts';
 import { CommandError, type Io, UnreachableError } from './io.ts';
@@ -52,7 +52,15 @@ export function openInput(name: string, io: Io): Readable {
   if (name === '-') return io.stdin;
   const path = resolve(io.cwd, name);
   requireReadable(path);
-  return createReadStream(path);
+  return Readable.from(piecesOf(path));
+}
+
+async function* piecesOf(path: string): AsyncGenerator<Buffer> {
+  try {
+    yield* createReadStream(path);
+  } catch (error) {
+    throw new UnreachableError(`cannot read ${path}: ${fileFaultText(error)}`);
+  }
 }
 
 /** Lines as they are, without what ends them, so that whoever reads them can tell what is not UTF-8. */

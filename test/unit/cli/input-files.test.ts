@@ -175,3 +175,9 @@ describe('lines', () => {
     expect(odd.map((each) => [...each])).toEqual([[0xff, 0xfe], [0xc3]]);
   });
 });
+
+test.skipIf(process.platform !== 'linux')('a file that fails while it is read is one that cannot be read', async () => {
+  const { io, written } = fakeIo({ cwd: directory });
+  expect(await main(['classify', '--server-type', 'sql', '--jsonl', '/proc/self/mem'], io)).toBe(3);
+  expect(written.err).toContain('cannot read /proc/self/mem');
+});
