@@ -18,6 +18,9 @@ export function tidyMetadata(body: Buffer): Buffer {
   return Buffer.from(JSON.stringify(told));
 }
 
+/** Also letters that are blank, such as the Hangul filler, and the empty Braille pattern. */
+const UNSEEN = /[\p{C}\p{Z}\p{Default_Ignorable_Code_Point}\u2800\s]+/gu;
+
 /** Characters of a client's name. */
 const MAX_NAME = 200;
 
@@ -26,7 +29,7 @@ const MAX_NAME = 200;
  * follows, and not so long that the rest of the page is out of sight. Source: RFC 7591 5, UTR 36 3.
  */
 export function shownName(name: string): string {
-  const seen = name.toWellFormed().replaceAll(/[\p{C}\p{Z}\s]+/gu, ' ');
+  const seen = name.toWellFormed().replaceAll(UNSEEN, ' ');
   return [...seen.trim()].slice(0, MAX_NAME).join('').trim();
 }
 

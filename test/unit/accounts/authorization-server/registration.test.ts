@@ -9,6 +9,8 @@ test.each([
   ['a\u200b\u2028b', 'a b'],
   ['a\ud800b', 'a\ufffdb'],
   ['\u202e\u0000', ''],
+  ['\u3164\u115f\u2800\uffa0\u034f', ''],
+  ['Your\u3164Bank', 'Your Bank'],
   ['x'.repeat(30_000), 'x'.repeat(200)],
   ['😀'.repeat(300), '😀'.repeat(200)],
 ])('the name %j of a client is shown as %j', (name, shown) => {
