@@ -6,7 +6,7 @@ import { makeDirectory } from '../config/directories.ts';
 import type { JsonValue } from '../core/json.ts';
 import { contradiction, type RouteClaim, routesOf } from './bindings.ts';
 import type { CompileProblem } from './compiler.ts';
-import { type OpaCommand, run } from './opa-command.ts';
+import { entrypointName, type OpaCommand, run } from './opa-command.ts';
 
 /** A block of metadata as `opa inspect -a` shows it. */
 interface Described {
@@ -32,10 +32,7 @@ export async function findBindings(
   const problems: CompileProblem[] = [];
   for (const block of await metadataOf(opa, texts)) {
     const { file = '', row = 0, col = 0 } = block.location ?? {};
-    const entrypoint = (block.path ?? [])
-      .slice(1)
-      .map((part) => String(part.value))
-      .join('/');
+    const entrypoint = entrypointName((block.path ?? []).slice(1).map((part) => String(part.value)));
     const routes = routesOf(block.annotations);
     const problem = (message: string) => problems.push({ file, line: row, column: col, message });
     if (typeof routes === 'string') problem(`the routes of ${entrypoint} ${routes}`);

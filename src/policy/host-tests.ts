@@ -50,7 +50,19 @@ function counted(tests: readonly PolicyTest[]): PolicyTestResult {
   return { passed: count('passed'), failed: count('failed'), skipped: count('skipped'), tests, error: null };
 }
 
-const entrypointOf = ({ package: from, name }: PolicyTest): string => `${from.replaceAll('.', '/')}/${name}`;
+/** As the compiler takes it: parts of a package that are no plain names are quoted there and stand by themselves here. */
+function entrypointOf({ package: from, name }: PolicyTest): string {
+  const parts = [...from.matchAll(/\[("(?:[^"\\]|\\.)*")\]|[^.[]+/g)];
+  return [...parts.map(([plain, quoted]) => (quoted === undefined ? plain : unquoted(quoted))), name].join('/');
+}
+
+function unquoted(text: string): string {
+  try {
+    return JSON.parse(text) as string;
+  } catch {
+    return text;
+  }
+}
 
 function outcomeOf(host: PolicyHost, test: PolicyTest, now: number): Pick<PolicyTest, 'outcome' | 'reason'> {
   const outcome = host.evaluate(entrypointOf(test), {}, now);

@@ -61,6 +61,15 @@ function noCompilerMessage(notes: readonly string[]): string {
   return notes.length === 0 ? ways : `${ways} (${notes.join('; ')})`;
 }
 
+/** The entrypoint of a rule by the parts of its path, as OPA names it: escaped as Go's url.PathEscape does it. */
+export function entrypointName(parts: readonly string[]): string {
+  return parts.map((part) => encodeURIComponent(part).replaceAll(/%(?:24|26|2B|3D|3A|40)|[!'()*]/g, swapped)).join('/');
+}
+
+/** The two escapes disagree on these. */
+const swapped = (text: string): string =>
+  text.length === 3 ? decodeURIComponent(text) : `%${text.charCodeAt(0).toString(16).toUpperCase()}`;
+
 /** Runs a program to its end. Never rejects: a program that cannot be started has status 127. */
 export function run(
   path: string,
@@ -76,7 +85,9 @@ export function run(
     const place = { ...(options.cwd === undefined ? {} : { cwd: options.cwd }), env: options.env ?? process.env };
     execFile(path, args, { ...limits, ...place }, (error, stdout, stderr) => {
       const status = error === null ? 0 : typeof error.code === 'number' ? error.code : 127;
-      resolve({ status, stdout, stderr: stderr === '' && error !== null ? error.message : stderr });
+      // What came to its own end has said why, on one of the two; what was killed or never began has not.
+      const isTold = stderr !== '' || (stdout !== '' && typeof error?.code === 'number');
+      resolve({ status, stdout, stderr: error === null || isTold ? stderr : error.message });
     });
   });
 }

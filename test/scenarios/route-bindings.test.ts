@@ -340,6 +340,16 @@ describe.skipIf(NO_COMPILER !== null)('routes bound by metadata', () => {
     expect(status.out).toContain('/nowhere: people/decision (people.rego:8), but the configuration has no such route');
   });
 
+  test('are bound to packages whose names are no words', async () => {
+    const dir = await policy('named', 1, {
+      'x.rego': refusing('x["of two"]["w/slash"]', ['/a'])
+        .replace('"package": "x["of two"]["w/slash"]"', '"package": "x"')
+        .replace('sprintf("x["of two"]["w/slash"] %v', 'sprintf("x %v'),
+    });
+    const { bindings } = JSON.parse(await readFile(join(dir, 'bundle/manifest.json'), 'utf8'));
+    expect(bindings).toEqual([{ entrypoint: 'x/of%20two/w%2Fslash/decision', route: '/a', at: 'x.rego:8' }]);
+  });
+
   test('are told with file and line when metadata is wrong', async () => {
     const faults: readonly (readonly [Readonly<Record<string, string>>, object])[] = [
       [

@@ -59,6 +59,20 @@ test.skipIf(NO_COMPILER !== null)(
   },
 );
 
+test.skipIf(NO_COMPILER !== null)(
+  'tests in packages whose names are no words run too, and one that cannot says why',
+  async () => {
+    const rules = (name: string) => `package a["${name}"].b_test\n\ntest_named if true\n`;
+    using directory = await directoryOf(rules('of two. [words]'));
+    const found = await runOpaTests(directory.path);
+    expect(found).toMatchObject({ passed: 1, error: null });
+    expect(await runHostTests(directory.path, found)).toEqual(found);
+    using other = await directoryOf(rules('with/slash'));
+    const { error } = await runHostTests(other.path, await runOpaTests(other.path));
+    expect(error).toMatch(/cannot be compiled for the gateway: .*with\/slash.* does not refer to a rule/);
+  },
+);
+
 test('a test that holds in one of the two alone has failed, and says where', () => {
   const one = { package: 'a_test', name: 'test_a', file: 'a_test.rego', line: 3 } as const;
   const result = (outcome: 'passed' | 'failed', reason?: string) => {
