@@ -127,7 +127,7 @@ const REASONS: Readonly<Record<string, string>> = {
   no_time: 'events without a time',
   masked: 'masked or erased fields that the policy reads',
   list_without_document: 'calls of a list whose first event is missing',
-  nondeterministic: 'answers of builtins that depend on more than the time',
+  nondeterministic: 'answers of builtins that depend on more than the time and are not in the log',
   other_entrypoint: 'entrypoints that the candidate does not have',
 };
 

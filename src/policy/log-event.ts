@@ -9,6 +9,8 @@ import type { JsonObject, JsonValue } from '../core/json.ts';
 import { isSensitiveName, REDACTED, scrubText } from '../core/redaction.ts';
 import { GATEWAY_VERSION, isoTime, type PolicyInput } from './input.ts';
 import type { LogRules } from './log-rules.ts';
+import type { Drawn } from './wasm/imports.ts';
+import { toJson } from './wasm/values.ts';
 
 export interface LoggedDecision {
   readonly decision: Decision;
@@ -20,6 +22,8 @@ export interface LoggedDecision {
   readonly batchId?: string | undefined;
   /** What the policy that decided says about its records; null when it says nothing. */
   readonly rules?: LogRules | null | undefined;
+  /** What the policy drew by chance; null: nothing, or it is not known (a remembered decision). */
+  readonly drawn?: Drawn | null | undefined;
 }
 
 /** An event before it becomes text; the members are those of OPA's log. */
@@ -81,8 +85,19 @@ export function eventOf(logged: LoggedDecision): LogEvent {
       counter_cache_hit: decision.cached ? 1 : 0,
     },
     req_id: request.facts.request_id,
-    nd_builtin_cache: { 'time.now_ns': { '[]': request.facts.now * 1e6 } },
+    nd_builtin_cache: { 'time.now_ns': { '[]': request.facts.now * 1e6 }, ...byBuiltin(logged.drawn ?? null) },
   };
+}
+
+/** As OPA writes them: by builtin, and by its arguments as JSON. */
+function byBuiltin(drawn: Drawn | null): JsonObject {
+  const out: Record<string, Record<string, JsonValue>> = {};
+  for (const [name, value] of drawn ?? []) {
+    const blank = name.indexOf(' ');
+    const builtin = name.slice(0, blank);
+    out[builtin] = { ...out[builtin], [name.slice(blank + 1)]: toJson(value) };
+  }
+  return out;
 }
 
 /** Messages and obligations may have been made of the request, or of a secret in the policy's data. */

@@ -290,7 +290,8 @@ class Engine implements OpaEngine {
     this.#options.onDecision?.(verdict.allow, false, evalUs, verdict.failure);
     if (verdict.failure !== null) this.#report(request, entrypoint, verdict);
     const rules = policy?.logRules ?? null;
-    this.#log?.record({ decision, request, entrypoint, input, batchId, rules });
+    const drawn = policy?.host.drawn ?? null;
+    this.#log?.record({ decision, request, entrypoint, input, batchId, rules, drawn });
     if (batchId === undefined && input !== null && this.#observer?.wants() === true) {
       this.#observer.observe({ entrypoint, input, decisions: [decision], requests: [request] });
     }

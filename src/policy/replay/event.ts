@@ -2,6 +2,8 @@
 import type { Obligation, Violation } from '../../core/decision.ts';
 import { isJsonObject, type JsonObject, type JsonValue } from '../../core/json.ts';
 import type { Compared } from '../shadow-compare.ts';
+import { type Drawn, drawnBy } from '../wasm/imports.ts';
+import type { Rego } from '../wasm/values.ts';
 
 /** Why an event cannot be decided again. */
 export type Unreplayable =
@@ -23,6 +25,8 @@ export interface LoggedEvent {
   readonly logged: Compared;
   /** Epoch milliseconds that the policy saw. */
   readonly now: number;
+  /** What the policy drew by chance; empty where it drew nothing or the log does not say. */
+  readonly drawn: Drawn;
   /** Of the policy that decided; empty where the log does not name it. */
   readonly revision: string;
   /** JSON pointers of what was hidden or removed. */
@@ -32,6 +36,9 @@ export interface LoggedEvent {
 }
 
 const NONE: readonly never[] = [];
+const NOTHING: Drawn = new Map();
+/** Builtins whose answers of then are given again. */
+const BY_CHANCE: ReadonlySet<string> = new Set(['rand.intn', 'uuid.rfc4122']);
 
 /** Reads the text of an event. */
 export function readEvent(text: string): LoggedEvent | Unreplayable {
@@ -54,6 +61,8 @@ function fromEvent(event: JsonObject): LoggedEvent | Unreplayable {
   const now = timeOf(event);
   if (now === null) return 'no_time';
   if (now === false) return 'nondeterministic';
+  const drawn = drawnOf(event.nd_builtin_cache);
+  if (drawn === null) return 'nondeterministic';
   return {
     decision_id,
     request_id: typeof event.req_id === 'string' ? event.req_id : '',
@@ -62,6 +71,7 @@ function fromEvent(event: JsonObject): LoggedEvent | Unreplayable {
     input,
     logged,
     now,
+    drawn,
     revision: revisionOf(event.bundles),
     hidden: pointers(event.masked, event.erased),
     batch: batchOf(event.batch_decision_id, decision_id),
@@ -96,13 +106,43 @@ function revisionOf(bundles: JsonValue | undefined): string {
 /** Null: no time is known. False: it depended on more than the time. */
 function timeOf({ nd_builtin_cache: cache, timestamp }: JsonObject): number | null | false {
   if (cache !== undefined && isJsonObject(cache)) {
-    for (const name in cache) if (name !== 'time.now_ns') return false;
+    for (const name in cache) if (name !== 'time.now_ns' && !BY_CHANCE.has(name)) return false;
     const calls = cache['time.now_ns'];
     const ns = calls !== undefined && isJsonObject(calls) ? calls['[]'] : undefined;
     if (typeof ns === 'number') return Math.round(ns / 1e6);
   }
   const time = typeof timestamp === 'string' ? Date.parse(timestamp) : Number.NaN;
   return Number.isNaN(time) ? null : time;
+}
+
+/** Null: it is written down in a way that nobody could give again. */
+function drawnOf(cache: JsonValue | undefined): Drawn | null {
+  if (cache === undefined || !isJsonObject(cache)) return NOTHING;
+  let drawn: Map<string, Rego> | null = null;
+  for (const builtin of BY_CHANCE) {
+    const calls = cache[builtin];
+    if (calls === undefined) continue;
+    if (!isJsonObject(calls)) return null;
+    for (const text in calls) {
+      const args = argumentsOf(text);
+      const value = calls[text];
+      if (args === null || (typeof value !== 'string' && typeof value !== 'number')) return null;
+      drawn ??= new Map();
+      drawn.set(drawnBy(builtin, args), value);
+    }
+  }
+  return drawn ?? NOTHING;
+}
+
+/** Numbers are the bounds of `rand.intn`, whose sign does not count. */
+function argumentsOf(text: string): readonly (string | number)[] | null {
+  try {
+    const args: unknown = JSON.parse(text);
+    if (!Array.isArray(args) || !args.every((one) => typeof one === 'string' || typeof one === 'number')) return null;
+    return args.map((one: string | number) => (typeof one === 'number' ? Math.abs(one) : one));
+  } catch {
+    return null;
+  }
 }
 
 function pointers(...lists: readonly (JsonValue | undefined)[]): readonly string[] {

@@ -7,7 +7,7 @@ import { type ReadSet, reads, shapeFor } from '../input-shape.ts';
 import { readVerdict, readVerdicts, type Verdict } from '../result.ts';
 import { type Compared, type Comparison, compare } from '../shadow-compare.ts';
 import { BUILTINS } from '../wasm/builtins.ts';
-import { PolicyHost } from '../wasm/host.ts';
+import { type Outcome, PolicyHost } from '../wasm/host.ts';
 import type { ShapeSpec } from '../wasm/input-writer.ts';
 import { DEFAULT_LIMITS, PolicyProgram } from '../wasm/program.ts';
 import { type DecidingRule, DecidingRules } from './deciding-rules.ts';
@@ -45,6 +45,9 @@ export async function replay(
   return replayer.tally;
 }
 
+/** The log does not hold what the decision depends on. */
+type Hidden = 'masked' | 'nondeterministic';
+
 class Replayer implements RecordSink {
   readonly tally = emptyTally();
   readonly #host: PolicyHost;
@@ -55,8 +58,8 @@ class Replayer implements RecordSink {
   readonly #listShape: ShapeSpec;
   readonly #options: ReplayOptions;
   readonly #sample: number;
-  /** Answers by list; null: the list cannot be replayed. */
-  readonly #lists = new Map<string, readonly Verdict[] | null>();
+  /** Answers by list, or why the list cannot be replayed. */
+  readonly #lists = new Map<string, readonly Verdict[] | Hidden>();
 
   constructor(host: PolicyHost, bundle: Bundle, options: ReplayOptions) {
     this.#host = host;
@@ -103,19 +106,26 @@ class Replayer implements RecordSink {
     return null;
   }
 
-  #single(event: LoggedEvent): Verdict | 'masked' {
-    if (hides(this.#readSet, event.hidden)) return 'masked';
-    const shape = event.input.version === OWN_VERSION ? this.#shape : null;
-    return readVerdict(this.#host.evaluate(event.entrypoint, event.input, event.now, shape));
+  #single(event: LoggedEvent): Verdict | Hidden {
+    const outcome = this.#evaluate(event, this.#shape);
+    return typeof outcome === 'string' ? outcome : readVerdict(outcome);
+  }
+
+  #evaluate({ entrypoint, input, now, drawn, hidden }: LoggedEvent, own: ShapeSpec): Outcome | Hidden {
+    if (hides(this.#readSet, hidden)) return 'masked';
+    const shape = input.version === OWN_VERSION ? own : null;
+    const outcome = this.#host.evaluate(entrypoint, input, now, shape, drawn);
+    // It has asked chance for something that the log does not hold.
+    return (this.#host.drawn?.size ?? 0) > drawn.size ? 'nondeterministic' : outcome;
   }
 
   /** The first event of a list holds the document for all of its calls. */
-  #ofList(event: LoggedEvent): Verdict | 'masked' | 'list_without_document' | 'no_result' {
+  #ofList(event: LoggedEvent): Verdict | Hidden | 'list_without_document' | 'no_result' {
     const { id, index } = event.batch ?? { id: event.decision_id, index: 0 };
     if (isList(event)) this.#decideList(event, id);
     const answers = this.#lists.get(id);
     if (answers === undefined) return 'list_without_document';
-    return answers === null ? 'masked' : (answers[index] ?? 'no_result');
+    return typeof answers === 'string' ? answers : (answers[index] ?? 'no_result');
   }
 
   #decideList(event: LoggedEvent, id: string): void {
@@ -124,13 +134,8 @@ class Replayer implements RecordSink {
       if (oldest !== undefined) this.#lists.delete(oldest);
     }
     const calls = event.input.calls as readonly unknown[];
-    const shape = event.input.version === OWN_VERSION ? this.#listShape : null;
-    this.#lists.set(
-      id,
-      hides(this.#readSet, event.hidden)
-        ? null
-        : readVerdicts(this.#host.evaluate(event.entrypoint, event.input, event.now, shape), calls.length),
-    );
+    const outcome = this.#evaluate(event, this.#listShape);
+    this.#lists.set(id, typeof outcome === 'string' ? outcome : readVerdicts(outcome, calls.length));
   }
 
   #compare(event: LoggedEvent, verdict: Verdict): void {

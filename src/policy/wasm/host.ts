@@ -6,7 +6,7 @@
 import type { DecisionFailure } from '../../core/decision.ts';
 import type { JsonValue } from '../../core/json.ts';
 import type { DataOperation } from '../data-document.ts';
-import { PolicyAbort } from './imports.ts';
+import { type Drawn, PolicyAbort } from './imports.ts';
 import type { ShapeSpec } from './input-writer.ts';
 import { type JsonText, PolicyInstance, type Snapshot, type Transfer } from './instance.ts';
 import { PolicyLoadError, type PolicyProgram } from './program.ts';
@@ -87,7 +87,13 @@ export class PolicyHost {
   }
 
   /** Evaluates an entrypoint. `shape` names the layout of a document that comes often; null for any other input. */
-  evaluate(entrypoint: string, input: unknown, nowMs: number, shape: ShapeSpec | null = null): Outcome {
+  evaluate(
+    entrypoint: string,
+    input: unknown,
+    nowMs: number,
+    shape: ShapeSpec | null = null,
+    drawn: Drawn | null = null,
+  ): Outcome {
     const id = this.entrypoints.get(entrypoint);
     if (id === undefined) return this.#fail('undefined', `the policy has no entrypoint ${entrypoint}`);
     let instance: PolicyInstance;
@@ -97,7 +103,7 @@ export class PolicyHost {
       return this.#fail('memory', `no instance could be made: ${messageOf(cause)}`);
     }
     try {
-      return this.#run(instance, id, input, nowMs, shape);
+      return this.#run(instance, id, input, nowMs, shape, drawn);
     } catch (cause) {
       // A bad value is found before the module runs: nothing was thrown through it.
       if (!(cause instanceof BadValue)) {
@@ -143,11 +149,24 @@ export class PolicyHost {
     this.stats.rebuilt++;
   }
 
-  #run(instance: PolicyInstance, id: number, input: unknown, nowMs: number, shape: ShapeSpec | null): Outcome {
+  /** What chance gave in the last evaluation, with what it was told to give; null: nothing. It stays as it is. */
+  get drawn(): Drawn | null {
+    const memo = this.#instance?.state.memo;
+    return memo === undefined || memo.size === 0 ? null : memo;
+  }
+
+  #run(
+    instance: PolicyInstance,
+    id: number,
+    input: unknown,
+    nowMs: number,
+    shape: ShapeSpec | null,
+    drawn: Drawn | null,
+  ): Outcome {
     const direct = this.transfer === 'direct';
     let address = 0;
     if (input !== undefined) address = direct ? instance.writeInput(input, shape) : instance.parseInput(input);
-    const result = instance.run(id, address, nowMs);
+    const result = instance.run(id, address, nowMs, drawn);
     const { volatile, faults } = instance.state;
     this.stats.builtinFaults += faults;
     if (result === 0) {

@@ -8,9 +8,16 @@ import { BadValue, HeapWriter } from './writer.ts';
 export interface BuiltinContext {
   /** Nanoseconds since the epoch: one instant for the whole evaluation. */
   readonly nowNs: bigint;
-  /** Lives for one evaluation: random numbers by key must be stable within it. */
+  /** Lives for one evaluation: what was drawn by chance must be stable within it. By `drawnBy`. */
   readonly memo: Map<string, Rego>;
 }
+
+/** What builtins drew by chance in one evaluation, by `drawnBy`. */
+export type Drawn = ReadonlyMap<string, Rego>;
+
+/** The name of a draw: the builtin, a blank, and its arguments as JSON, as OPA's decision log names them. */
+export const drawnBy = (builtin: string, args: readonly (string | number)[]): string =>
+  `${builtin} ${JSON.stringify(args)}`;
 
 /** Gives a value, or undefined where OPA's builtin would fail; what it throws counts as undefined too. */
 export type Builtin = (args: readonly Rego[], context: BuiltinContext) => Rego | undefined;
@@ -37,11 +44,13 @@ export class CallState implements BuiltinContext {
   faults = 0;
   memo = new Map<string, Rego>();
 
-  start(nowMs: number): void {
+  /** `drawn`: what chance gave in an earlier evaluation, which it is to give again. */
+  start(nowMs: number, drawn: Drawn | null = null): void {
     this.nowNs = BigInt(Math.trunc(nowMs)) * 1_000_000n;
     this.volatile = false;
     this.faults = 0;
     if (this.memo.size > 0) this.memo = new Map();
+    if (drawn !== null && drawn.size > 0) this.memo = new Map(drawn);
   }
 }
 

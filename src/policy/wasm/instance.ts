@@ -3,7 +3,7 @@ import type { JsonValue } from '../../core/json.ts';
 import type { DataOperation } from '../data-document.ts';
 import { FUEL_EXPORT, STATE_PREFIX } from './fuel.ts';
 import { Heap } from './heap.ts';
-import { BuiltinPort, type CallState } from './imports.ts';
+import { BuiltinPort, type CallState, type Drawn } from './imports.ts';
 import { ARENA_BYTES, InputWriter, type ShapeSpec } from './input-writer.ts';
 import { type PolicyExports, PolicyLoadError, type PolicyProgram } from './program.ts';
 import { HeapReader } from './reader.ts';
@@ -159,9 +159,9 @@ export class PolicyInstance {
   }
 
   /** Runs an entrypoint on an input address (0: undefined); gives the address of its result, or 0 for undefined. */
-  run(entrypoint: number, input: number, nowMs: number): number {
+  run(entrypoint: number, input: number, nowMs: number, drawn: Drawn | null = null): number {
     const exports = this.#exports;
-    this.state.start(nowMs);
+    this.state.start(nowMs, drawn);
     exports[FUEL_EXPORT].value = this.#program.limits.fuel;
     exports.opa_eval_ctx_set_input(this.#context, input);
     exports.opa_eval_ctx_set_entrypoint(this.#context, entrypoint);

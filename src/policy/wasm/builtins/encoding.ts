@@ -1,5 +1,6 @@
 /** Digests, encodings, URLs, UUIDs. Source: OPA policy reference. */
 import { createHash, createHmac, randomUUID, timingSafeEqual } from 'node:crypto';
+import { drawnBy } from '../imports.ts';
 import { compareText, type Rego } from '../values.ts';
 import { asItems, asObject, asText, changing, fromBigInt, Mismatch, pure } from './support.ts';
 
@@ -167,7 +168,7 @@ export const ENCODING = [
   }),
   ...changing({
     'uuid.rfc4122': ([key], context) => {
-      const name = `uuid ${asText(key)}`;
+      const name = drawnBy('uuid.rfc4122', [asText(key)]);
       const value = context.memo.get(name) ?? randomUUID();
       context.memo.set(name, value);
       return value;

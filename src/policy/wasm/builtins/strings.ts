@@ -1,4 +1,5 @@
 /** Texts, numbers and casts that the module does not bring itself. Source: OPA policy reference. */
+import { drawnBy } from '../imports.ts';
 import { compareRego, equalRego, getRego, type Rego, spellings } from '../values.ts';
 import { sprintf, termText } from './sprintf.ts';
 import {
@@ -126,7 +127,7 @@ export const STRINGS = [
   ...changing({
     'rand.intn': ([key, limit], context) => {
       const bound = Math.abs(asInteger(limit));
-      const name = `rand ${asText(key)} ${bound}`;
+      const name = drawnBy('rand.intn', [asText(key), bound]);
       const value = context.memo.get(name) ?? (bound === 0 ? 0 : Math.floor(Math.random() * bound));
       context.memo.set(name, value);
       return value;
