@@ -62,7 +62,6 @@ export class PortcullisError extends Error {
   /** Seconds after which it may be tried again, when the gateway says so. */
   readonly retryAfter: number | null;
 
-  /** @param response null where nobody answers */
   constructor(message: string, response: Response | null, code: string | null, options?: ErrorOptions) {
     super(message, options);
     this.status = response?.status ?? 0;
@@ -117,8 +116,8 @@ export class PortcullisClient {
 
   /**
    * `fetch` with the credential, for addresses of the gateway only; redirects are not followed, for the credential must
-   * not go elsewhere. A session that ended is renewed once, and the request sent again when its body can be. Whatever the
-   * answer it is no error; throws PortcullisError where none comes.
+   * not go elsewhere. A session that ended is renewed once, and the request sent again when its body can be. Throws where no
+   * answer comes.
    */
   async fetch(path: string | URL, init: RequestInit = {}): Promise<Response> {
     return this.#authorized(this.#target(path), init, this.#timeoutMs);
@@ -236,8 +235,8 @@ export class PortcullisClient {
     const signal = init.signal === undefined || init.signal === null ? limit : AbortSignal.any([init.signal, limit]);
     return this.#fetch(target, { ...init, signal, redirect: 'manual' }).catch((error: unknown) => {
       // A signal of the caller's ends it as the caller says.
-      if (limit.aborted && init.signal?.aborted !== true) throw unanswered(target, ` within ${timeoutMs} ms`, error);
-      throw error instanceof TypeError && error.message === 'fetch failed' ? unreachable(target, error) : error;
+      if (limit.aborted && init.signal?.aborted !== true) throw unanswered(target, error, ` within ${timeoutMs} ms`);
+      throw error instanceof TypeError && error.message === 'fetch failed' ? unanswered(target, error.cause) : error;
     });
   }
 
@@ -305,12 +304,8 @@ export class PortcullisClient {
 }
 
 /** What `fetch` says of a gateway that is not there names neither it nor the reason. */
-function unreachable(target: URL, { cause }: TypeError): PortcullisError {
-  const code = cause instanceof Error && 'code' in cause ? ` (${String(cause.code)})` : '';
-  return unanswered(target, code, cause);
-}
-
-function unanswered({ origin }: URL, how: string, cause: unknown): PortcullisError {
+function unanswered({ origin }: URL, cause: unknown, within = ''): PortcullisError {
+  const how = within === '' && cause instanceof Error && 'code' in cause ? ` (${String(cause.code)})` : within;
   const message = `No gateway answers at ${origin}${how}: is it running, and is this its address?`;
   return new PortcullisError(message, null, null, { cause });
 }
@@ -392,9 +387,9 @@ async function read<T>(response: Response): Promise<T> {
   });
   let body: unknown;
   try {
-    body = text === '' ? undefined : JSON.parse(text);
+    body = JSON.parse(text);
   } catch {
-    body = undefined;
+    // Nothing, or no JSON.
   }
   if (response.ok) return body as T;
   const { detail, error } = (body ?? {}) as { detail?: unknown; error?: { code?: unknown } };

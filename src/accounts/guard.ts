@@ -5,7 +5,7 @@
  */
 import { hash } from 'node:crypto';
 import type { AccountsConfig } from '../config/accounts-schema.ts';
-import { GatewayError } from '../core/errors.ts';
+import { GatewayError, type Spent } from '../core/errors.ts';
 import { networkOf } from '../core/network.ts';
 import type { Secret } from '../core/secret.ts';
 import type { AccountStore, LockRule } from '../stores/accounts.ts';
@@ -54,15 +54,16 @@ export class Guard {
   async admitLogin(ip: string, here: string, name: string | null, now: number): Promise<void> {
     const address = networkOf(ip);
     const { login_per_minute: limit } = this.#options.limits;
+    const rule = { rule: 'login', limit, windowSeconds: 60 };
     const [byAddress, ...byName] = await Promise.all([
       this.#hit(`login:ip:${address}`, MINUTE_MS),
       ...[here, ...(name === null ? [] : [name])].map((key) => this.#hit(`login:name:${key}`, MINUTE_MS)),
     ]);
-    for (const hit of byName) if (hit.count > limit) throw limited(hit, now);
+    for (const hit of byName) if (hit.count > limit) throw limited(rule, hit, now);
     if (byAddress.count <= limit) return;
     // Those that went well do not count: many people may share an address.
     const good = Number((await this.#options.shared.get(goodKey(address, byAddress))) ?? 0);
-    if (byAddress.count - good > limit) throw limited(byAddress, now);
+    if (byAddress.count - good > limit) throw limited(rule, byAddress, now);
   }
 
   async #hit(key: string, windowMs: number): Promise<WindowCount> {
@@ -77,16 +78,19 @@ export class Guard {
   }
 
   async admitRegistration(ip: string, now: number): Promise<void> {
+    const { register_per_hour: limit } = this.#options.limits;
     const hit = await this.#hit(`register:ip:${networkOf(ip)}`, HOUR_MS);
-    if (hit.count > this.#options.limits.register_per_hour) throw limited(hit, now);
+    if (hit.count > limit) throw limited({ rule: 'register', limit, windowSeconds: 3600 }, hit, now);
   }
 
   /** Throws when this address has shown too many things that were no good; `noteBad` counts them. */
   async admitVerification(ip: string, now: number): Promise<void> {
     const address = networkOf(ip);
     const bad = await this.#options.shared.get(`verify:bad:${address}:${Math.floor(now / MINUTE_MS)}`);
-    if (Number(bad ?? 0) >= this.#options.limits.verify_per_minute) {
-      throw limited({ count: 0, resetAt: (Math.floor(now / MINUTE_MS) + 1) * MINUTE_MS }, now);
+    const { verify_per_minute: limit } = this.#options.limits;
+    if (Number(bad ?? 0) >= limit) {
+      const resetAt = (Math.floor(now / MINUTE_MS) + 1) * MINUTE_MS;
+      throw limited({ rule: 'verify', limit, windowSeconds: 60 }, { resetAt }, now);
     }
   }
 
@@ -152,6 +156,7 @@ export class Guard {
 
 const goodKey = (address: string, { resetAt }: WindowCount): string => `login:good:${address}:${resetAt}`;
 
-function limited({ resetAt }: WindowCount, now: number): GatewayError {
-  return new GatewayError('RATE_LIMIT_EXCEEDED', { retryAfter: Math.max(1, Math.ceil((resetAt - now) / 1000)) });
+function limited(rule: Omit<Spent, 'resetAt'>, { resetAt }: Pick<WindowCount, 'resetAt'>, now: number): GatewayError {
+  const retryAfter = Math.max(1, Math.ceil((resetAt - now) / 1000));
+  return new GatewayError('RATE_LIMIT_EXCEEDED', { retryAfter, spent: { ...rule, resetAt } });
 }

@@ -114,6 +114,16 @@ export interface PublicReason {
   readonly message: string;
 }
 
+/** What a caller is told of a limit that refuses. */
+export interface Spent {
+  readonly rule: string;
+  /** Requests in the window; null where it is not known. */
+  readonly limit: number | null;
+  readonly windowSeconds: number;
+  /** Epoch milliseconds. */
+  readonly resetAt: number;
+}
+
 export interface ErrorExtras {
   /** What the caller may read instead of the catalogue's title. Must hold no secret and no policy internal. */
   readonly message?: string;
@@ -123,6 +133,8 @@ export interface ErrorExtras {
   readonly reasons?: readonly PublicReason[];
   /** Seconds, for `Retry-After`. */
   readonly retryAfter?: number;
+  /** The limit that refuses, for the `RateLimit` headers. */
+  readonly spent?: Spent;
   /** Value of `WWW-Authenticate`. */
   readonly challenge?: string;
   /** The technical cause: for the operator's log only, never rendered to a caller. */

@@ -3,7 +3,7 @@
  * ways to authenticate. All that apply must have a token, so the strictest wins. Source: contracts 3; acceptance H-09,
  * SW-06, HW-11; draft-ietf-httpapi-ratelimit-headers-10.
  */
-import { GatewayError } from '../core/errors.ts';
+import { GatewayError, type Spent } from '../core/errors.ts';
 import type { Authenticated, Received } from '../core/exchange.ts';
 import { networkOf } from '../core/network.ts';
 import type { CredentialKind, Principal, PrincipalType } from '../core/principal.ts';
@@ -135,18 +135,8 @@ function keysOf(principal: Principal): readonly string[] {
   return [...keys];
 }
 
-/** What a caller is told of a limit that refuses. */
-export interface Spent {
-  readonly rule: string;
-  /** Requests in the window; null where it is not known. */
-  readonly limit: number | null;
-  readonly windowSeconds: number;
-  /** Epoch milliseconds. */
-  readonly resetAt: number;
-}
-
 /**
- * The same headers for a limit that the policy keeps: of all that hold, the one that refuses is the tightest, so that it
+ * The same headers for a limit that the policy or the guard of passwords keeps: of all that hold, the one that refuses is the tightest, so that it
  * takes the place of what was said at admission. Source: acceptance S-51.
  */
 export function tellSpent({ outgoing, receivedAt }: Received, { rule, limit, windowSeconds, resetAt }: Spent): void {

@@ -10,6 +10,7 @@ import type { Principal } from '../core/principal.ts';
 import type { ProtocolName, Route } from '../core/route.ts';
 import type { PolicyEngine } from '../policy/engine.ts';
 import type { ErrorContext, Protocol } from '../protocols/protocol.ts';
+import { tellSpent } from './limits.ts';
 import type { RunningExchange, RunningExchanges } from './running.ts';
 import type { Admission } from './stages/admit.ts';
 import { admit } from './stages/admit.ts';
@@ -131,6 +132,8 @@ function refuse(parts: PipelineParts, reached: Reached, error: GatewayError): nu
     routed === null
       ? parts.fallback(error, context, null)
       : parts.protocol(routed.route.protocol).encodeError(error, context, routed);
+  const { spent } = error.extras;
+  if (spent !== undefined && !received.outgoing.headersSent) tellSpent(received, spent);
   sendReply(received.outgoing, reply, received.id, decision);
   return reply.status;
 }

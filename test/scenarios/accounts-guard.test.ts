@@ -47,6 +47,9 @@ async function administer<T>(
 const MINUTE = 60_000;
 const STRICT = { ...ACCOUNTS.limits, login_per_minute: 5, register_per_hour: 3 };
 
+const LIMIT_HEADERS = ['ratelimit-policy', 'ratelimit', 'x-ratelimit-limit', 'x-ratelimit-remaining'];
+const limitHeaders = ({ headers }: { readonly headers: Headers }) => LIMIT_HEADERS.map((name) => headers.get(name));
+
 describe('limits', () => {
   test('the sixth login in a minute at one name is refused, right or wrong; the next minute begins anew', async () => {
     verifies('V-26');
@@ -57,6 +60,7 @@ describe('limits', () => {
     expect(sixth.status).toBe(429);
     expect(sixth.body).toMatchObject({ detail: 'Rate limit exceeded', error: { code: 'RATE_LIMIT_EXCEEDED' } });
     expect(Number(sixth.headers.get('retry-after'))).toBe(50);
+    expect(limitHeaders(sixth)).toEqual(['"login";q=5;w=60', '"login";r=0;t=50', '5', '0']);
     clock.advance(MINUTE);
     expect((await login('maria', PASSWORD)).status).toBe(200);
   });
@@ -79,7 +83,14 @@ describe('limits', () => {
     const register = (n: number) =>
       auth('POST', '/auth/register', { ...user, username: `user${n}`, email: `u${n}@example.com` });
     for (let i = 0; i < 3; i++) expect((await register(i)).status).toBe(201);
-    expect((await register(3)).status).toBe(429);
+    const fourth = await register(3);
+    expect(fourth.status).toBe(429);
+    expect(limitHeaders(fourth)).toEqual([
+      '"register";q=3;w=3600',
+      expect.stringContaining('"register";r=0;t='),
+      '3',
+      '0',
+    ]);
     clock.advance(60 * MINUTE);
     expect((await register(3)).status).toBe(201);
   });

@@ -86,7 +86,8 @@ export class AuthorizationServer {
     const hit = await this.options.shared.hit(`oauth:${what}:${networkOf(address)}`, windowMs);
     if (hit.count <= limit) return;
     const retryAfter = Math.max(1, Math.ceil((hit.resetAt - exchange.received.receivedAt) / 1000));
-    throw new GatewayError('RATE_LIMIT_EXCEEDED', { retryAfter });
+    const spent = { rule: what, limit, windowSeconds: windowMs / 1000, resetAt: hit.resetAt };
+    throw new GatewayError('RATE_LIMIT_EXCEEDED', { retryAfter, spent });
   }
 
   /** Begins a login: an answer for a browser, whatever it is. */
