@@ -1,15 +1,16 @@
 /** Why a policy decides what it decides: rules that fired, and how far those came that did not. Source: policy-engine 7. */
 import { isJsonObject, type JsonObject, type JsonValue } from '../../core/json.ts';
-import { isSensitiveName, REDACTED, scrubText } from '../../core/redaction.ts';
+import { isSensitiveName, REDACTED } from '../../core/redaction.ts';
 import type { Bundle } from '../bundle.ts';
 import { interpret } from '../plan/interpreter.ts';
 import { type Place, type Plan, readPlan } from '../plan/plan.ts';
 import { readVerdict } from '../result.ts';
+import type { Drawn } from '../wasm/imports.ts';
 import { PolicyLoadError } from '../wasm/program.ts';
 import { fromJson, type Rego, toJson } from '../wasm/values.ts';
 import type { LineCoverage } from './line-coverage.ts';
 import { type Profile, Profiler } from './profile.ts';
-import { type SourceTexts, sourceTexts } from './sources.ts';
+import { type SourceTexts, shortText, sourceTexts } from './sources.ts';
 import { TraceCollector, type TracedBody, type TracedCall } from './trace.ts';
 
 /** A rule that came to a value. */
@@ -72,6 +73,8 @@ export interface ExplainRequest {
   /** Epoch milliseconds. */
   readonly now: number;
   readonly masked?: readonly string[];
+  /** What chance gave when it was decided. */
+  readonly drawn?: Drawn;
   /** Milliseconds all of it may take; no limit where nobody waits for anything else. */
   readonly timeMs?: number;
   /** Count and time rules: how often the clock is to run over them, at most (from 1). */
@@ -82,7 +85,6 @@ export interface ExplainRequest {
 const MAX_FIRED = 60;
 const MAX_CHAIN = 10;
 const MAX_BECAUSE = 3;
-const MAX_TEXT = 200;
 const MAX_ITEMS = 20;
 const MAX_DEPTH = 6;
 
@@ -99,7 +101,7 @@ export function explain(bundle: Bundle, dir: string, request: ExplainRequest): E
   const { entrypoint, now, timeMs = Number.POSITIVE_INFINITY } = request;
   const until = performance.now() + timeMs;
   const [input, data] = [fromJson(request.input), fromJson(bundle.data)];
-  const { value } = interpret(plan, entrypoint, input, data, now, trace, timeMs);
+  const { value } = interpret(plan, entrypoint, input, data, now, trace, timeMs, request.drawn ?? null);
   const view = new View(plan, sourceTexts(plan, dir, bundle));
   const result = value === undefined ? null : toJson(value);
   const allow = verdictOf(result);
@@ -159,7 +161,7 @@ class View {
         const at = this.#at(body.head);
         const value = shown(toJson(call.result ?? null), call.rule);
         const key = `${call.rule} ${at} ${JSON.stringify(value)}`;
-        if (!found.has(key)) found.set(key, { rule: call.rule, at, text: this.texts.line(body.head), value });
+        if (!found.has(key)) found.set(key, { rule: call.rule, at, text: this.#line(body.head), value });
       }
     };
     visit(root);
@@ -202,9 +204,9 @@ class View {
     return {
       rule: call.rule,
       at: this.#at(body.head),
-      text: this.texts.line(body.head),
+      text: this.#line(body.head),
       stopped_at: `${this.#at(stopped)}:${stopped.col}`,
-      expression: expression === null ? null : scrubText(cutText(expression)),
+      expression: expression === null ? null : shortText(expression),
       progress: body.rows === 0 ? 0 : Math.round((100 * body.passed) / body.rows) / 100,
       values: body.seen.flatMap(({ place, value }) => this.#shownValue(place, value)),
       because,
@@ -215,8 +217,13 @@ class View {
     const expression = this.texts.slice(place) ?? `${this.#at(place)}:${place.col}`;
     const last = /[\w-]+(?=[^\w-]*$)/.exec(expression)?.[0] ?? '';
     const defined = value !== undefined;
-    const what = { expression: scrubText(cutText(expression)), defined };
+    const what = { expression: shortText(expression), defined };
     return [{ ...what, value: value === undefined ? null : shown(toJson(value), last) }];
+  }
+
+  #line(place: Place): string | null {
+    const text = this.texts.line(place);
+    return text === null ? null : shortText(text);
   }
 
   #at({ file, row }: Place): string {
@@ -239,12 +246,10 @@ function isNothing(value: Rego | undefined): boolean {
   return (value instanceof Set || value instanceof Map) && value.size === 0;
 }
 
-const cutText = (text: string): string => (text.length > MAX_TEXT ? `${text.slice(0, MAX_TEXT)}…` : text);
-
 /** A value for people: secrets hidden by name and by look, long ones cut. */
 function shown(value: JsonValue, name: string, depth = 0): JsonValue {
   if (isSensitiveName(name) && value !== null && typeof value !== 'boolean') return REDACTED;
-  if (typeof value === 'string') return scrubText(cutText(value));
+  if (typeof value === 'string') return shortText(value);
   if (typeof value !== 'object' || value === null) return value;
   if (depth > MAX_DEPTH) return '…';
   if (Array.isArray(value)) {
@@ -253,6 +258,6 @@ function shown(value: JsonValue, name: string, depth = 0): JsonValue {
   }
   const out: Record<string, JsonValue> = {};
   for (const [key, item] of Object.entries(value).slice(0, MAX_ITEMS * 2))
-    out[key] = shown(item as JsonValue, key, depth + 1);
+    out[shortText(key)] = shown(item as JsonValue, key, depth + 1);
   return out;
 }

@@ -3,13 +3,12 @@
  * interpreter of the plan, because the compiled module cannot say what it spends it on; it is a hundred times faster, and
  * its builtins weigh less or more beside its rules than here. No value is looked at. Source: policy-engine 7.
  */
-import { scrubText } from '../../core/redaction.ts';
 import { interpret, PlanFault } from '../plan/interpreter.ts';
 import type { Block, Place, Plan, PlanFunction } from '../plan/plan.ts';
 import type { Rego } from '../wasm/values.ts';
 import { type LineCoverage, lineCoverage } from './line-coverage.ts';
 import { CountingTracer, eachStatement, type RuleTime, TimingTracer } from './profile-counts.ts';
-import type { SourceTexts } from './sources.ts';
+import { type SourceTexts, shortText } from './sources.ts';
 import { firstPlace, ruleName } from './trace.ts';
 
 /** A rule with all of its definitions. Times in microseconds. */
@@ -64,7 +63,6 @@ export interface Profile {
 
 const MAX_RULES = 500;
 const MAX_LINES = 50;
-const MAX_TEXT = 200;
 
 /** Counts and times evaluations of one plan over the same data. */
 export class Profiler {
@@ -201,8 +199,7 @@ export class Profiler {
 
   #at(place: Place, texts: SourceTexts): { readonly at: string; readonly text: string | null } {
     const text = texts.line(place);
-    const cut = text !== null && text.length > MAX_TEXT ? `${text.slice(0, MAX_TEXT)}…` : text;
-    return { at: `${this.#plan.files[place.file] ?? '?'}:${place.row}`, text: cut === null ? null : scrubText(cut) };
+    return { at: `${this.#plan.files[place.file] ?? '?'}:${place.row}`, text: text === null ? null : shortText(text) };
   }
 }
 

@@ -2,8 +2,19 @@
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { scrubText } from '../../core/redaction.ts';
 import type { Bundle } from '../bundle.ts';
 import type { Place, Plan } from '../plan/plan.ts';
+
+const MAX_TEXT = 200;
+/** Characters in which a secret is looked for: what is cut off earlier may be all that shows it is one. */
+const MAX_SEARCHED = 4096;
+
+/** A text for people: secrets hidden by their look, then cut. */
+export function shortText(text: string): string {
+  const clean = scrubText(text.slice(0, MAX_SEARCHED));
+  return clean.length > MAX_TEXT ? `${clean.slice(0, MAX_TEXT)}…` : clean;
+}
 
 /** Looks up text; null where a source is not there or has changed since it was compiled. */
 export interface SourceTexts {

@@ -11,6 +11,7 @@ import { type Bundle, loadBundle } from '../../../../src/policy/bundle.ts';
 import { compile } from '../../../../src/policy/compiler.ts';
 import { type Explanation, explain } from '../../../../src/policy/explain/explain.ts';
 import { Profiler } from '../../../../src/policy/explain/profile.ts';
+import { renderExplanation } from '../../../../src/policy/explain/render.ts';
 import { findOpa } from '../../../../src/policy/opa-command.ts';
 import { interpret } from '../../../../src/policy/plan/interpreter.ts';
 import { type Plan, parsePlan, readPlan } from '../../../../src/policy/plan/plan.ts';
@@ -107,6 +108,21 @@ describe.skipIf(skipped)('the profile of a small policy', () => {
     const text = JSON.stringify({ profile, coverage });
     expect(text).toContain('decision := {');
     for (const hidden of ['abcdefghijklmnop', 'visible-label', 'hunter2']) expect(text).not.toContain(hidden);
+    // Beside the profile the lines of rules that fired are shown, and values with their names.
+    const all = explained(input);
+    for (const hidden of ['abcdefghijklmnop', 'hunter2']) {
+      expect(JSON.stringify(all) + renderExplanation(all).join('\n')).not.toContain(hidden);
+    }
+  });
+
+  test.each([
+    ['a password of which the end is cut off', `${'x'.repeat(150)} postgres://user:hunter2${'y'.repeat(100)}@db/`],
+    ['a key of which hardly more than the beginning is left', `${'x'.repeat(185)} sk-hunter2${'y'.repeat(40)}`],
+    ['a name', 'Bearer hunter2hunter2'],
+  ])('hides %s', (_, secret) => {
+    const all = explained({ labels: [secret], roles: [] });
+    expect(JSON.stringify(all)).toContain('labels');
+    expect(JSON.stringify(all)).not.toContain('hunter2');
   });
 
   test('is printed as tables, with where the times come from', async () => {
