@@ -196,5 +196,5 @@ async function fromLog(id: string, { log }: Places, revision: string, io: Io): P
     );
   }
   if (search.other > 0) io.err(`${id} has ${search.other} more decisions; name one by its decision_id to see it\n`);
-  return { entrypoint: event.entrypoint, input, now: event.now, masked: event.hidden };
+  return { entrypoint: event.entrypoint, input, now: event.now, drawn: event.drawn, masked: event.hidden };
 }

@@ -55,5 +55,5 @@ async function fromLog(id: string, log: string | null, bundle: Bundle): Promise<
       message: `Decided by the policy ${event.revision.slice(0, 100)}, which is no longer in force`,
     });
   }
-  return { entrypoint: event.entrypoint, input, now: event.now, masked: event.hidden };
+  return { entrypoint: event.entrypoint, input, now: event.now, drawn: event.drawn, masked: event.hidden };
 }

@@ -5,7 +5,7 @@
  * A block ends by its end, by a jump out of it, or by a return. As in the module an undefined statement jumps out of
  * the innermost block, and a scan counts as two blocks: one for its turn, one around all turns.
  */
-import type { Builtin, BuiltinTable } from '../wasm/imports.ts';
+import type { Builtin, BuiltinTable, Drawn } from '../wasm/imports.ts';
 import { CallState } from '../wasm/imports.ts';
 import { compareRego, equalRego, type Rego } from '../wasm/values.ts';
 import { PLAN_BUILTINS } from './builtins.ts';
@@ -46,7 +46,10 @@ const TOO_LONG = 'the policy takes too long on this input to be explained here';
 /** Statements between two looks at the clock. */
 const STRIDE = 1024;
 
-/** Evaluates an entrypoint. Throws PlanFault. `input` undefined: there is none. `timeMs`: how long it may take. */
+/**
+ * Evaluates an entrypoint. Throws PlanFault. `input` undefined: there is none. `timeMs`: how long it may take. `drawn`: what
+ * chance gave when it was decided.
+ */
 export function interpret(
   plan: Plan,
   entrypoint: string,
@@ -55,15 +58,16 @@ export function interpret(
   nowMs: number,
   tracer: Tracer | null = null,
   timeMs = Number.POSITIVE_INFINITY,
+  drawn: Drawn | null = null,
 ): PlanOutcome {
   const blocks = plan.entrypoints.get(entrypoint);
   if (blocks === undefined) throw new PlanFault(`the policy has no entrypoint ${entrypoint}`);
-  return new Evaluation(plan, PLAN_BUILTINS, nowMs, tracer, timeMs).run(blocks, input, data);
+  return new Evaluation(plan, nowMs, tracer, timeMs, drawn).run(blocks, input, data);
 }
 
 class Evaluation {
   readonly #plan: Plan;
-  readonly #builtins: BuiltinTable;
+  readonly #builtins: BuiltinTable = PLAN_BUILTINS;
   readonly #tracer: Tracer | null;
   readonly #state = new CallState();
   readonly #results: Rego[] = [];
@@ -73,12 +77,11 @@ class Evaluation {
   #calls = 0;
   #returned: Rego | undefined;
 
-  constructor(plan: Plan, builtins: BuiltinTable, nowMs: number, tracer: Tracer | null, timeMs: number) {
+  constructor(plan: Plan, nowMs: number, tracer: Tracer | null, timeMs: number, drawn: Drawn | null) {
     this.#plan = plan;
-    this.#builtins = builtins;
     this.#tracer = tracer;
     this.#until = performance.now() + timeMs;
-    this.#state.start(nowMs);
+    this.#state.start(nowMs, drawn);
   }
 
   run(blocks: readonly Block[], input: Rego | undefined, data: Rego): PlanOutcome {

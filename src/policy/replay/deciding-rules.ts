@@ -52,7 +52,8 @@ export class DecidingRules {
     if (verdict.failure !== null) return NONE;
     const trace = new TraceCollector();
     try {
-      interpret(this.#plan, event.entrypoint, fromJson(event.input), this.#data, event.now, trace, TIME_MS);
+      const { entrypoint, input, now, drawn } = event;
+      interpret(this.#plan, entrypoint, fromJson(input), this.#data, now, trace, TIME_MS, drawn);
     } catch (fault) {
       if (fault instanceof PlanFault) return NONE;
       throw fault;

@@ -4,6 +4,8 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { JsonObject } from '../../../../src/core/json.ts';
 import { type Bundle, loadBundle } from '../../../../src/policy/bundle.ts';
+import { explain } from '../../../../src/policy/explain/explain.ts';
+import { findDecision } from '../../../../src/policy/explain/find-event.ts';
 import { createPolicyEngine } from '../../../../src/policy/opa-engine.ts';
 import { replay } from '../../../../src/policy/replay/replay.ts';
 import { NO_COMPILER, type PolicyDirectory, policyDirectory } from '../../../helpers/policy-dir.ts';
@@ -61,6 +63,18 @@ describe.skipIf(NO_COMPILER !== null)('a log of a policy that draws lots', () =>
     });
     for (let round = 0; round < 3; round++) {
       expect(await replayed(events)).toMatchObject({ events: 60, replayed: 60, same: 60, unreplayable: {} });
+    }
+  });
+
+  test('is explained as it was', async () => {
+    await writeFile(file, events.map((event) => JSON.stringify(event)).join('\n'));
+    for (const { decision_id, result } of [events[0], events[1], events[2], events[3], events[4]] as JsonObject[]) {
+      const search = await findDecision(file, String(decision_id));
+      if (search.kind !== 'found') throw new Error(search.kind);
+      const { event, input } = search.decision;
+      const { entrypoint, now, drawn } = event;
+      const { allow } = explain(bundle, policy.path, { entrypoint, input, now, drawn });
+      expect(allow).toBe((result as JsonObject).allow);
     }
   });
 
