@@ -103,7 +103,7 @@ export function explain(bundle: Bundle, dir: string, request: ExplainRequest): E
   const [input, data] = [fromJson(request.input), fromJson(bundle.data)];
   const { value } = interpret(plan, entrypoint, input, data, now, trace, timeMs, request.drawn ?? null);
   const view = new View(plan, sourceTexts(plan, dir, bundle));
-  const result = value === undefined ? null : toJson(value);
+  const result = value === undefined ? null : ofOneCall(toJson(value), request.input);
   const allow = verdictOf(result);
   return {
     revision: bundle.revision,
@@ -117,6 +117,12 @@ export function explain(bundle: Bundle, dir: string, request: ExplainRequest): E
     sources: trace.root.calls.some((call) => call.bodies.some(({ head }) => view.texts.line(head) !== null)),
     ...measured(new Profiler(plan, data, until), input, request, view.texts),
   };
+}
+
+/** A call of a list is decided in a list of one. */
+function ofOneCall(result: JsonValue, { calls }: JsonObject): JsonValue {
+  const [only, ...others] = Array.isArray(result) && Array.isArray(calls) && calls.length === 1 ? result : [];
+  return only === undefined || others.length > 0 ? result : (only as JsonValue);
 }
 
 /** Evaluates again, where counts are wanted. */
