@@ -3,6 +3,7 @@
  * A refresh token that was used before ends its session: one of the two who have it is a thief. Source: acceptance V-09,
  * V-10, V-28, VF-03, VF-18; RFC 9700 4.14.2.
  */
+import type { Clock } from '../core/clock.ts';
 import { GatewayError } from '../core/errors.ts';
 import { makeId } from '../core/ids.ts';
 import type { AccountTokens } from '../identity/account-tokens.ts';
@@ -16,6 +17,7 @@ export interface SessionsOptions {
   readonly tokens: AccountTokens;
   readonly guard: Guard;
   readonly reports: AccountReports;
+  readonly clock: Clock;
   /** Milliseconds from login to the end of a session. */
   readonly lifeMs: number;
   /** Milliseconds a browser's session lives: unused, and at most. */
@@ -156,7 +158,7 @@ export class Sessions {
   }
 
   async #refresh(token: string, origin: Origin): Promise<TokenPair> {
-    const { store, guard, tokens, reports } = this.#options;
+    const { store, guard, tokens, reports, clock } = this.#options;
     await guard.admitVerification(origin.source_ip, origin.now);
     const name = tokens.readRefresh(token);
     const standing = name === null ? null : await store.standing(name.session_id);
@@ -165,27 +167,46 @@ export class Sessions {
       await guard.noteBad(origin.source_ip);
       throw badToken();
     }
-    if (standing.generation !== name.generation) throw await this.#reused(standing, origin);
-    const { expires_at, mfa_at } = standing;
-    const session = { ...name, generation: name.generation + 1, expires_at, mfa_at };
-    const owner = { ...standing, id: standing.account_id };
-    const { pair, token_id, until } = await this.#pair(owner, session, origin.now);
-    // One of several processes goes on; the others have come at the same moment, as `reused` will see.
-    if (!(await store.rotate(name.session_id, name.generation, { token_id, token_until: until }, origin.now))) {
+    if (standing.generation !== name.generation) return this.#late(name.generation, standing, origin);
+    const { pair, issued } = await this.#successor(standing, name.generation + 1, origin.now);
+    // Of several processes one goes on.
+    if (!(await store.rotate(name.session_id, name.generation, issued, clock.now()))) {
       const later = await store.standing(name.session_id);
-      throw later === null || !isLive(later, origin.now) ? badToken() : await this.#reused(later, origin);
+      if (later === null || !isLive(later, origin.now)) throw badToken();
+      return this.#late(name.generation, later, origin);
     }
     reports.refreshed('ok');
     return pair;
   }
 
-  /** A request that was on its way before another one refreshed is a race and no theft. */
+  async #successor(standing: SessionStanding, generation: number, now: number) {
+    const { session_id, expires_at, mfa_at } = standing;
+    const owner = { ...standing, id: standing.account_id };
+    const { pair, token_id, until } = await this.#pair(owner, { session_id, generation, expires_at, mfa_at }, now);
+    return { pair, issued: { token_id, token_until: until } };
+  }
+
+  /**
+   * Another one was faster. A request that was on its way before that one refreshed is a race and no theft: it gets the
+   * same refresh token, which is made of the session and its generation, as long as nobody has used that.
+   */
+  async #late(generation: number, standing: SessionStanding, origin: Origin): Promise<TokenPair> {
+    const { store, reports } = this.#options;
+    if (origin.now >= standing.rotated_at) throw await this.#reused(standing, origin);
+    if (standing.generation === generation + 1) {
+      const { pair, issued } = await this.#successor(standing, standing.generation, origin.now);
+      if (await store.noteIssued(standing.session_id, standing.generation, issued)) {
+        reports.refreshed('ok');
+        return pair;
+      }
+    }
+    reports.refreshed('refused');
+    throw new GatewayError('CONFLICT', { message: 'The session was refreshed by another request at this moment' });
+  }
+
+  /** One of the two who have the token is a thief. */
   async #reused(standing: SessionStanding, origin: Origin): Promise<GatewayError> {
     const { reports } = this.#options;
-    if (origin.now < standing.rotated_at) {
-      reports.refreshed('refused');
-      return new GatewayError('CONFLICT', { message: 'The session was refreshed by another request at this moment' });
-    }
     await this.end(standing.session_id, standing.account_id, origin, 'refresh token used again');
     reports.refreshed('reused');
     const account = { id: standing.account_id, tenant_id: standing.tenant_id };

@@ -107,7 +107,7 @@ export async function buildAccounts(
   const guard = new Guard({ shared, store, pepper, limits: options.limits, lockout: options.lockout });
   const roles = rolesOf(options);
   const sessions = new Sessions({
-    ...{ store: sessionStore, tokens, guard, reports, tenant: options.tenant },
+    ...{ store: sessionStore, tokens, guard, reports, clock, tenant: options.tenant },
     lifeMs: options.tokens.refresh_seconds * 1000,
     browser: { idleMs: options.sessions.idle_seconds * 1000, lifeMs: options.sessions.absolute_seconds * 1000 },
     factorRoles: new Set(options.mfa.required_roles),

@@ -45,6 +45,8 @@ export interface SessionStore {
     token: Pick<SessionRecord, 'token_id' | 'token_until'>,
     at: number,
   ): Promise<boolean>;
+  /** Notes one more token of a generation. False when the session has gone on from there, or ended. */
+  noteIssued(id: string, generation: number, token: Pick<SessionRecord, 'token_id' | 'token_until'>): Promise<boolean>;
   /** Gives the session when it ended by this very call. */
   revoke(id: string, at: number): Promise<EndedSession | null>;
   /** All of an account but one; gives those that ended by this call. */
@@ -89,6 +91,20 @@ export function createSessionStore(database: Database): SessionStore {
           .where('generation', '=', generation)
           .where('revoked_at', 'is', null)
           .where('expires_at', '>', at)
+          .executeTakeFirst();
+        if (result.numUpdatedRows !== 1n) return false;
+        await noteToken(transaction, id, token);
+        return true;
+      }),
+    noteIssued: (id, generation, token) =>
+      queries.transaction().execute(async (transaction) => {
+        // Written to, though nothing new: whoever ends the session waits, and then finds the token.
+        const result = await transaction
+          .updateTable('account_sessions')
+          .set({ generation })
+          .where('id', '=', id)
+          .where('generation', '=', generation)
+          .where('revoked_at', 'is', null)
           .executeTakeFirst();
         if (result.numUpdatedRows !== 1n) return false;
         await noteToken(transaction, id, token);

@@ -83,7 +83,7 @@ export class Introspector {
   readonly #outage: Outage;
   readonly #good: CredentialCache;
   readonly #bad: LRUCache<string, Refused>;
-  readonly #asking = new Map<string, Promise<AuthResult>>();
+  readonly #asking = new Map<string | symbol, Promise<AuthResult>>();
 
   constructor(options: IntrospectorOptions) {
     this.#options = options;
@@ -99,11 +99,13 @@ export class Introspector {
     if (known !== undefined) return known;
     const refused = this.#bad.get(key);
     if (refused !== undefined && now < refused.until) return refused.result;
-    const running = this.#asking.get(key);
+    // Where nothing is to be remembered everyone asks: the answer under way may be older than the request.
+    const name = this.#options.cacheSeconds === 0 ? Symbol() : key;
+    const running = this.#asking.get(name);
     if (running !== undefined) return running;
     if (this.#asking.size >= MAX_ASKING) return UNAVAILABLE;
-    const asking = this.#ask(token, route, key, now).finally(() => this.#asking.delete(key));
-    this.#asking.set(key, asking);
+    const asking = this.#ask(token, route, key, now).finally(() => this.#asking.delete(name));
+    this.#asking.set(name, asking);
     return asking;
   }
 

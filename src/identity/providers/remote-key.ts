@@ -140,7 +140,7 @@ class RemoteKeyProvider implements IdentityProvider {
   readonly #bad: LRUCache<string, Refused>;
   readonly #shared: SharedKeyCache;
   readonly #unsubscribe: () => void;
-  #waiting = new Map<string, Promise<AuthResult>>();
+  #waiting = new Map<string | symbol, Promise<AuthResult>>();
 
   constructor(options: RemoteKeyOptions, env: IdentityEnv, validator: RemoteValidator) {
     this.#options = options;
@@ -194,14 +194,18 @@ class RemoteKeyProvider implements IdentityProvider {
     return refused !== undefined && now < refused.until ? refused.result : undefined;
   }
 
-  /** One question for everyone who asks the same at the same time. A client that leaves does not end it for the others. */
+  /**
+   * One question for everyone who asks the same at the same time. A client that leaves does not end it for the others. Where
+   * nothing is to be remembered everyone asks: the answer under way may be older than the request.
+   */
   #join(digest: string, key: Secret, clientIp: string | null, now: number): AuthResult | Promise<AuthResult> {
     const waiting = this.#waiting;
-    const known = waiting.get(digest);
+    const name = this.#options.cache_seconds === 0 ? Symbol() : digest;
+    const known = waiting.get(name);
     if (known !== undefined) return known;
     if (waiting.size >= this.#options.max_waiting) return BUSY;
-    const asked = this.#find(digest, key, clientIp, now).finally(() => waiting.delete(digest));
-    waiting.set(digest, asked);
+    const asked = this.#find(digest, key, clientIp, now).finally(() => waiting.delete(name));
+    waiting.set(name, asked);
     return asked;
   }
 

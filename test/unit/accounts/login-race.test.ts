@@ -45,7 +45,7 @@ async function startAccounts(inserting: (id: string, administration: AccountAdmi
   const tokens = new AccountTokens({ ring, pepper, issuer: 'urn:a', audience: 'urn:a', accessSeconds: 900 });
   const told = { revokeToken: async () => {}, announce: async () => {} };
   const lives = { lifeMs: 3_600_000, browser: { idleMs: 600_000, lifeMs: 3_600_000 }, factorRoles: new Set<string>() };
-  const sessions = new Sessions({ store: sessionStore, tokens, guard, reports, tenant, ...lives, ...told });
+  const sessions = new Sessions({ store: sessionStore, tokens, guard, reports, clock, tenant, ...lives, ...told });
   const seal = new Seal(pepper, 'second factor');
   const factor = new SecondFactor({ store: createSecondFactorStore(database), guard, seal, issuer: 'Test' });
   const passwords = new Passwords(config.password);

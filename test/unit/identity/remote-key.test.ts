@@ -290,6 +290,26 @@ describe('what is no answer', () => {
     expect((await ask(made)).kind).toBe('authenticated');
   });
 
+  test('where nothing is remembered no answer serves a request that came after its question', async () => {
+    const answers: (() => void)[] = [];
+    let owner = 'before';
+    service.keys.set(KEY, async () => {
+      const told = goodKey(owner);
+      await new Promise<void>((answer) => answers.push(answer));
+      return told;
+    });
+    const made = await provider({ cache_seconds: 0, max_waiting: 2 });
+    const first = ask(made);
+    await service.asked(1);
+    owner = 'after';
+    const second = ask(made);
+    await service.asked(2);
+    expect(await ask(made)).toMatchObject({ reason: 'unavailable' });
+    for (const answer of answers) answer();
+    expect(await first).toMatchObject({ principal: { id: 'user-before' } });
+    expect(await second).toMatchObject({ principal: { id: 'user-after' } });
+  });
+
   test('more questions than are allowed under way are refused at once', async () => {
     service.always = { silent: true };
     const made = await provider({ max_waiting: 2, attempt_ms: 200, retries: 0 });
