@@ -85,6 +85,9 @@ const TOOLS = [
   { name: 'refund', inputSchema: { type: 'object' } },
 ];
 
+/** A list of tools is held back while this is set; it is called when one is asked for. */
+let holdList: (() => Promise<void>) | null = null;
+
 /** A plain service and a tool server in one. */
 async function startUpstream(): Promise<Service> {
   return startService(async (request, response) => {
@@ -92,6 +95,7 @@ async function startUpstream(): Promise<Service> {
     response.writeHead(200, { 'content-type': 'application/json' });
     if (!request.url?.startsWith('/mcp')) return response.end('{}');
     const message = JSON.parse(body) as { method: string; id?: number };
+    if (message.method === 'tools/list') await holdList?.();
     const results: Record<string, object> = {
       'server/discover': { supportedVersions: ['2026-07-28'], capabilities: { tools: {} } },
       'tools/list': { resultType: 'complete', ttlMs: 0, cacheScope: 'private', tools: TOOLS },
@@ -259,6 +263,41 @@ describe.skipIf(NO_COMPILER !== null)('routes bound by metadata', () => {
     expect(await now()).toBe('finance 1');
     await call(`${gateway.admin}/policy/rollback`, { method: 'POST', headers: admin });
     expect(await now()).toBe('people 2');
+  });
+
+  test('stay with their routes when the configuration has others, also for what the one before still answers', async () => {
+    await using gateway = await startGateway(config(first));
+    const key = await gateway.key('developer');
+    await using client = await connectModern(`${gateway.url}/mcp/pay`, key);
+    const [asked, answered] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    holdList = () => {
+      asked.resolve();
+      return answered.promise;
+    };
+    const listed = client.client.listTools();
+    await asked.promise;
+    holdList = null;
+    const expected = {
+      '/a': 'finance 1',
+      '/b': 'people 1',
+      '/b/deep': 'allowed',
+      '/open': 'allowed',
+      '/own': 'people 1',
+    };
+    const seen = new Map<string, Set<string>>(Object.keys(expected).map((path) => [path, new Set()]));
+    let going = true;
+    const asking = [...seen].map(async ([path, reasons]) => {
+      while (going) reasons.add(reason(await call(`${gateway.url}${path}`, { key })));
+    });
+    const { routes = [], ...rest } = config(first);
+    const before = [...Array(5).keys()].map((at) => http(`/free${at}`));
+    await gateway.reload({ ...rest, routes: [...before, ...routes.toReversed()] });
+    going = false;
+    await Promise.all(asking);
+    expect(Object.fromEntries([...seen].map(([path, reasons]) => [path, [...reasons].join()]))).toEqual(expected);
+    // Asked for before all of them, filtered after all of them: by the routes and the policy of its time.
+    answered.resolve();
+    expect((await listed).tools).toEqual([]);
   });
 
   test('are judged by the candidate on its own routes', async () => {
