@@ -50,7 +50,7 @@ import { buildApprovals } from './approval-set.ts';
 import { buildAuthenticator, failureGuard, NOBODY } from './authenticators.ts';
 import { delegating } from './delegations.ts';
 import { letKeysAsk } from './key-service-set.ts';
-import { oauthEndpoints, routeOAuth, scopeTerms, withScopes } from './oauth.ts';
+import { oauthEndpoints, routeOAuth, routeScopes, scopeTerms } from './oauth.ts';
 import { buildShadow, decisionLogOptions, reportStatus } from './policy-records.ts';
 import { policyPaths, policySource } from './policy-sources.ts';
 import { buildProtocols } from './protocol-set.ts';
@@ -118,7 +118,7 @@ export async function assemble(config: Config, platform: Platform): Promise<Gene
   const terms = scopeTerms(config, routes);
   const scopes = toolScopes(config, terms);
   const judge: Judge = createJudge(classify, facts, engine, platform.switches, scopes);
-  const admission = buildAdmission(config, platform);
+  const admission = buildAdmission(config, platform, routeScopes(terms));
   const signing = await openSigning(config, platform);
   const identities = await buildUpstreamIdentities(config, platform, signing, cleanup);
   const accounts = await buildAccounts(config, platform, signing.accounts, cleanup);
@@ -126,8 +126,7 @@ export async function assemble(config: Config, platform: Platform): Promise<Gene
   const agents = await agentEndpoints(config, platform, accounts, { ring: signing.accounts, providers }, cleanup);
   const plain = buildAuthenticators(config, platform, routes, providers);
   letKeysAsk(platform, plain);
-  const { authenticators: delegated, endpoints } = delegating(config, platform, plain, cleanup);
-  const authenticators = withScopes(delegated, terms);
+  const { authenticators, endpoints } = delegating(config, platform, plain, cleanup);
   const approvals = buildApprovals(config, platform, cleanup);
   const protocols = buildProtocols({
     ...{ config, platform, servers, upstreams, identities, judge, classify, admission, approvals, accounts },
@@ -206,13 +205,17 @@ function signedIdentity({ tokens, headers }: UpstreamIdentities): NonNullable<Fo
   };
 }
 
-function buildAdmission({ rate_limit, decision_api }: Config, { counters, switches }: Platform): Admission {
+function buildAdmission(
+  { rate_limit, decision_api }: Config,
+  { counters, switches }: Platform,
+  refusalOf: NonNullable<Admission['refusalOf']>,
+): Admission {
   const named = rate_limit.limits.map(({ limit, window_seconds, ...rule }) => ({
     ...rule,
     bucket: { limit, windowMs: window_seconds * 1000 },
   }));
   const limits = createLimits([...named, ...questionLimits(decision_api.limits)], counters);
-  return { shared: counters, windowMs: rate_limit.window_ms, switches, limits, isUncounted: isQuestion };
+  return { shared: counters, windowMs: rate_limit.window_ms, switches, limits, refusalOf, isUncounted: isQuestion };
 }
 
 function performingBy(

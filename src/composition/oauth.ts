@@ -14,7 +14,7 @@ import { metadataUrl } from '../identity/oauth/resource.ts';
 import { SessionCookie } from '../identity/oauth/session-cookie.ts';
 import type { IdentityProvider } from '../identity/provider.ts';
 import { browserLogin } from '../identity/providers/oidc.ts';
-import type { Authenticator } from '../pipeline/stages/authenticate.ts';
+import type { Admission } from '../pipeline/stages/admit.ts';
 import type { Endpoint } from '../protocols/endpoint.ts';
 import { agentIssuer } from './agent-logins.ts';
 import { scopesOfTools, type TermsOf } from './tool-scope-rules.ts';
@@ -129,26 +129,11 @@ export function oauthEndpoints(
   ];
 }
 
-/** The same authenticators; on routes that require scopes, those that let in who was granted every one. */
-export function withScopes(
-  authenticators: ReadonlyMap<Route, Authenticator>,
-  terms: TermsOf,
-): ReadonlyMap<Route, Authenticator> {
-  return new Map(
-    [...authenticators].map(([route, one]) => [
-      route,
-      (route.scopes ?? []).length === 0 ? one : requiring(one, terms(route)),
-    ]),
-  );
-}
-
-function requiring(authenticator: Authenticator, terms: ScopeTerms): Authenticator {
-  const check = (identified: Awaited<ReturnType<Authenticator['authenticate']>>) =>
-    identified instanceof GatewayError ? identified : requireScopes(identified, terms);
-  return {
-    authenticate(received, facts) {
-      const identified = authenticator.authenticate(received, facts);
-      return identified instanceof Promise ? identified.then(check) : check(identified);
-    },
+/** How somebody is refused who was not granted every scope that the route requires; null who was. */
+export function routeScopes(terms: TermsOf): NonNullable<Admission['refusalOf']> {
+  return ({ route, principal }) => {
+    if (route.scopes === undefined || route.scopes.length === 0) return null;
+    const found = requireScopes(principal, terms(route));
+    return found instanceof GatewayError ? found : null;
   };
 }

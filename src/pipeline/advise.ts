@@ -28,8 +28,9 @@ const UNLIMITED = { take: () => undefined };
 export function createAdvisor(parts: AdvisorParts): Advisor {
   // Somebody who is switched off is asked about like everybody else; the answer is no.
   // Tokens were taken from the asker, whose request it is; the subject's window is the figure the policy reads.
-  // A question is no call of the asker's, but stands for one of the subject's.
-  const counting = { ...parts.admission, switches: new Switchboard(), limits: UNLIMITED, isUncounted: () => false };
+  // A question is no call of the asker's, but stands for one of the subject's, who comes by another route.
+  const not = { refusalOf: () => null, isUncounted: () => false };
+  const counting = { ...parts.admission, switches: new Switchboard(), limits: UNLIMITED, ...not };
   const routesOf = (call: Call): readonly AskedRoute[] => {
     const routes = parts.routesOf(call);
     return routes.length === 0 ? NOWHERE : routes;

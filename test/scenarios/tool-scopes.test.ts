@@ -192,6 +192,20 @@ describe('a call', () => {
     expect(JSON.stringify(events)).not.toContain(headers.authorization?.slice(7));
   });
 
+  test('on a route whose scopes are lacking is recorded as whose it is, and paid for', async () => {
+    const key = await gateway.key('data_engineer', { owner_id: 'scopeless', rate_limit_per_hour: 2 });
+    const answers: Answer[] = [];
+    for (let i = 0; i < 3; i++)
+      answers.push(await send({ name: '', as: '', call: 'read', status: 0 }, { 'x-api-key': key }));
+    expect(answers.map(codeOf)).toEqual(['INSUFFICIENT_SCOPE', 'INSUFFICIENT_SCOPE', 'RATE_LIMIT_EXCEEDED']);
+    const [first] = answers;
+    const events = await gateway.audited((all) => all.some(({ request_id }) => request_id === first?.requestId));
+    expect(events.find(({ request_id }) => request_id === first?.requestId)).toMatchObject({
+      ...{ event_type: 'request_refused', outcome: 'denied', code: 'INSUFFICIENT_SCOPE' },
+      ...{ user_id: 'scopeless', auth_provider: 'keys' },
+    });
+  });
+
   test('of the same caller counts by the token of the moment, whatever the policy remembers', async () => {
     const [less, more] = [await credential('staff orders:use'), await credential('staff orders:use orders:write')];
     const statuses: number[] = [];

@@ -1,6 +1,6 @@
 /**
- * Stage 3: turns away who is switched off, and counts the request once. Policy reads the figure and decides what is too
- * much. Source: contracts 3.
+ * Stage 3: turns away who is switched off or has no business on the route, and counts the request once. Policy reads the
+ * figure and decides what is too much. Source: contracts 3.
  */
 import { GatewayError } from '../../core/errors.ts';
 import type { Admitted, Authenticated } from '../../core/exchange.ts';
@@ -16,6 +16,8 @@ export interface Admission {
   readonly windowMs: number;
   readonly switches: Switchboard;
   readonly limits: Limits;
+  /** Why whoever is known, and paid for the request, has no business on the route; null who has. Absent: everybody has. */
+  refusalOf?(authenticated: Authenticated): GatewayError | null;
   /** Requests that are no calls, so that the policy's figure says nothing of them. Absent: all are calls. */
   isUncounted?(authenticated: Authenticated): boolean;
 }
@@ -29,6 +31,8 @@ export function admit(admission: Admission, authenticated: Authenticated): Admit
 }
 
 function countOnce(admission: Admission, authenticated: Authenticated): Admitted | Promise<Admitted> {
+  const refused = admission.refusalOf?.(authenticated) ?? null;
+  if (refused !== null) throw refused;
   if (admission.isUncounted?.(authenticated)) return uncounted(admission, authenticated);
   const hit = count(admission, authenticated);
   return hit instanceof Promise
