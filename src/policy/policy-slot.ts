@@ -178,10 +178,12 @@ export class PolicySlot {
 
   /** The same content, made ready anew: a rollback still goes back to what was in force before it, or nowhere. */
   #renew(next: ActivePolicy): void {
+    const told = this.#active?.bundle.claims;
     this.#active = next;
     this.#activatedAt = this.#options.clock.now();
     this.#options.onSwap();
-    this.#tellOfNothing(next);
+    // Changes of data come often, and change nothing of this.
+    if (next.bundle.claims !== told) this.#tellOfNothing(next);
   }
 
   /** What is bound to a route that is not there decides nowhere: a name was mistyped, or the route is yet to come. */

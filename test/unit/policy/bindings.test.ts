@@ -214,11 +214,12 @@ describe('a bundle with bindings', () => {
       },
       status: () => new SourceRecord('service', 'test', () => NOW).status,
     };
+    const told: string[] = [];
     const served = await createPolicyEngine({
       ...{ bundleDir: '', dataFile: null, source, entrypoint: DECISION, clock: { now: () => NOW } },
       ...{ cache: { entries: 100, base_ttl_ms: 60_000 }, servers: new Map(), decisionLog: null },
       routes: [{ match: '/tools', entrypoint: null, isConfigured: true }],
-      logger: { debug() {}, info() {}, warn() {}, error() {} },
+      logger: { debug() {}, info() {}, warn: (_: object, text?: string) => told.push(text ?? ''), error() {} },
     });
     const who = () => served.status().routes?.map(({ from }) => from);
     expect(await deliver({ kind: 'snapshot', bundle: bound })).toMatchObject({ ok: true, taken: true });
@@ -239,7 +240,10 @@ describe('a bundle with bindings', () => {
     };
     const annotated = { entrypoint: DECISION, module: '/policy.wasm', ...named('/tools') };
     expect(await change([annotated])).toEqual({ ok: false, reason: 'the delta binds other routes than its snapshot' });
+    told.length = 0;
     expect(await change([])).toMatchObject({ ok: true });
+    // Of a route that is not there it was told with the snapshot.
+    expect(told).toEqual([]);
     expect(who()).toEqual(['default']);
     await served.close();
   });
