@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -127,17 +127,21 @@ describe('policy bench', () => {
 });
 
 describe.skipIf(missing !== null)('policy test --coverage', () => {
+  // Data files of other tests would be data of these.
+  const tested = join(scratch, 'tested');
+
   beforeAll(async () => {
+    await mkdir(tested);
     const rules = 'package a\n\nallow if input.x == 1\n\nallow if {\n\tinput.y == 2\n\tinput.z == 3\n}\n';
-    await writeFile(join(scratch, 'a.rego'), rules);
+    await writeFile(join(tested, 'a.rego'), rules);
     await writeFile(
-      join(scratch, 'a_test.rego'),
+      join(tested, 'a_test.rego'),
       'package a_test\n\nimport data.a\n\ntest_x if a.allow with input as {"x": 1}\n',
     );
   });
 
   test('names the lines of the rules that no test reaches', async () => {
-    const { code, out } = await run('test', scratch, '--coverage');
+    const { code, out } = await run('test', tested, '--coverage');
     expect(code).toBe(0);
     expect(out).toContain('1 passed, 0 failed, 0 skipped');
     expect(out).toMatch(/^a\.rego: [\d.]+ % {2}not covered: .*7/m);
@@ -145,13 +149,13 @@ describe.skipIf(missing !== null)('policy test --coverage', () => {
   });
 
   test('fails below the threshold and only there', async () => {
-    expect(await run('test', scratch, '--threshold', '95')).toMatchObject({ code: 1 });
-    const { code, out } = await run('test', scratch, '--coverage', '--threshold', '10', '--json');
+    expect(await run('test', tested, '--threshold', '95')).toMatchObject({ code: 1 });
+    const { code, out } = await run('test', tested, '--coverage', '--threshold', '10', '--json');
     expect(code).toBe(0);
     const { coverage } = JSON.parse(out) as { coverage: { percent: number; files: { uncovered: number[][] }[] } };
     expect(coverage.percent).toBeGreaterThan(10);
     expect(coverage.files[0]?.uncovered.length).toBeGreaterThan(0);
-    await expect(run('test', scratch, '--coverage', '--threshold', '101')).rejects.toThrow('0 to 100');
+    await expect(run('test', tested, '--coverage', '--threshold', '101')).rejects.toThrow('0 to 100');
   });
 
   test('covers nine tenths of the shipped rules', { timeout: 60_000 }, async () => {
