@@ -108,12 +108,13 @@ class ToolsProtocol implements Protocol {
     const { catalog, client } = this.#options;
     if (catalog.get(server.facts.name, tool) !== null) return false;
     try {
-      await client.listTools(server, caller);
+      // Not the catalog again: of a very long list it has the end only.
+      const listed = await client.listTools(server, caller);
+      return !listed.some(({ name }) => name === tool);
     } catch (thrown) {
       if (thrown instanceof GatewayError) return false;
       throw thrown;
     }
-    return catalog.get(server.facts.name, tool) === null;
   }
 
   async current(exchange: Decoded): Promise<readonly Call[] | null> {

@@ -22,13 +22,14 @@ let allowed: (call: Call) => boolean;
 let protocol: Protocol;
 let sent: UpstreamRequest[];
 
-beforeEach(() => {
+beforeEach(() => begin(new ToolCatalog()));
+
+function begin(catalog: ToolCatalog): void {
   allowed = () => true;
   const modern = scriptedUpstream(new ModernServer().answer);
   const legacy = scriptedUpstream(new LegacyServer().answer);
   const dead = scriptedUpstream(() => json(502, {}));
   sent = modern.sent;
-  const catalog = new ToolCatalog();
   protocol = createToolsProtocol({
     servers: new Map([
       ['orders', mcpServer(modern.upstream, { type: 'sql', description: 'Orders', sensitivity_level: 'high' })],
@@ -42,7 +43,7 @@ beforeEach(() => {
     problem: plainProblem,
     identityHeaders: (exchange) => ({ 'x-auth-user': exchange.principal.id }),
   });
-});
+}
 
 const route = (match: string) => ({ match, protocol: 'tools' as const, server: null });
 
@@ -115,6 +116,15 @@ describe('POST /tools/invoke', () => {
       success: false,
       error: { code: 'TOOL_ERROR', message: 'it broke' },
     });
+    expect(await codeOf(invoke({ ...echo, tool_name: 'nothing' }))).toBe('TOOL_NOT_FOUND');
+  });
+
+  test('says what a tool says of itself where the list is too long to be remembered', async () => {
+    class Forgetful extends ToolCatalog {
+      override get = () => null;
+    }
+    begin(new Forgetful());
+    expect((await run(invoke({ ...echo, tool_name: 'fail' }))).body).toMatchObject({ error: { code: 'TOOL_ERROR' } });
     expect(await codeOf(invoke({ ...echo, tool_name: 'nothing' }))).toBe('TOOL_NOT_FOUND');
   });
 
