@@ -93,6 +93,8 @@ export function callOf(classified: Classified, asked: Asked): ApprovalCall | nul
     resource: `${call.resource.type}:${call.resource.id}`,
     arguments_digest: asked.digest,
     schema_hash: boundTo(call, asked),
+    // The same tool somewhere else does the same to something else.
+    ...(call.action === 'gateway:tool:invoke' ? { target: asked.definition } : undefined),
     tool_type: call.classification.tool_type,
     sensitivity_level: call.classification.sensitivity_level,
     policy_revision: asked.revision,
@@ -127,6 +129,9 @@ export function mismatch(
     return { why: 'changed_arguments', message: 'The arguments are not the ones that were approved' };
   }
   if (approved.schema_hash !== call.schema_hash) return otherDefinition(approved, call);
+  if (approved.target !== undefined && approved.target !== call.target) {
+    return { why: 'changed_definition', message: 'The server is not where it was when the call was approved' };
+  }
   if (approved.tool_type !== call.tool_type || approved.sensitivity_level !== call.sensitivity_level) {
     return { why: 'changed_class', message: 'The call is classified otherwise than when it was approved' };
   }

@@ -34,6 +34,8 @@ export interface ApprovalCall {
   readonly arguments_digest: string;
   /** Digest of the tool's definition, or null when it was not known. */
   readonly schema_hash: string | null;
+  /** Digest of where a tool's server is; absent in those of a release before, and where `schema_hash` is of that. */
+  readonly target?: string;
   readonly tool_type: string;
   readonly sensitivity_level: Sensitivity;
   /** Revision of the policy that asked for the approval. */

@@ -491,6 +491,25 @@ test('an approval is for the tool as it is, whoever has listed it', async () => 
   await refused(token, 'used');
 });
 
+test('the same tool of a server that is elsewhere now is not what was approved', async () => {
+  verifies('SF-32');
+  const config = (url: string): PartialConfig => ({ ...partial('low'), servers: { orders: { ...SERVER, url } } });
+  await using other = await startGateway(config(orders.url));
+  const key = await other.key('admin');
+  const json = { server_name: 'orders', tool_name: 'execute_query', parameters: { query: 'DROP TABLE moved' } };
+  const use = (token?: string) =>
+    call(`${other.url}/tools/invoke`, { key, json, ...(token ? { headers: { 'x-approval-token': token } } : {}) });
+  const { status_url } = detailsOf(await use());
+  const yes = personToken(DECIDER, Date.now());
+  expect((await call(`${other.url}${status_url}/approve`, { key: yes, json: {} })).status).toBe(200);
+  const { token } = (await call(`${other.url}${status_url}`, { key })).body as { token: string };
+  await other.reload(config(upstream.url));
+  expect((await use(token)).body).toMatchObject({ error: { details: { why: 'changed_definition' } } });
+  expect(upstream.sent()).not.toContain('DROP TABLE moved');
+  await other.reload(config(orders.url));
+  expect((await use(token)).body).not.toMatchObject({ error: { code: 'APPROVAL_INVALID' } });
+});
+
 test('a tool that its server does not list is approved only where the configuration says so', async () => {
   verifies('SF-32');
   const ghost = { type: 'mutation', sensitivity: 'high', requires_hitl: true } as const;

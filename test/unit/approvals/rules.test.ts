@@ -107,6 +107,12 @@ describe('an approval is bound', () => {
       why: 'other_tool',
     });
     expect(mismatch(approvalRecord(), asked, { ...call, tool_type: 'query' })).toMatchObject({ why: 'changed_class' });
+    const bound = approvalRecord({ call: { ...call, target: 'sha256:03' } });
+    expect(mismatch(bound, asked, { ...call, target: 'sha256:03' })).toBeNull();
+    for (const moved of [call, { ...call, target: 'sha256:04' }])
+      expect(mismatch(bound, asked, moved)).toMatchObject({ why: 'changed_definition' });
+    // What was approved before an update has none.
+    expect(mismatch(approvalRecord(), asked, { ...call, target: 'sha256:03' })).toBeNull();
   });
 
   test('to the caller, its tenant, and who acts for it', () => {
