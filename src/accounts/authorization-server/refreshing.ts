@@ -20,7 +20,7 @@ const PAUSE_MS = 20;
 export interface RefreshingOptions {
   readonly entries: Entries;
   readonly graceMs: number;
-  readonly notes: Pick<Notes, 'reused'>;
+  readonly notes: Pick<Notes, 'reused' | 'fault'>;
 }
 
 export class Refreshing {
@@ -39,7 +39,8 @@ export class Refreshing {
     if (token === null || form.get('grant_type') !== 'refresh_token') return reply;
     const name = nameOf(token, form);
     if (!isLate) {
-      await this.#keep(name, token, reply.text ?? '');
+      // The old token is used up: who has the answer must get it, though nobody else can.
+      await this.#keep(name, token, reply.text ?? '').catch(this.#options.notes.fault);
       return reply;
     }
     const kept = await this.#fetch(name, token);

@@ -13,6 +13,7 @@ import { verifies } from '../../../helpers/verifies.ts';
 
 const ended: string[] = [];
 const reused: (string | null)[] = [];
+const faults: unknown[] = [];
 
 /** What one gateway keeps; `now` is its clock, `arrived` when who asks arrived. */
 function keeping(database: Database, times: { now: number; arrived: number }, graceMs = 0) {
@@ -23,7 +24,10 @@ function keeping(database: Database, times: { now: number; arrived: number }, gr
     onGrantEnd: async (grantId) => void ended.push(grantId),
     origin: () => Object.assign(origin, { now: times.arrived }),
   });
-  const notes = { reused: (_what: string, accountId: string | null) => void reused.push(accountId) };
+  const notes = {
+    reused: (_what: string, accountId: string | null) => void reused.push(accountId),
+    fault: (error: unknown) => void faults.push(error),
+  };
   return { entries, origin, refreshing: new Refreshing({ entries, notes, graceMs }) };
 }
 
@@ -109,4 +113,15 @@ test('what is kept of an answer opens with the old token alone', async () => {
   const kept = await first.entries.load('refresh-answer', JSON.stringify(['old', [], []]));
   expect(JSON.stringify(kept)).not.toContain('access');
   expect(Buffer.from(String(kept?.params?.closed), 'base64url').toString('latin1')).not.toContain('access');
+});
+
+test('who refreshed gets the answer though it cannot be kept for others', async () => {
+  using directory = temporaryDirectory();
+  await using database = await openDatabase('sqlite:./a.db', { baseDir: directory.path });
+  const { entries, origin, refreshing } = keeping(database, { now: 1000, arrived: 990 });
+  const away = new Error('the disk is full');
+  entries.save = () => Promise.reject(away);
+  const reply = { status: 200, text: '{}' };
+  expect(await refreshing.settle(form('old'), origin, reply)).toBe(reply);
+  expect(faults).toEqual([away]);
 });
