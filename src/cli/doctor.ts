@@ -1,10 +1,11 @@
 /** `portcullis doctor`: what will not work, what is not safe, and what to do about it. Starts nothing and asks nobody. */
-import { accessSync, constants, existsSync, statSync } from 'node:fs';
-import { delimiter, dirname, join, resolve } from 'node:path';
+import { accessSync, constants, statSync } from 'node:fs';
+import { delimiter, join, resolve } from 'node:path';
 import { bundlePath, signingRules } from '../composition/policy-sources.ts';
 import { rehearse } from '../composition/rehearsal.ts';
 import { bindableRoutes, buildRoutes } from '../composition/routes.ts';
 import type { SettingFault } from '../composition/setting-fault.ts';
+import { isWritable } from '../config/directories.ts';
 import type { LoadResult } from '../config/load.ts';
 import { pathText, suggestion } from '../config/problem.ts';
 import type { Config } from '../config/schema.ts';
@@ -48,14 +49,6 @@ function access(path: string, mode: number): boolean {
   }
 }
 
-/** A file that is there, or else one that could be made. */
-function writable(file: string): boolean {
-  if (existsSync(file)) return access(file, constants.W_OK) && statSync(file).isFile();
-  let directory = dirname(file);
-  while (!existsSync(directory) && dirname(directory) !== directory) directory = dirname(directory);
-  return access(directory, constants.W_OK) && statSync(directory).isDirectory();
-}
-
 function* files(config: Config, baseDir: string, faults: readonly SettingFault[]): Generator<Finding> {
   const needed: [string, string | undefined][] = [
     ['listen.data.tls.cert', config.listen.data.tls?.cert],
@@ -90,7 +83,8 @@ function* files(config: Config, baseDir: string, faults: readonly SettingFault[]
   for (const [setting, path] of written) {
     if (path === undefined || path === null) continue;
     const file = resolve(baseDir, path);
-    yield writable(file) ? ok(setting, file) : broken(setting, `${file} cannot be written`);
+    if (faults.some((fault) => pathText(fault.path) === setting)) continue;
+    yield isWritable(file) ? ok(setting, file) : broken(setting, `${file} cannot be written`);
   }
 }
 

@@ -38,10 +38,11 @@ import { createSwitchStore } from '../stores/switches.ts';
 import { accountIssuer, openAccountStores } from './account-set.ts';
 import { approvalDraft } from './approval-set.ts';
 import type { Platform } from './assembly.ts';
-import { making } from './setting-fault.ts';
+import { making, reading } from './setting-fault.ts';
 import type { NoticedChange, Switching, SwitchingOptions } from './switching.ts';
 import { openSwitching } from './switching.ts';
 import { readAuthority } from './upstream-set.ts';
+import { writtenFiles } from './written-files.ts';
 
 export interface PlatformOptions {
   readonly baseDir: string;
@@ -107,11 +108,10 @@ export async function openPlatform(config: Config, options: PlatformOptions): Pr
   const metrics = createMetrics({ version, node: process.version });
   const onConnectionError = storeTrouble(logging.component('stores'), clock);
   const { storage } = options;
-  const onQuery = countQuery(metrics);
   const backend = storage?.database;
-  const database = cleanup.use(
-    await openDatabase(config.stores.database, { baseDir, clock, onQuery, onConnectionError, backend }),
-  );
+  requireWrittenFiles(config, baseDir, storage);
+  const asked = { baseDir, clock, onQuery: countQuery(metrics), onConnectionError, backend };
+  const database = cleanup.use(await openDatabase(config.stores.database, asked));
   const shared = cleanup.use(
     storage?.shared === undefined
       ? await openStateOf(config, { baseDir, clock, database, onError: onConnectionError, logging })
@@ -157,6 +157,13 @@ export async function openPlatform(config: Config, options: PlatformOptions): Pr
     },
   };
   return platform;
+}
+
+function requireWrittenFiles(config: Config, baseDir: string, storage: OwnStorage | undefined): void {
+  for (const [path, check] of writtenFiles(config, baseDir)) {
+    // A database of the program's own is in no file of ours.
+    if (path[0] !== 'stores' || storage?.database === undefined) reading(path, check);
+  }
 }
 
 interface StateEnv {

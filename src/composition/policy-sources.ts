@@ -8,6 +8,7 @@ import { keyProblem } from '../policy/jws.ts';
 import type { PolicyEngineOptions } from '../policy/opa-engine.ts';
 import type { Platform } from './assembly.ts';
 import { bindableRoutes, credentialHeaders } from './routes.ts';
+import { making } from './setting-fault.ts';
 import { readAuthority } from './upstream-set.ts';
 
 type Bundle = Config['policy']['bundle'];
@@ -50,7 +51,7 @@ export async function policySource(config: Config, platform: Platform): Promise<
     return { ...common, bundleDir: resolve(platform.baseDir, path ?? ''), source: null };
   }
   const { url, resource, credential, ca, polling, persist, require_newer, max_bytes, max_unpacked_bytes } = bundle;
-  const source = await openBundleService({
+  const options = {
     url: resource === undefined ? url : `${url.replace(/\/+$/, '')}/${resource.replace(/^\/+/, '')}`,
     headers: { ...credentialHeaders(credential) },
     ca: readAuthority(['policy', 'bundle', 'ca'], ca, platform.baseDir),
@@ -64,7 +65,8 @@ export async function policySource(config: Config, platform: Platform): Promise<
     requireNewer: require_newer,
     now: () => platform.clock.now(),
     logger: platform.logging.component('policy'),
-  });
+  };
+  const source = await making(['policy', 'bundle'], () => openBundleService(options));
   return {
     ...common,
     bundleDir: '',

@@ -14,11 +14,12 @@ import { buildAccounts } from './account-set.ts';
 import { tlsFiles } from './listening.ts';
 import type { OpenPlatform } from './platform.ts';
 import { openPlatform } from './platform.ts';
-import { bundlePath, signingRules } from './policy-sources.ts';
+import { bundlePath, policySource, signingRules } from './policy-sources.ts';
 import { makeProvider } from './providers.ts';
 import { making, SettingFault } from './setting-fault.ts';
 import { openSigning } from './signing.ts';
 import { readAuthority } from './upstream-set.ts';
+import { writtenFiles } from './written-files.ts';
 
 /** Every fault there is, in the order of the parts. Rejects for a defect of ours only. */
 export async function rehearse(config: Config, baseDir: string): Promise<readonly SettingFault[]> {
@@ -35,9 +36,12 @@ export async function rehearse(config: Config, baseDir: string): Promise<readonl
   for (const [path, file] of authorityFiles(config)) await attempt(path, () => readAuthority(path, file, baseDir));
   await attempt(['policy', 'bundle', 'signing'], () => signingRules(config.policy.bundle));
   const { pepper, database } = config.stores;
+  for (const [path, check] of writtenFiles(config, baseDir)) await attempt(path, check);
   await attempt(['stores', 'pepper'], () => knownPepper(database, baseDir, pepper));
+  const bundleIsGood = !faults.some(({ path }) => path[0] === 'policy' && path[1] === 'bundle');
   const platform = await openPlatform(inMemory(config), { baseDir, writeLog: () => undefined });
   try {
+    if (bundleIsGood) await attempt(['policy', 'bundle'], () => policySource(config, platform));
     await ownStore(config, platform, attempt);
     await providers(config, platform, attempt);
   } finally {

@@ -2,6 +2,7 @@
 import { fileFault } from '../config/file-faults.ts';
 import { type Path, pathText } from '../config/problem.ts';
 import { reasonOf } from '../core/reason.ts';
+import { PolicyLoadError } from '../policy/wasm/program.ts';
 
 /** Why, and which setting says so. The message begins with the setting. */
 export class SettingFault extends Error {
@@ -52,5 +53,6 @@ function sentenceOf(error: unknown): string | null {
   if (!(error instanceof Error) || error instanceof SettingFault) return null;
   const fault = fileFault(error);
   if (fault !== null) return `${'path' in error ? `${String(error.path)}: ` : ''}${fault}`;
+  if (error instanceof PolicyLoadError) return reasonOf(error);
   return error.constructor === Error && !('code' in error) ? reasonOf(error) : null;
 }

@@ -1,5 +1,5 @@
 /** Directories that the gateway and its commands make for what they keep. */
-import { mkdirSync, statSync } from 'node:fs';
+import { accessSync, constants, mkdirSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 
 /**
@@ -29,6 +29,31 @@ function makeLevel(level: string, mode: number): void {
       throw Object.assign(refusal, { code: 'ENOTSUP', path: level });
     }
     throw error;
+  }
+}
+
+/** Whether a file is there that can be written, or else could be made. Makes nothing. */
+export function isWritable(file: string): boolean {
+  if (exists(file)) return mayWrite(file) && !isDirectory(file);
+  let directory = dirname(file);
+  while (!exists(directory) && dirname(directory) !== directory) directory = dirname(directory);
+  return mayWrite(directory) && isDirectory(directory);
+}
+
+function exists(path: string): boolean {
+  try {
+    return statSync(path, { throwIfNoEntry: false }) !== undefined;
+  } catch {
+    return false;
+  }
+}
+
+function mayWrite(path: string): boolean {
+  try {
+    accessSync(path, constants.W_OK);
+    return true;
+  } catch {
+    return false;
   }
 }
 

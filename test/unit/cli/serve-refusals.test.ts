@@ -1,5 +1,5 @@
 /** What `serve` says of a setup that passes the schema and cannot be used: a sentence, never a stack; `config check` says the same. */
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
@@ -12,12 +12,14 @@ afterAll(() => rmSync(home, { recursive: true }));
 const FILES = {
   'junk.pem': 'no key at all',
   'named.pem': '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n',
+  'kept/order.json': 'no order',
   'short.db.pepper': 'short',
   'syntax.mjs': 'export default class {',
   'throws.mjs': 'export default class { constructor() { throw new TypeError("no options given"); } }',
   'nothing.mjs': 'export default { a: 1 };',
   'idle.mjs': 'export default class {}',
 } as const;
+mkdirSync(join(home, 'kept'));
 for (const [name, text] of Object.entries(FILES)) writeFileSync(join(home, name), text);
 
 const own = (module: string) => ({ kind: 'custom', module });
@@ -97,6 +99,13 @@ test.each<[object, string, string]>([
     { stores: { ...BASE.stores, shared: 'rediss://127.0.0.1:1', shared_ca: 'junk.pem' } },
     'stores.shared_ca',
     'junk.pem: holds no certificate',
+  ],
+  [{ audit: { file: 'junk.pem/audit.log' } }, 'audit.file', 'audit.log cannot be written'],
+  [{ stores: { ...BASE.stores, database: 'sqlite:nothing.mjs' } }, 'stores.database', 'is no SQLite database'],
+  [
+    { policy: { bundle: { url: 'https://127.0.0.1:1', resource: 'b', persist: 'kept' } } },
+    'policy.bundle',
+    'order.json cannot be read',
   ],
   [{ stores: { ...BASE.stores, shared: { module: './idle.mjs' } } }, 'stores.shared', 'has no method "hit"'],
   [{ stores: { ...BASE.stores, database: 'sqlite:short.db' } }, 'stores.pepper', 'at least 128 bits'],
