@@ -25,8 +25,17 @@ export async function readBody<T>(c: Context<{ Bindings: AdminEnv }>, schema: z.
   } catch {
     throw new GatewayError('INVALID_REQUEST', { message: 'The body is not JSON' });
   }
-  const parsed = schema.safeParse(value);
+  const parsed = parse(schema, value);
   if (parsed.success) return parsed.data;
   const problems = parsed.error.issues.map((issue) => `${issue.path.join('.') || 'body'}: ${issue.message}`);
   throw new GatewayError('UNPROCESSABLE', { details: { problems } });
+}
+
+function parse<T>(schema: z.ZodType<T>, value: unknown): z.ZodSafeParseResult<T> {
+  try {
+    return schema.safeParse(value);
+  } catch (cause) {
+    if (!(cause instanceof RangeError)) throw cause;
+    throw new GatewayError('INVALID_REQUEST', { message: 'The body is nested too deep', cause });
+  }
 }

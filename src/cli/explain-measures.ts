@@ -6,7 +6,7 @@ import type { LineCoverage, LineRange } from '../policy/explain/line-coverage.ts
 import { type Profile, Profiler } from '../policy/explain/profile.ts';
 import { renderHeading, renderMasked } from '../policy/explain/render.ts';
 import { type SourceTexts, sourceTexts } from '../policy/explain/sources.ts';
-import { PlanFault } from '../policy/plan/interpreter.ts';
+import { asPlanFault } from '../policy/plan/interpreter.ts';
 import { readPlan } from '../policy/plan/plan.ts';
 import { fromJson } from '../policy/wasm/values.ts';
 import { CommandError, type Io, line, UsageError } from './io.ts';
@@ -133,7 +133,7 @@ export class DocumentProfile {
     try {
       this.#profiler.add(entrypoint, input === undefined ? undefined : fromJson(input), now, this.#repeat);
     } catch (fault) {
-      if (!(fault instanceof PlanFault)) throw fault;
+      asPlanFault(fault);
       this.#faults++;
     }
   }

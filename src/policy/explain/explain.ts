@@ -2,7 +2,7 @@
 import { isJsonObject, type JsonObject, type JsonValue } from '../../core/json.ts';
 import { isSensitiveName, REDACTED } from '../../core/redaction.ts';
 import type { Bundle } from '../bundle.ts';
-import { interpret } from '../plan/interpreter.ts';
+import { asPlanFault, interpret } from '../plan/interpreter.ts';
 import { type Place, type Plan, readPlan } from '../plan/plan.ts';
 import { readVerdict } from '../result.ts';
 import type { Drawn } from '../wasm/imports.ts';
@@ -93,6 +93,14 @@ export const LETS_PASS = /(?:^|[._])(?:allow|allowed|permit|permitted|grant|gran
 
 /** Evaluates and explains. Throws PolicyLoadError without a plan, PlanFault where the plan cannot be evaluated. */
 export function explain(bundle: Bundle, dir: string, request: ExplainRequest): Explanation {
+  try {
+    return explained(bundle, dir, request);
+  } catch (thrown) {
+    throw thrown instanceof PolicyLoadError ? thrown : asPlanFault(thrown);
+  }
+}
+
+function explained(bundle: Bundle, dir: string, request: ExplainRequest): Explanation {
   if (bundle.plan === null) {
     throw new PolicyLoadError('the bundle holds no plan, so its decisions cannot be explained: build it again');
   }
@@ -129,11 +137,11 @@ function ofOneCall(result: JsonValue, { calls }: JsonObject): JsonValue {
 function measured(
   profiler: Profiler,
   input: Rego,
-  { entrypoint, now, repeat = 0, coverage = false }: ExplainRequest,
+  { entrypoint, now, repeat = 0, coverage = false, drawn }: ExplainRequest,
   texts: SourceTexts,
 ): Pick<Explanation, 'profile' | 'coverage'> {
   if (repeat === 0 && !coverage) return {};
-  profiler.add(entrypoint, input, now, repeat);
+  profiler.add(entrypoint, input, now, repeat, drawn);
   return {
     ...(repeat === 0 ? {} : { profile: profiler.profile(texts) }),
     ...(coverage ? { coverage: profiler.coverage() } : {}),

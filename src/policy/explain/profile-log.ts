@@ -1,6 +1,6 @@
 /** What the rules of a policy cost over the events of a decision log, each at its own time. Source: policy-engine 7. */
 import type { Bundle } from '../bundle.ts';
-import { PlanFault } from '../plan/interpreter.ts';
+import { asPlanFault } from '../plan/interpreter.ts';
 import { readPlan } from '../plan/plan.ts';
 import { readEvent, type Unreplayable } from '../replay/event.ts';
 import { type LogForm, type RecordSink, readRecords } from '../replay/records.ts';
@@ -65,9 +65,9 @@ export async function profileLog(
       if (!plan.entrypoints.has(event.entrypoint)) return miss('other_entrypoint');
       if (hides(bundle.readSet, event.hidden)) return miss('masked');
       try {
-        profiler.add(event.entrypoint, fromJson(event.input), event.now, options.repeat);
+        profiler.add(event.entrypoint, fromJson(event.input), event.now, options.repeat, event.drawn);
       } catch (fault) {
-        if (!(fault instanceof PlanFault)) throw fault;
+        asPlanFault(fault);
         miss('fault');
       }
     },

@@ -5,6 +5,7 @@
  */
 import { interpret, PlanFault } from '../plan/interpreter.ts';
 import type { Block, Place, Plan, PlanFunction } from '../plan/plan.ts';
+import type { Drawn } from '../wasm/imports.ts';
 import type { Rego } from '../wasm/values.ts';
 import { type LineCoverage, lineCoverage } from './line-coverage.ts';
 import { CountingTracer, eachStatement, type RuleTime, TimingTracer } from './profile-counts.ts';
@@ -83,10 +84,13 @@ export class Profiler {
     this.#until = until;
   }
 
-  /** Evaluates once to count and up to `repeat` times against the clock. Throws PlanFault, and then counts nothing. */
-  add(entrypoint: string, input: Rego | undefined, now: number, repeat: number): void {
+  /**
+   * Evaluates once to count and up to `repeat` times against the clock. Throws PlanFault, and then counts nothing. `drawn`:
+   * what chance gave when it was decided.
+   */
+  add(entrypoint: string, input: Rego | undefined, now: number, repeat: number, drawn: Drawn | null = null): void {
     const run = (tracer: CountingTracer | TimingTracer): number =>
-      interpret(this.#plan, entrypoint, input, this.#data, now, tracer, this.#until - performance.now()).steps;
+      interpret(this.#plan, entrypoint, input, this.#data, now, tracer, this.#until - performance.now(), drawn).steps;
     // What cannot be evaluated to its end must not leave half of its counts behind.
     const counts = new CountingTracer();
     const steps = run(counts);

@@ -18,6 +18,13 @@ export class PlanFault extends Error {
   override readonly name = 'PlanFault';
 }
 
+/** What is nested deeper than the stack goes cannot be evaluated here either. Throws whatever else was thrown. */
+export function asPlanFault(thrown: unknown): PlanFault {
+  if (thrown instanceof PlanFault) return thrown;
+  if (!(thrown instanceof RangeError) || !thrown.message.includes('call stack')) throw thrown;
+  return new PlanFault('the document is nested too deep to be explained here', { cause: thrown });
+}
+
 export type Locals = (Rego | undefined)[];
 
 /** Sees an evaluation. `locals` are live: what is kept of them has to be copied. */

@@ -12,7 +12,10 @@ import type { OpenPlatform } from '../../../src/composition/platform.ts';
 import { explainAdmin } from '../../../src/composition/policy-explain.ts';
 import { toGatewayError } from '../../../src/core/errors.ts';
 import type { Received } from '../../../src/core/exchange.ts';
+import type { JsonObject } from '../../../src/core/json.ts';
 import { type Bundle, loadBundle } from '../../../src/policy/bundle.ts';
+import { explain } from '../../../src/policy/explain/explain.ts';
+import { PlanFault } from '../../../src/policy/plan/interpreter.ts';
 import { policyInput } from '../../helpers/policy-input.ts';
 
 const policies = fileURLToPath(new URL('../../../policies', import.meta.url));
@@ -107,4 +110,15 @@ test('POST /policy/explain refuses what it cannot answer truly', async () => {
   expect((await ask({ input: {}, entrypoint: 'no/such' })).status).toBe(422);
   expect((await ask({ input: [] })).status).toBe(422);
   expect((await ask({})).status).toBe(422);
+});
+
+test('POST /policy/explain refuses what is nested deeper than the stack goes', async () => {
+  const nested = (depth: number) => {
+    let input: object = {};
+    for (let at = 0; at < depth; at++) input = { a: input };
+    return input as JsonObject;
+  };
+  expect(await ask({ input: nested(3000) })).toMatchObject({ body: { message: expect.stringContaining('too deep') } });
+  const request = { entrypoint: 'portcullis/main/decision', now: 0, repeat: 1 };
+  expect(() => explain(bundle, policies, { ...request, input: nested(50_000) })).toThrow(PlanFault);
 });
