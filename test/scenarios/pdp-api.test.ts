@@ -104,7 +104,11 @@ describe('POST /api/v1/gateway/authorize', () => {
       request_id: yes.requestId,
       audit_id: yes.requestId,
     });
-    expect(allowed.metadata.policy_version).toMatch(/^sha256:/);
+    const { policy, metadata, cache_ttl, valid_until } = allowed;
+    expect(metadata.policy_version).toMatch(/^sha256:/);
+    expect(policy.revision).toBe(metadata.policy_version);
+    expect(policy.eval_us > 0).toBe(!policy.cached);
+    expect(Date.parse(valid_until ?? '')).toBe(Date.parse(metadata.evaluated_at) + cache_ttl * 1000);
     expect(Date.parse(allowed.metadata.evaluated_at)).toBeGreaterThan(0);
     expect(yes.headers.get('x-api-version')).toBe('1');
     const no = await authorize('developer', drop);
@@ -115,6 +119,7 @@ describe('POST /api/v1/gateway/authorize', () => {
       status: 403,
       filtered_parameters: null,
       cache_ttl: 0,
+      valid_until: null,
       classification: { tool_type: 'admin', sensitivity_level: 'critical' },
     });
     expect(decided(no).reason).not.toBe('');

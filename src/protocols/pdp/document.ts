@@ -11,6 +11,8 @@ export function decisionDocumentOf({ received }: Pick<Admitted, 'received'>, adv
   refuseFailure(advice);
   const { tool_type, sensitivity_level, reasons, resources } = call.classification;
   const deny = decision.deny.map(({ code: of, message }) => ({ code: of, message }));
+  const at = received.receivedAt;
+  const seconds = cacheSeconds(advice, at);
   return {
     version: '1',
     allow: allowed,
@@ -28,8 +30,10 @@ export function decisionDocumentOf({ received }: Pick<Admitted, 'received'>, adv
     request_id: received.id,
     audit_id: received.id,
     decision_id: decision.decision_id,
-    cache_ttl: cacheSeconds(advice, received.receivedAt),
-    metadata: { policy_version: decision.revision, evaluated_at: new Date(received.receivedAt).toISOString() },
+    cache_ttl: seconds,
+    valid_until: seconds === 0 ? null : new Date(at + seconds * 1000).toISOString(),
+    policy: { revision: decision.revision, eval_us: decision.eval_us, cached: decision.cached },
+    metadata: { policy_version: decision.revision, evaluated_at: new Date(at).toISOString() },
   };
 }
 

@@ -142,6 +142,12 @@ export const decisionDocument = z
     audit_id: z.string().describe('the audit trail finds this decision under it'),
     decision_id: z.string(),
     cache_ttl: z.int().describe('seconds for which the same question has the same answer; 0: ask again'),
+    valid_until: z.string().nullable().describe('RFC 3339: the end of cache_ttl; null where nothing may be kept'),
+    policy: z.strictObject({
+      revision: z.string(),
+      eval_us: z.number().describe('microseconds of evaluation; 0 for a decision that was remembered'),
+      cached: z.boolean().describe('a decision on an equal input was remembered'),
+    }),
     metadata: z.strictObject({
       policy_version: z.string().describe('revision of the policy'),
       evaluated_at: z.string().describe('RFC 3339'),
