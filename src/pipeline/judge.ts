@@ -26,11 +26,12 @@ export function createJudge(
     const facts = requestFacts(sources, exchange, calls[0]?.server ?? null);
     const { principal, route } = exchange;
     const isReport = isReportOnly(route);
+    const here = [route];
     const requests: DecisionRequest[] = [];
     // How many of the requests are about each call.
     const counts = calls.map((call) => {
       const about = run(call);
-      const doors = routesOf === undefined ? [route] : differing(routesOf(call), engine);
+      const doors = routesOf === undefined ? here : differing(routesOf(call), engine);
       for (const { entrypoint, place } of doors) {
         const request = { facts, principal, call: about, entrypoint, place };
         requests.push(isReport ? { ...request, mode: 'report' } : request);
