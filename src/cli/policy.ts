@@ -133,7 +133,13 @@ async function activeRevision(result: CompileResult, bundleDir: string): Promise
 
 const problemText = ({ file, line: row, column, message }: CompileProblem) => `${file}:${row}:${column}: ${message}`;
 
-function report(result: CompileResult, json: boolean, io: Io, active: string | null = null): number {
+function report(
+  result: CompileResult,
+  json: boolean,
+  io: Io,
+  active: string | null = null,
+  good = 'no problems',
+): number {
   if (result.kind === 'no-compiler') throw new CommandError(result.message);
   if (result.kind === 'rejected') {
     if (json) line(io, JSON.stringify({ ok: false, problems: result.problems }));
@@ -143,7 +149,7 @@ function report(result: CompileResult, json: boolean, io: Io, active: string | n
   const { manifest, wasm, out } = result;
   const revision = active ?? manifest.revision;
   if (json) line(io, JSON.stringify({ ok: true, out, bytes: wasm.length, ...manifest, revision }));
-  else line(io, out === null ? 'no problems' : `${out}: ${wasm.length} bytes, revision ${revision}`);
+  else line(io, out === null ? good : `${out}: ${wasm.length} bytes, revision ${revision}`);
   return EXIT.ok;
 }
 
@@ -168,7 +174,9 @@ async function check(dir: string, values: PolicyArguments['values'], io: Io): Pr
     for (const one of all) io.err(`${findingText(one)}\n`);
     if (routes !== null) for (const text of routeLines(routes.routes as unknown as JsonValue, [])) line(io, text);
   }
-  if (result.kind !== 'compiled' || !json) return report(result, json, io);
+  if (result.kind !== 'compiled' || !json) {
+    return report(result, json, io, null, all.length === 0 ? undefined : 'no errors');
+  }
   const bound = routes === null ? {} : { routes: routes.routes };
   line(
     io,
@@ -191,9 +199,12 @@ async function runTests(dir: string, engine: string, env: NodeJS.ProcessEnv): Pr
 async function test(dir: string, values: PolicyArguments['values'], io: Io): Promise<number> {
   const json = values.json === true;
   const threshold = thresholdOf(values.threshold);
+  io.err(`testing ${dir} …\n`);
   const result = await runTests(dir, values.engine ?? 'both', io.env as NodeJS.ProcessEnv);
   if (result.error !== null) throw new CommandError(result.error);
-  const coverage = values.coverage === true || threshold > 0 ? await coverageOf(dir, io) : null;
+  const covers = values.coverage === true || threshold > 0;
+  if (covers) io.err('measuring what the tests reach …\n');
+  const coverage = covers ? await coverageOf(dir, io) : null;
   if (json) line(io, JSON.stringify(coverage === null ? result : { ...result, coverage }));
   else {
     for (const { outcome, file, line: row, name, reason } of result.tests) {

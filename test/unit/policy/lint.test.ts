@@ -81,7 +81,7 @@ describe.skipIf(missing)('policy check', () => {
   test('exits with 1 on errors alone, and speaks JSON when asked', async () => {
     const fragile = await policy('fragile', `package a\n\n# METADATA\n# entrypoint: true\n${MANY}\n`);
     const warned = await check(fragile);
-    expect(warned).toMatchObject({ status: 0, out: 'no problems\n' });
+    expect(warned).toMatchObject({ status: 0, out: 'no errors\n' });
     expect(warned.err).toContain('a.rego:5:1: warning missing-default: allow is undefined where no rule holds');
     const json = JSON.parse((await check(fragile, '--json')).out) as { ok: boolean; findings: readonly unknown[] };
     expect(json).toMatchObject({ ok: true, findings: [{ code: 'missing-default' }, { code: 'rules-should-be-data' }] });
