@@ -6,6 +6,7 @@ import { PolicyLoadError } from '../policy/wasm/program.ts';
 import { printProfile, printReached } from './explain-measures.ts';
 import type { Io } from './io.ts';
 import { CommandError, EXIT, line } from './io.ts';
+import { notReplayedText } from './policy-replay-reasons.ts';
 
 export interface ProfileArguments {
   readonly bundleDir: string;
@@ -35,7 +36,7 @@ export async function profileCommand(
 function print({ revision, events, left_out, not_profiled, profile, coverage }: LogProfile, io: Io): void {
   line(io, `policy ${revision}`);
   line(io, `${events} events, ${profile.inputs} profiled${left_out > 0 ? `, ${left_out} left out by --sample` : ''}`);
-  for (const [why, many] of Object.entries(not_profiled)) line(io, `${many} not profiled: ${why}`);
+  for (const [why, many] of Object.entries(not_profiled)) line(io, `${many} not profiled: ${notReplayedText(why)}`);
   if (profile.inputs === 0) return;
   printProfile(profile, io);
   printReached(coverage, io);

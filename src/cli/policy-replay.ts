@@ -12,6 +12,7 @@ import type { Io } from './io.ts';
 import { CommandError, EXIT, line, UsageError } from './io.ts';
 import { type VerificationArguments, verificationRules } from './policy-bundle.ts';
 import { profileCommand } from './policy-profile.ts';
+import { notReplayedText } from './policy-replay-reasons.ts';
 
 export interface ReplayArguments extends VerificationArguments {
   /** Directory or archive of the candidate. */
@@ -119,18 +120,6 @@ const KINDS: Readonly<Record<(typeof DIFFERENCES)[number], string>> = {
   failure: 'no decision now',
 };
 
-const REASONS: Readonly<Record<string, string>> = {
-  broken: 'lines that are no event',
-  too_long: 'events of more than 16 MiB',
-  no_input: 'events without input',
-  no_result: 'events without a decision',
-  no_time: 'events without a time',
-  masked: 'masked or erased fields that the policy reads',
-  list_without_document: 'calls of a list whose first event is missing',
-  nondeterministic: 'answers of builtins that depend on more than the time and are not in the log',
-  other_entrypoint: 'entrypoints that the candidate does not have',
-};
-
 function print(tally: ReplayTally, revision: string, seconds: number, io: Io): void {
   const rate = Math.round(tally.events / Math.max(seconds, 0.001));
   line(io, `candidate ${revision}`);
@@ -149,7 +138,7 @@ function print(tally: ReplayTally, revision: string, seconds: number, io: Io): v
     const places = tally.places[why as keyof ReplayTally['places']] ?? [];
     line(
       io,
-      `${many} not replayed: ${REASONS[why] ?? why} (line ${places.join(', ')}${many > places.length ? ', …' : ''})`,
+      `${many} not replayed: ${notReplayedText(why)} (line ${places.join(', ')}${many > places.length ? ', …' : ''})`,
     );
   }
 }
