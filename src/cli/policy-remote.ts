@@ -18,20 +18,21 @@ export async function remoteCommand(verb: 'reload' | 'status', values: RemoteArg
   const answer = await callAdmin(address, verb === 'reload' ? 'POST' : 'GET', `/policy/${verb}`, io);
   print(answer, values, io);
   const failed = isJsonObject(answer.body) && verb === 'reload' && answer.body.last_error !== null;
-  if (failed) io.err('portcullis policy: not activated, the policy before stays; last_error says why\n');
+  if (failed) io.err('portcullis policy: not activated, the policy before stays; the last error says why\n');
   return answer.status < 300 && !failed ? EXIT.ok : EXIT.failed;
 }
 
 /** Takes the last activation of a running gateway back. */
 export async function rollbackCommand(values: RemoteArguments, io: Io): Promise<number> {
   const answer = await callAdmin(await adminOf(values, io), 'POST', '/policy/rollback', io);
-  print(answer, values, io);
+  // What a refusal says is said below, once.
+  if (answer.status !== 409 || values.json === true) print(answer, values, io);
   if (answer.status < 300) {
     const { revision, bundle_revision: name } = isJsonObject(answer.body) ? answer.body : {};
     io.err(`in force: ${String(name ?? revision)}; "portcullis policy reload" takes what is served now\n`);
     return EXIT.ok;
   }
-  if (isJsonObject(answer.body)) {
+  if (answer.status === 409) {
     io.err('portcullis policy: not rolled back: it was already, or there is no policy before this one\n');
   }
   return EXIT.failed;
