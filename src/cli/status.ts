@@ -25,8 +25,12 @@ const TIME = /(?:_at|\blast_\w+)$/;
 const timeText = (ms: number): string => (ms > 0 && ms <= 8.64e15 ? new Date(ms).toISOString() : 'never');
 const plainText = (value: unknown): string => (value === null ? '-' : String(value).replaceAll('\n', '; '));
 
+/** What `portcullis policy status` tells better. */
+const TOLD_ELSEWHERE = new Set(['policy.entrypoints', 'policy.routes']);
+
 /** `a.b: value` lines of a JSON document, for people. */
 function* rows(value: unknown, name = ''): Generator<string> {
+  if (TOLD_ELSEWHERE.has(name)) return;
   if (isJsonObject(value)) {
     for (const [key, inner] of Object.entries(value)) yield* rows(inner, name === '' ? key : `${name}.${key}`);
   } else if (Array.isArray(value)) {
@@ -52,6 +56,9 @@ export async function statusCommand(argv: readonly string[], io: Io): Promise<nu
   else {
     line(io, `${address.url}: ${ok ? 'ready' : 'not ready'}`);
     for (const row of rows(detail.body)) line(io, `  ${printable(row)}`);
+    if (isJsonObject(detail.body) && isJsonObject(detail.body.policy)) {
+      io.err('Which entrypoint decides where: portcullis policy status\n');
+    }
   }
   return ok ? EXIT.ok : EXIT.failed;
 }

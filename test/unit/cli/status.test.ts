@@ -16,6 +16,7 @@ const policy = {
   activated_at: Date.UTC(2025, 0, 15, 10, 30),
   last_error: 'a\nb',
   source: { last_request: Date.UTC(2025, 0, 15), last_successful_download: 0, code: null },
+  routes: [{ route: '/v1', entrypoint: 'portcullis/main/decision', from: 'default' }],
 };
 const server = createServer((request, response) => {
   seen.push(request);
@@ -50,8 +51,9 @@ async function status(env: Record<string, string>, ...argv: string[]) {
 
 describe('portcullis status', () => {
   test('says whether the gateway is ready, with details when there is a token', async () => {
-    const { code, out } = await status({ PORTCULLIS_ADMIN_TOKEN: 'right' }, '--url', `${url}/`);
-    expect(code).toBe(0);
+    const { code, out, err } = await status({ PORTCULLIS_ADMIN_TOKEN: 'right' }, '--url', `${url}/`);
+    expect({ code, err }).toEqual({ code: 0, err: 'Which entrypoint decides where: portcullis policy status\n' });
+    expect(out).not.toContain('routes');
     expect(out).toMatch(/: ready\n {2}status: ready\n {2}policy\.revision: r1\n(?: {2}policy.*\n)* {2}list: a, b\n$/);
     const json = await status({ PORTCULLIS_ADMIN_TOKEN: 'right', PORTCULLIS_ADMIN_URL: url }, '--json');
     expect(JSON.parse(json.out)).toMatchObject({ ready: true, status: { policy: { revision: 'r1' } } });
