@@ -23,7 +23,7 @@ import { readArguments, USUAL_OPTIONS } from './usual-options.ts';
 
 export const EXPLAIN_HELP = `Usage: portcullis explain --input FILE [--entrypoint NAME] [--clock TIME]
        portcullis explain REQUEST_ID | DECISION_ID --log FILE
-       portcullis explain REQUEST_ID | DECISION_ID -c FILE
+       portcullis explain REQUEST_ID | DECISION_ID [-c FILE]
   all of them: [--bundle DIR|FILE] [--data FILE] [--json]
                [--profile [--repeat N]] [--coverage]
                [--key FILE [--signing-alg ALG] [--keyid ID] [--scope SCOPE]]
@@ -33,8 +33,9 @@ came closest to allowing it and the expression at which each stopped, with the
 values it looked at. Secrets are hidden.
 
   --input  the document to decide: as policies see it, or {"input": …, "clock": "…"}
-  --log    the decision log to look the decision up in; -c takes log, policy and
-           data from a configuration
+  --log    the decision log to look the decision up in; else log, policy and data
+           come from the configuration -c names, or from $PORTCULLIS_CONFIG,
+           portcullis.yaml or the demo's
   --key    the public key of a signed bundle, as "portcullis policy verify" takes
            it (RS256 unless --signing-alg names another); -c brings the keys along
   --clock  the time the policy sees (RFC 3339); a logged decision has its own
@@ -118,8 +119,9 @@ export async function explainCommand(argv: readonly string[], io: Io): Promise<n
 async function findPlaces(values: Values, io: Io): Promise<Places> {
   const named = (path: string | undefined): string | null => (path === undefined ? null : resolve(io.cwd, path));
   let places: Places = { bundleDir: ownOrHere(io), dataFile: null, log: null, signing: null };
-  if (values.config !== undefined) {
-    const file = configFile(values.config, io);
+  // A call of the past is one of some configuration: the usual one, unless a log is named. A document by hand is of none.
+  const file = configFile(values.config, io);
+  if (values.config !== undefined || (values.input === undefined && values.log === undefined && existsSync(file))) {
     const { policy } = (await requireConfig(file, io)).config;
     const beside = (path: string | undefined): string | null =>
       path === undefined ? null : resolve(dirname(file), path);
@@ -181,7 +183,7 @@ function fromFile(values: Values, io: Io): ExplainRequest {
 }
 
 async function fromLog(id: string, { log }: Places, revision: string, io: Io): Promise<ExplainRequest> {
-  if (log === null) throw new UsageError('name the decision log with --log, or a configuration that has one with -c');
+  if (log === null) throw new UsageError('name the decision log with --log, or with -c a configuration that has one');
   requireReadable(log);
   const search = await findDecision(log, id);
   if (search.kind === 'none') throw new CommandError(`${log} holds no decision of ${id}`);
