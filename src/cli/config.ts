@@ -43,7 +43,11 @@ async function check(file: string, json: boolean, io: Io): Promise<number> {
   if (json) line(io, JSON.stringify({ ok: isGood, file, problems: found }));
   else {
     for (const { text } of found) line(io, text);
-    io.err(isGood ? 'The configuration is good.\n' : `${faults.length} problem(s)\n`);
+    io.err(
+      isGood
+        ? `The configuration is good: ${file}\n`
+        : `${faults.length} ${faults.length === 1 ? 'problem' : 'problems'}\n`,
+    );
   }
   return isGood ? EXIT.ok : EXIT.failed;
 }
