@@ -87,10 +87,15 @@ export interface AdminOptions {
   readonly config?: string | undefined;
 }
 
-/** Like `findAdmin`; a configuration given with `-c` says where its gateway listens and what it asks for. */
+/**
+ * Like `findAdmin`; a configuration given with `-c`, or by PORTCULLIS_CONFIG where no address is named, says where its
+ * gateway listens and what it asks for: a command that changes something must not reach another gateway by chance.
+ */
 export async function adminOf({ url, config }: AdminOptions, io: Io): Promise<GatewayAddress> {
-  if (config === undefined) return findAdmin(url, io);
-  const { address, tls, token } = (await requireConfig(configFile(config, io), io)).config.listen.admin;
+  const isNamed = [url, io.env.PORTCULLIS_ADMIN_URL, io.env.PORTCULLIS_ADMIN_PORT].some((place) => !!place);
+  const file = config ?? (isNamed ? undefined : io.env.PORTCULLIS_CONFIG);
+  if (file === undefined || file === '') return findAdmin(url, io);
+  const { address, tls, token } = (await requireConfig(configFile(file, io), io)).config.listen.admin;
   // What listens on every address is asked on this machine.
   const reachable = address.replace(/^(?:0\.0\.0\.0|\[::\])(?=:\d+$)/, '127.0.0.1');
   const own = `${tls === undefined ? 'http' : 'https'}://${reachable}`;

@@ -11,6 +11,7 @@ Asks the administration listener of a running gateway. Exit code 0: ready,
 1: it answers but is not ready, 3: nobody answers.
 
   -c, --config FILE   the configuration of the gateway: its address and token
+                      (default: $PORTCULLIS_CONFIG, where no address is named)
       --url URL       the administration listener (default: $PORTCULLIS_ADMIN_URL,
                       $PORTCULLIS_ADMIN_PORT, the demo's, http://127.0.0.1:9090)
       --json          print JSON

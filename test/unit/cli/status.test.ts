@@ -80,6 +80,9 @@ describe('how commands find a gateway', () => {
     writeFileSync(config, admin(`0.0.0.0:${port}`));
     const { code, out } = await status({}, '-c', config);
     expect({ code, first: out.split('\n')[0] }).toEqual({ code: 0, first: `${url}: ready` });
+    expect(await status({ PORTCULLIS_CONFIG: config })).toMatchObject({ code: 0, out });
+    const elsewhere = await status({ PORTCULLIS_CONFIG: config, PORTCULLIS_ADMIN_PORT: '1' });
+    expect(elsewhere).toMatchObject({ code: 3, out: '' });
     expect(out).toContain('policy.revision: r1');
     expect(out).toContain('policy.activated_at: 2025-01-15T10:30:00.000Z');
     expect(out).toContain('policy.last_error: a; b');
