@@ -1,5 +1,6 @@
 /** `portcullis approvals`: what waits for a person's yes, and saying it. Source: contracts 7, acceptance TW-07. */
-import { isJsonObject, type JsonObject } from '../core/json.ts';
+import { suggestion } from '../config/problem.ts';
+import { isJsonObject, type JsonObject, type JsonValue } from '../core/json.ts';
 import type { AdminAnswer } from './gateway-address.ts';
 import { callGateway, type KeyedGateway, keyedGateway } from './gateway-calls.ts';
 import { CommandError, EXIT, type Io, line, UsageError } from './io.ts';
@@ -57,10 +58,11 @@ export async function approvalsCommand(argv: readonly string[], io: Io): Promise
       if (command === 'reject' && !values.reason?.trim()) throw new UsageError('approvals reject needs --reason');
       return decide(await keyedGateway(values, io, 'approver'), command, ids, values, io);
     default:
-      throw new UsageError('approvals needs list, show, approve or reject');
+      throw new UsageError(`approvals needs list, show, approve or reject${suggestion(command ?? '', COMMANDS)}`);
   }
 }
 
+const COMMANDS = ['list', 'show', 'approve', 'reject'];
 const STATES = ['pending', 'approved', 'rejected', 'expired', 'used', 'all'];
 
 async function list(gateway: KeyedGateway, values: Values, io: Io): Promise<number> {
@@ -93,10 +95,39 @@ async function show(gateway: KeyedGateway, id: string, values: Values, io: Io): 
     line(io, JSON.stringify(item));
     return EXIT.ok;
   }
+  const width = Math.max(...Object.keys(item).map((name) => name.length));
   for (const [name, value] of Object.entries(item)) {
-    line(io, printable(`${name}: ${value === null ? '-' : typeof value === 'string' ? value : JSON.stringify(value)}`));
+    line(io, printable(`${name.padEnd(width)}  ${name === 'requester' ? personText(value) : shownText(value)}`));
   }
   return EXIT.ok;
+}
+
+/** A value in words. What the call says itself is shown as it is, as JSON: nothing of it may be told otherwise. */
+function shownText(value: JsonValue): string {
+  if (value === null) return '-';
+  if (typeof value === 'string') return value;
+  if (!Array.isArray(value)) return JSON.stringify(value);
+  return value.length === 0 ? '-' : value.map(itemText).join('; ');
+}
+
+function itemText(item: JsonValue): string {
+  if (isJsonObject(item) && typeof item.code === 'string' && typeof item.message === 'string') {
+    return `${item.message} (${item.code})`;
+  }
+  return typeof item === 'string' ? item : JSON.stringify(item);
+}
+
+/** Who asks: the id first, then what is known of the rest. */
+function personText(person: JsonValue): string {
+  if (!isJsonObject(person)) return shownText(person);
+  const { id, ...rest } = person;
+  const known = Object.entries(rest).filter(([, value]) => value !== null && !(Array.isArray(value) && !value.length));
+  return [
+    text(id),
+    ...known.map(
+      ([name, value]) => `${name} ${Array.isArray(value) ? value.map(itemText).join(', ') : shownText(value)}`,
+    ),
+  ].join('; ');
 }
 
 async function decide(

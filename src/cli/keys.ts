@@ -4,6 +4,7 @@
  */
 
 import { z } from 'zod';
+import { suggestion } from '../config/problem.ts';
 import { systemClock } from '../core/clock.ts';
 import type { Secret } from '../core/secret.ts';
 import { type IssuedKey, issueKey, type KeyIssuing, revokeKey, rotateKey } from '../identity/key-issuing.ts';
@@ -80,6 +81,8 @@ type Values = KeysValues;
 
 const parse = (argv: readonly string[]) => readArguments(argv, OPTIONS);
 
+const COMMANDS = ['create', 'list', 'rotate', 'revoke'];
+
 /** Runs one `keys` command; resolves with the exit code. */
 export async function keysCommand(argv: readonly string[], io: Io): Promise<number> {
   const { values, positionals } = parse(argv);
@@ -89,8 +92,9 @@ export async function keysCommand(argv: readonly string[], io: Io): Promise<numb
   }
   const [command, id, ...rest] = positionals;
   const takesId = command === 'rotate' || command === 'revoke';
-  if (command !== 'create' && command !== 'list' && !takesId)
-    throw new UsageError('keys needs create, list, rotate or revoke');
+  if (command !== 'create' && command !== 'list' && !takesId) {
+    throw new UsageError(`keys needs create, list, rotate or revoke${suggestion(command ?? '', COMMANDS)}`);
+  }
   if (takesId !== (id !== undefined) || rest.length > 0) {
     throw new UsageError(takesId ? `keys ${command} needs one key id` : `keys ${command} takes no argument`);
   }

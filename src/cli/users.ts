@@ -7,6 +7,7 @@ import { viewOf } from '../accounts/account.ts';
 import { isUsername, USERNAME_RULE } from '../accounts/username.ts';
 import { AccountAdministration, randomPassword } from '../composition/account-administration.ts';
 import { accountIssuer } from '../composition/account-set.ts';
+import { suggestion } from '../config/problem.ts';
 import type { Config } from '../config/schema.ts';
 import { systemClock } from '../core/clock.ts';
 import { GatewayError, toGatewayError } from '../core/errors.ts';
@@ -121,7 +122,10 @@ export async function usersCommand(argv: readonly string[], io: Io): Promise<num
   }
   const [name = '', ...args] = positionals;
   const found = Object.hasOwn(ACTIONS, name) ? ACTIONS[name] : undefined;
-  if (found === undefined) throw new UsageError(`users needs one of ${Object.keys(ACTIONS).join(', ')}`);
+  if (found === undefined)
+    throw new UsageError(
+      `users needs one of ${Object.keys(ACTIONS).join(', ')}${suggestion(name, Object.keys(ACTIONS))}`,
+    );
   const [least, most, action] = found;
   if (args.length < least || args.length > most) throw new UsageError(`users ${name}: wrong number of arguments`);
   if (name === 'delete' && !values.yes) throw new UsageError('users delete cannot be undone: add --yes');
@@ -153,7 +157,11 @@ function providersOf({ identity }: Config): Pick<Session, 'providerOf' | 'issuer
       const found = issuers.find(([name]) => name === provider);
       if (found !== undefined) return found[1];
       const known = issuers.map(([name]) => name).join(', ');
-      throw new UsageError(`--provider: one of kind oidc in the configuration (${known})`);
+      throw new UsageError(
+        issuers.length === 0
+          ? '--provider: the configuration has no provider of kind oidc'
+          : `--provider is one of kind oidc in the configuration: ${known}`,
+      );
     },
   };
 }

@@ -659,6 +659,11 @@ describe('the command line', () => {
     const rejected = await run(approver, 'reject', approval_id, '--reason', 'No', '--json');
     expect([rejected.code, JSON.parse(rejected.stdout)]).toEqual([0, { approval_id, state: 'rejected' }]);
     expect((await run(approver, 'show', approval_id, '--json')).stdout).toContain('"state":"rejected"');
+    const { stdout: shown } = await run(approver, 'show', approval_id);
+    expect(shown).toMatch(/\nstate {2,}rejected\n/);
+    expect(shown).toMatch(/\nparameters {2,}\{"query":"DROP TABLE from_the_command_line"\}\n/);
+    expect(shown).toMatch(/\nreasons {2,}This call needs the approval of another person \(APPROVAL_REQUIRED\)\n/);
+    expect(shown).toMatch(/\nrequester {2,}user-admin; type \w+/);
     expect((await run('pc_dev_wrong', 'list')).code).toBe(1);
     expect((await run(approver, 'show')).code).toBe(2);
     const nowhere = await runToEnd(process.execPath, [MAIN, 'approvals', 'list', '--url', 'http://127.0.0.1:1'], {

@@ -63,6 +63,8 @@ describe('the command line', () => {
       ['keys', 'create', '--expires-in-days', '-1'],
       'keys: --expires-in-days needs a value; write --expires-in-days=-… for one that begins with a dash',
     ],
+    [['keys', 'creat'], 'keys: keys needs create, list, rotate or revoke (did you mean "create"?)'],
+    [['approvals', 'aprove'], 'approvals: approvals needs list, show, approve or reject (did you mean "approve"?)'],
     [['serve', '-c', '/'], 'serve: cannot read /: it is a directory'],
   ])('%j says what is wrong in words', async (argv, words) => {
     const { err, out } = await run(...argv);
