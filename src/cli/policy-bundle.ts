@@ -136,14 +136,18 @@ export async function verifyCommand(rest: readonly string[], values: BundleArgum
       line(io, JSON.stringify({ ok: true, kind: contents.kind, signed: rules !== null, ...about }));
     else {
       const kind = `${rules === null ? '' : 'signed '}${contents.kind}`;
-      line(io, `${file}: a ${kind}, revision ${about.revision ?? 'unnamed'}`);
+      const { content } = about;
+      const digest = content === undefined || content === about.revision ? '' : ` (${content})`;
+      line(io, `${file}: a ${kind}, revision ${about.revision ?? 'unnamed'}${digest}`);
       for (const { route, entrypoint } of about.bindings ?? []) line(io, `  binds ${route} to ${entrypoint}`);
     }
     return EXIT.ok;
   } catch (fault) {
     if (!(fault instanceof PolicyLoadError)) throw fault;
-    if (values.json === true) line(io, JSON.stringify({ ok: false, error: fault.message }));
-    else io.err(`${file}: ${fault.message}\n`);
+    const { message } = fault;
+    const hint = rules === null && message.includes('is signed') ? ' (--key names the public key)' : '';
+    if (values.json === true) line(io, JSON.stringify({ ok: false, error: message }));
+    else io.err(`${file}: ${message}${hint}\n`);
     return EXIT.failed;
   }
 }
