@@ -184,6 +184,10 @@ async function list(store: SwitchStore, values: Values, now: number, io: Io): Pr
     line(io, JSON.stringify({ items: live.map(shownSwitch) }));
     return EXIT.ok;
   }
+  if (live.length === 0) {
+    io.err('Nothing is switched off.\n');
+    return EXIT.ok;
+  }
   const time = (ms: number | null) => (ms === null ? '-' : new Date(ms).toISOString());
   const rows = [
     ['ID', 'WHAT', 'SINCE', 'UNTIL', 'BY', 'REASON'],

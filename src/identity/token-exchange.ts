@@ -40,7 +40,7 @@ const exchangeSchema = z
     roles: words.optional(),
     expires_in: z
       .string()
-      .regex(/^[1-9]\d{0,4}$/, 'must be whole seconds')
+      .regex(/^[1-9]\d{0,4}$/, 'must be whole seconds, 1 to 3600')
       .optional(),
   })
   .refine(

@@ -72,6 +72,25 @@ describe('the command line', () => {
     expect(out).toBe('');
   });
 
+  test('commands without a configuration named take the usual one, and say that there is nothing', async () => {
+    const cwd = mkdtempSync(join(tmpdir(), 'portcullis-usual-'));
+    const policies = join(import.meta.dirname, '../../../policies');
+    const lines = `policy: { bundle: "${policies}", decision_log: { file: ./own.jsonl } }`;
+    writeFileSync(join(cwd, 'portcullis.yaml'), `version: 1\nstores: { database: "sqlite::memory:" }\n${lines}\n`);
+    writeFileSync(join(cwd, 'own.jsonl'), '');
+    const here = async (...argv: string[]) => {
+      const { io, written } = fakeIo({ cwd });
+      return { code: await main(argv, io), ...written };
+    };
+    expect(await here('switch', 'list')).toEqual({ code: 0, out: '', err: 'Nothing is switched off.\n' });
+    const explained = await here('explain', 'dec_1');
+    expect(explained).toMatchObject({ code: 1, err: expect.stringContaining('own.jsonl holds no decision of dec_1') });
+    const linked = await here('users', 'link', 'maria', '--provider', 'corp', '--subject', 's');
+    expect(linked).toMatchObject({ code: 2, err: expect.stringContaining('has no provider of kind oidc') });
+    const checked = await here('config', 'check');
+    expect(checked.err).toBe(`The configuration is good: ${join(cwd, 'portcullis.yaml')}\n`);
+  });
+
   test('what cannot be reached exits with 3', async () => {
     expect(await run('config', 'check', '-c', 'absent.yaml')).toMatchObject({ code: 3, out: '' });
     expect(await run('audit', 'tail', '--file', 'absent.jsonl')).toMatchObject({ code: 3, out: '' });
