@@ -1,5 +1,5 @@
 /** `portcullis doctor`: what will not work, what is not safe, and what to do about it. Starts nothing and asks nobody. */
-import { accessSync, constants, statSync } from 'node:fs';
+import { accessSync, constants, readFileSync, statSync } from 'node:fs';
 import { delimiter, join, resolve } from 'node:path';
 import { bundlePath, signingRules } from '../composition/policy-sources.ts';
 import { rehearse } from '../composition/rehearsal.ts';
@@ -189,11 +189,21 @@ function* exposure(config: Config): Generator<Finding> {
   }
 }
 
+/** A public key or a certificate is for everybody to read. */
+function isPublic(path: string): boolean {
+  try {
+    const text = readFileSync(path, 'utf8');
+    return /^-----BEGIN (?:PUBLIC KEY|CERTIFICATE)-----/.test(text) && !text.includes('PRIVATE KEY');
+  } catch {
+    return false;
+  }
+}
+
 /** Files with secrets that others on this machine may read. */
 function* secretFiles({ read, file }: LoadResult): Generator<Finding> {
   for (const path of read) {
     const info = statSync(path, { throwIfNoEntry: false });
-    if (path === file || info === undefined) continue;
+    if (path === file || info === undefined || isPublic(path)) continue;
     const open = (info.mode & 0o077) !== 0;
     yield open ? advice('secrets', `${path} is readable by others: chmod 600`) : ok('secrets', `${path} is private`);
   }

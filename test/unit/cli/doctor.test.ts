@@ -53,6 +53,16 @@ describe('portcullis doctor', () => {
     expect(of('identity.b.ca')).toMatchObject([{ state: 'broken' }]);
   });
 
+  test('speaks of files with secrets, and not of public keys', async () => {
+    const write = (name: string, text: string) => (dir: string) =>
+      writeFileSync(join(dir, name), text, { mode: 0o644 });
+    const config = `listen: { admin: { token: "\${file:./t}" } }\n`;
+    const secret = await doctor(config, {}, write('t', 'x'.repeat(40)));
+    expect(secret.of('secrets')).toMatchObject([{ state: 'advice', text: expect.stringContaining('chmod 600') }]);
+    const open = await doctor(config, {}, write('t', '-----BEGIN PUBLIC KEY-----\nx\n-----END PUBLIC KEY-----\n'));
+    expect(open.of('secrets')).toEqual([]);
+  });
+
   test('names what could not be written', async () => {
     const nowhere = './portcullis.yaml/x';
     const { of } = await doctor(
