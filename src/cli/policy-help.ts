@@ -90,7 +90,8 @@ of each event, default 3)`,
   reload: {
     usage: [REMOTE],
     text: `makes a running gateway load its policy again, and says what is in force;
--c names the configuration with its address and token`,
+-c names the configuration with its address and token (default: that of
+$PORTCULLIS_CONFIG, where no address is named)`,
     exits: `0 loaded, 1 not activated (the policy before stays), ${NO_GATEWAY}`,
   },
   rollback: {

@@ -167,6 +167,12 @@ async function check(dir: string, values: PolicyArguments['values'], io: Io): Pr
     return EXIT.failed;
   }
   const result = await compile(dir, { env });
+  if (result.kind === 'rejected') {
+    const refused = result.problems.map((one) => ({ ...one, severity: 'error', code: 'compile' }) as const);
+    if (json) line(io, JSON.stringify({ ok: false, findings: [...findings, ...refused] }));
+    else for (const one of [...findings, ...refused]) io.err(`${findingText(one)}\n`);
+    return EXIT.failed;
+  }
   const routes =
     result.kind === 'compiled' ? await routesReport(dir, result.manifest.bindings ?? [], values.config, io) : null;
   const all = [...findings, ...(routes?.findings ?? [])];

@@ -85,6 +85,12 @@ describe.skipIf(missing)('policy check', () => {
     expect(warned.err).toContain('a.rego:5:1: warning missing-default: allow is undefined where no rule holds');
     const json = JSON.parse((await check(fragile, '--json')).out) as { ok: boolean; findings: readonly unknown[] };
     expect(json).toMatchObject({ ok: true, findings: [{ code: 'missing-default' }, { code: 'rules-should-be-data' }] });
+    const bound = '# METADATA\n# entrypoint: true\n# custom:\n#   portcullis:\n#     routes: "/v1"\ndecision := {}\n';
+    const misbound = await policy('misbound', `package b\n\n${bound}`);
+    expect(await check(misbound)).toMatchObject({ status: 1, out: '' });
+    expect((await check(misbound)).err).toMatch(
+      /^a\.rego:\d+:1: error compile: the routes of b\/decision have to be a list/,
+    );
     const wrong = await policy('wrong', 'package a\n\ndeny contains "x" if input.usr.id == "x"\n');
     expect(await check(wrong)).toMatchObject({ status: 1, out: '' });
     expect(JSON.parse((await check(wrong, '--json')).out)).toMatchObject({
