@@ -306,7 +306,7 @@ describe('portcullis policy replay --profile', () => {
     await writeFile(log, '{"decision_id": "dec_1"}\nnot json\n');
     const { code, out } = await run(log, '--profile');
     expect(code).toBe(1);
-    expect(out).toContain('2 not profiled: broken');
+    expect(out).toContain('2 not profiled: lines that are no event');
     await expect(run(log, '--profile', '--jobs', '2')).rejects.toThrow('without --jobs');
     await expect(run(log, '--repeat', '2')).rejects.toThrow('goes with --profile');
   });
