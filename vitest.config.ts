@@ -10,8 +10,8 @@ export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
     pool: 'forks',
-    // By itself it would leave one of two cores to others; most tests wait for processes rather than compute.
-    maxWorkers: Math.max(2, availableParallelism()),
+    // One more than there are cores: most tests wait for processes rather than compute.
+    maxWorkers: availableParallelism() + 1,
     testTimeout: 20_000,
     hookTimeout: 60_000,
     passWithNoTests: false,

@@ -229,13 +229,6 @@ describe.skipIf(missing !== null)('what policies read', () => {
 });
 
 describe.skipIf(missing !== null)('the policies’ own tests', () => {
-  test('all pass', async () => {
-    const result = await runOpaTests(policies);
-    expect(result.error).toBeNull();
-    expect(result.tests.filter(({ outcome }) => outcome !== 'passed')).toEqual([]);
-    expect(result.passed).toBeGreaterThanOrEqual(79);
-  });
-
   test('of the documentation’s first policy pass beside the shipped ones', async () => {
     const dir = join(scratch, 'documented');
     await cp(policies, dir, { recursive: true });
