@@ -6,17 +6,10 @@
 import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
 import type { Logger } from '../core/module.ts';
-import type { Secret } from '../core/secret.ts';
 import type { DropReason } from './decision-log.ts';
-import { post } from './log-post.ts';
+import { type ManagementService, tell } from './log-post.ts';
 
-export interface UploadSinkOptions {
-  /** Base URL of the service. */
-  readonly url: string;
-  readonly credential?: Secret | undefined;
-  readonly partition?: string | undefined;
-  /** PEM text. */
-  readonly ca?: string | undefined;
+export interface UploadSinkOptions extends ManagementService {
   /** Seconds between two uploads: a random time between the two. */
   readonly minSeconds: number;
   readonly maxSeconds: number;
@@ -33,7 +26,6 @@ const compress = promisify(gzip);
 
 const FIRST_RETRY_MS = 100;
 const CLOSE_MS = 5000;
-const POST_MS = 10_000;
 /** Text that waits at most, beside the limit on events. */
 const MAX_TEXT_BYTES = 64 * 1024 * 1024;
 /** A piece should fill this share of what is allowed. */
@@ -46,7 +38,6 @@ interface Piece {
 
 export class UploadSink {
   readonly #options: UploadSinkOptions;
-  readonly #url: string;
   #lines: string[] = [];
   #bytes = 0;
   /** How much text is tried at a time; follows how well it compresses. */
@@ -60,8 +51,6 @@ export class UploadSink {
 
   constructor(options: UploadSinkOptions) {
     this.#options = options;
-    const partition = options.partition === undefined ? '' : `/${encodeURIComponent(options.partition)}`;
-    this.#url = `${options.url.replace(/\/+$/, '')}/logs${partition}`;
     this.#textLimit = options.maxBytes * 4;
   }
 
@@ -110,7 +99,7 @@ export class UploadSink {
     while (this.#lines.length > 0) {
       const piece = await this.#nextPiece();
       if (piece === null) continue;
-      const error = await this.#post(piece.body);
+      const error = await tell(this.#options, 'logs', piece.body, 'gzip');
       this.#options.onUploaded(error === null, piece.events);
       if (error !== null) {
         this.#failed(error);
@@ -178,18 +167,6 @@ export class UploadSink {
     this.#lines[0] = shorter;
     this.#bytes += shorter.length - line.length;
     return true;
-  }
-
-  async #post(body: Buffer): Promise<string | null> {
-    const { credential, ca } = this.#options;
-    try {
-      const authorization = credential === undefined ? {} : { authorization: `Bearer ${credential.reveal()}` };
-      const headers = { 'content-type': 'application/json', 'content-encoding': 'gzip', ...authorization };
-      const status = await post(this.#url, { headers, body, ca: ca ?? null, timeoutMs: POST_MS });
-      return status >= 200 && status < 300 ? null : `answered with status ${status}`;
-    } catch (cause) {
-      return (cause as Error).message;
-    }
   }
 
   #failed(error: string): void {

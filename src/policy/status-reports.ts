@@ -4,18 +4,11 @@
  * is taken. Source: OPA status service API.
  */
 import type { Logger } from '../core/module.ts';
-import type { Secret } from '../core/secret.ts';
 import type { PolicyStatus } from './engine.ts';
 import { LABELS } from './log-event.ts';
-import { post } from './log-post.ts';
+import { type ManagementService, tell } from './log-post.ts';
 
-export interface StatusReportOptions {
-  /** Base URL of the service. */
-  readonly url: string;
-  readonly credential?: Secret | undefined;
-  readonly partition?: string | undefined;
-  /** PEM text. */
-  readonly ca?: string | undefined;
+export interface StatusReportOptions extends ManagementService {
   /** Milliseconds between two looks at what there is to tell, and the first pause after a failure. */
   readonly everyMs: number;
   read(): PolicyStatus;
@@ -27,7 +20,6 @@ export interface StatusReports {
   close(): Promise<void>;
 }
 
-const POST_MS = 10_000;
 const MAX_PAUSE_MS = 60_000;
 
 /** Begins to tell, at once and then whenever there is news. */
@@ -37,7 +29,6 @@ export function startStatusReports(options: StatusReportOptions): StatusReports 
 
 class Reports implements StatusReports {
   readonly #options: StatusReportOptions;
-  readonly #url: string;
   /** What the service knows. */
   #told: string | null = null;
   #pauseMs: number;
@@ -49,8 +40,6 @@ class Reports implements StatusReports {
   constructor(options: StatusReportOptions) {
     this.#options = options;
     this.#pauseMs = options.everyMs;
-    const partition = options.partition === undefined ? '' : `/${encodeURIComponent(options.partition)}`;
-    this.#url = `${options.url.replace(/\/+$/, '')}/status${partition}`;
     this.#schedule(0);
   }
 
@@ -66,23 +55,11 @@ class Reports implements StatusReports {
     const status = this.#options.read();
     const news = JSON.stringify(newsOf(status));
     if (news === this.#told) return this.#options.everyMs;
-    const error = await this.#post(Buffer.from(JSON.stringify(reportOf(status))));
+    const error = await tell(this.#options, 'status', Buffer.from(JSON.stringify(reportOf(status))));
     if (error !== null) return this.#failed(error);
     this.#told = news;
     this.#succeeded();
     return this.#options.everyMs;
-  }
-
-  async #post(body: Buffer): Promise<string | null> {
-    const { credential, ca } = this.#options;
-    try {
-      const authorization = credential === undefined ? {} : { authorization: `Bearer ${credential.reveal()}` };
-      const headers = { 'content-type': 'application/json', ...authorization };
-      const status = await post(this.#url, { headers, body, ca: ca ?? null, timeoutMs: POST_MS });
-      return status >= 200 && status < 300 ? null : `answered with status ${status}`;
-    } catch (cause) {
-      return (cause as Error).message;
-    }
   }
 
   #failed(reason: string): number {
