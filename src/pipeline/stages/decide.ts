@@ -2,7 +2,7 @@
  * Stage 6: the only place where a request is permitted, and the only place that makes a `Permitted`. Everything unsure
  * is denied here. Source: architecture 1.5, contracts 3 and 4.
  */
-import type { Decision, DecisionFailure, Obligation, Violation } from '../../core/decision.ts';
+import type { Decision, DecisionFailure, DecisionRequest, Obligation, Violation } from '../../core/decision.ts';
 import type { ErrorCode, PublicReason } from '../../core/errors.ts';
 import { GatewayError, isErrorCode } from '../../core/errors.ts';
 import type { Classified, Message, Permitted } from '../../core/exchange.ts';
@@ -50,10 +50,8 @@ export function decide(
   if (off !== null) throw off;
   if (isReportOnly(classified.route)) return report(engine, performing, classified);
   const isApproved = classified.facts.approval.verified;
-  const made =
-    message.mode === 'filter'
-      ? performing.switches.withhold(message.calls, askMany(engine, classified))
-      : askEach(engine, classified);
+  const asked = ask(engine, classified);
+  const made = message.mode === 'filter' ? performing.switches.withhold(message.calls, asked) : asked;
   const decisions = isApproved ? made.map(whenApproved) : made;
   if (message.mode === 'all') {
     refuseUncovered(performing, classified, decisions);
@@ -78,14 +76,12 @@ export function decide(
 
 /** The same questions, but only what no policy says can refuse, and nothing is done to the call. */
 function report(engine: PolicyEngine, performing: Performing, classified: Classified): Permitted {
-  const { facts, principal, route, message } = classified;
-  const requests = classified.calls.map((call) => {
-    return { facts, principal, call, entrypoint: route.entrypoint, place: route.place, mode: 'report' } as const;
-  });
-  const isList = message.mode === 'filter';
-  const made = isList ? engine.decideMany(requests) : requests.map((request) => engine.decide(request));
-  const effective = made.map((decision) => waived(decision, isPermission(decision) ? null : refusalCode(decision)));
-  if (isList) return permit(classified, message, performing.switches.withhold(message.calls, effective));
+  const { message } = classified;
+  const effective = ask(engine, classified, 'report').map((decision) =>
+    waived(decision, isPermission(decision) ? null : refusalCode(decision)),
+  );
+  if (message.mode === 'filter')
+    return permit(classified, message, performing.switches.withhold(message.calls, effective));
   refuseUncovered(performing, classified, effective);
   const refused = effective.find((decision) => !isPermission(decision));
   if (refused !== undefined) throw refusal(refused, effective, classified);
@@ -212,18 +208,15 @@ export function isApprovedPermission(decision: Decision): boolean {
   return decision.allow && decision.failure === null && decision.obligations.every(isMet);
 }
 
-function askEach(engine: PolicyEngine, classified: Classified): readonly Decision[] {
-  const { facts, principal, route } = classified;
-  return classified.calls.map((call) =>
-    engine.decide({ facts, principal, call, entrypoint: route.entrypoint, place: route.place }),
-  );
-}
-
-function askMany(engine: PolicyEngine, classified: Classified): readonly Decision[] {
-  const { facts, principal, route } = classified;
-  return engine.decideMany(
-    classified.calls.map((call) => ({ facts, principal, call, entrypoint: route.entrypoint, place: route.place })),
-  );
+/** One question for each call; those about the entries of a list are put together. */
+function ask(engine: PolicyEngine, classified: Classified, mode?: 'report'): readonly Decision[] {
+  const { facts, principal, route, message, calls } = classified;
+  const { entrypoint, place } = route;
+  const questions = calls.map((call): DecisionRequest => {
+    const question = { facts, principal, call, entrypoint, place };
+    return mode === undefined ? question : { ...question, mode };
+  });
+  return message.mode === 'filter' ? engine.decideMany(questions) : questions.map((one) => engine.decide(one));
 }
 
 function permit(classified: Classified, message: Message, decisions: readonly Decision[]): Permitted {
